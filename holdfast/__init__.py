@@ -1,0 +1,1 @@
+"""What every process shares: the certificates, the REST contract and the queue."""

@@ -1,0 +1,1 @@
+"""The research side: reference models, their training and their reports."""

@@ -1,0 +1,1 @@
+"""Tallies in, certificates out."""

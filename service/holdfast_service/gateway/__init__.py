@@ -1,0 +1,1 @@
+"""Routes, limits, problems and events."""

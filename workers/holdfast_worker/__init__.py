@@ -1,0 +1,1 @@
+"""The worker: turns draw orders into tallies with a guard model."""

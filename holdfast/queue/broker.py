@@ -1,0 +1,39 @@
+"""Where the queue lives: a Redis server, or an in-process one for the embedded service."""
+
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import fakeredis
+import redis
+import redis.asyncio
+
+__all__ = ["AsyncRedis", "Broker", "SyncRedis", "connect"]
+
+# redis-py's stubs mix str with bytes and sync with async answers; every answer is typed where it is parsed.
+AsyncRedis: TypeAlias = Any
+SyncRedis: TypeAlias = Any
+
+
+@dataclass(frozen=True)
+class Broker:
+    """Makes clients of one Redis; `embedded` is an in-process server that forgets everything at exit."""
+
+    url: str = field(repr=False)  # it may hold a password
+    embedded: fakeredis.FakeServer | None = field(default=None, repr=False)
+
+    def client(self) -> AsyncRedis:
+        """An asyncio client; consumers block on streams, so reads have no time limit of their own."""
+        if self.embedded is not None:
+            return fakeredis.FakeAsyncRedis(server=self.embedded)
+        return redis.asyncio.Redis.from_url(self.url, socket_timeout=None, socket_connect_timeout=5)
+
+    def sync_client(self) -> SyncRedis:
+        """A blocking client, for the heartbeat thread."""
+        if self.embedded is not None:
+            return fakeredis.FakeRedis(server=self.embedded)
+        return redis.Redis.from_url(self.url, socket_timeout=5, socket_connect_timeout=5)
+
+
+def connect(url: str | None) -> Broker:
+    """The broker at `url` (`redis://…`, `rediss://…`, `unix://…`), or an in-process one for None."""
+    return Broker(url) if url else Broker("", fakeredis.FakeServer())

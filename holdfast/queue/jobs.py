@@ -1,0 +1,179 @@
+"""A job's life: queued → running → done | failed | cancelled.
+
+Every change of state is one Lua script, so that of several processes that want to end a job exactly one does, and
+nothing is written for a job that has ended.
+"""
+
+import secrets
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from holdfast.contract.certificates import Certificate, Job, JobState, Progress
+from holdfast.contract.problems import Problem
+from holdfast.contract.requests import CertificationSpec
+from holdfast.queue import events, keys
+from holdfast.queue.broker import AsyncRedis
+
+__all__ = [
+    "JobRecord",
+    "active_jobs",
+    "create",
+    "finish",
+    "is_open",
+    "made_at",
+    "new_id",
+    "read",
+    "read_input",
+]
+
+Outcome = Literal["done", "failed", "cancelled"]
+
+_FINISH = """
+local state = redis.call('HGET', KEYS[1], 'state')
+if state ~= 'queued' and state ~= 'running' then return 0 end
+redis.call('HSET', KEYS[1], 'state', ARGV[2], 'finished_at', ARGV[3], ARGV[4], ARGV[5])
+redis.call('DEL', KEYS[2], KEYS[3])
+redis.call('SREM', KEYS[6], ARGV[1])
+redis.call('XADD', KEYS[5], 'MAXLEN', '~', 1000, '*', 'event', ARGV[2], 'data', ARGV[7])
+for _, key in ipairs({KEYS[1], KEYS[4], KEYS[5]}) do redis.call('EXPIRE', key, ARGV[6]) end
+return 1
+"""
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """What the service knows of one job; `input_size` is the image's own (height, width)."""
+
+    id: str
+    state: JobState
+    spec: CertificationSpec
+    seed: str
+    created_at: datetime
+    input_size: tuple[int, int]
+    finished_at: datetime | None = None
+    problem: Problem | None = None
+    certificate: Certificate | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the job still wants passes."""
+        return self.state in ("queued", "running")
+
+    def answer(self, progress: Progress) -> Job | Certificate:
+        """What `GET /v1/certifications/{id}` says."""
+        if self.certificate is not None:
+            return self.certificate
+        return Job(
+            id=self.id,
+            state=self.state,
+            model=self.spec.model,
+            created_at=self.created_at,
+            finished_at=self.finished_at,
+            progress=progress,
+            problem=self.problem,
+        )
+
+
+def new_id() -> str:
+    """A job id: its millisecond of birth, so that ids sort by age, and 64 random bits."""
+    return f"cert_{int(time.time() * 1000):012x}{secrets.token_hex(8)}"
+
+
+def made_at(job_id: str) -> datetime | None:
+    """When the job of this id was made, or None if it is no id of ours."""
+    head, _, tail = job_id.partition("_")
+    if head != "cert" or len(tail) != 28 or not set(tail) <= set("0123456789abcdef"):
+        return None
+    return datetime.fromtimestamp(int(tail[:12], 16) / 1000, UTC)
+
+
+async def create(redis: AsyncRedis, record: JobRecord, *, text: str, suffix: str, image_png: bytes) -> None:
+    """Writes a queued job with its input and tells the certifiers."""
+    async with redis.pipeline(transaction=True) as pipe:
+        pipe.hset(
+            keys.job(record.id),
+            mapping={
+                "id": record.id,
+                "state": record.state,
+                "spec": record.spec.model_dump_json(),
+                "seed": record.seed,
+                "created_at": record.created_at.isoformat(),
+                "input_height": record.input_size[0],
+                "input_width": record.input_size[1],
+            },
+        )
+        pipe.hset(keys.inputs(record.id), mapping={"text": text, "suffix": suffix, "image": image_png})
+        pipe.sadd(keys.ACTIVE_JOBS, record.id)
+        pipe.xadd(keys.TALLY_HINTS, {"job": record.id}, maxlen=10_000, approximate=True)
+        await pipe.execute()
+
+
+async def read(redis: AsyncRedis, job_id: str) -> JobRecord | None:
+    """The job's record, or None if there is none (never made, or past its retention)."""
+    raw = {key.decode(): value.decode() for key, value in (await redis.hgetall(keys.job(job_id))).items()}
+    if "spec" not in raw:
+        return None
+    return JobRecord(
+        id=job_id,
+        state=raw["state"],
+        spec=CertificationSpec.model_validate_json(raw["spec"]),
+        seed=raw["seed"],
+        created_at=datetime.fromisoformat(raw["created_at"]),
+        input_size=(int(raw["input_height"]), int(raw["input_width"])),
+        finished_at=datetime.fromisoformat(raw["finished_at"]) if "finished_at" in raw else None,
+        problem=Problem.model_validate_json(raw["problem"]) if "problem" in raw else None,
+        certificate=Certificate.model_validate_json(raw["certificate"]) if "certificate" in raw else None,
+    )
+
+
+async def is_open(redis: AsyncRedis, job_id: str) -> bool:
+    """Whether the job still wants passes."""
+    return await redis.hget(keys.job(job_id), "state") in (b"queued", b"running")
+
+
+async def read_input(redis: AsyncRedis, job_id: str) -> tuple[str, str, bytes] | None:
+    """The job's (text, suffix, image as PNG), or None once the job has ended."""
+    raw = await redis.hgetall(keys.inputs(job_id))
+    if not raw:
+        return None
+    return raw[b"text"].decode(), raw[b"suffix"].decode(), raw[b"image"]
+
+
+async def active_jobs(redis: AsyncRedis) -> set[str]:
+    """Ids of the jobs that are queued or running."""
+    return {member.decode() for member in await redis.smembers(keys.ACTIVE_JOBS)}
+
+
+async def finish(
+    redis: AsyncRedis,
+    job_id: str,
+    outcome: Outcome,
+    *,
+    retention_s: int,
+    certificate: Certificate | None = None,
+    problem: Problem | None = None,
+) -> bool:
+    """Ends an open job and deletes its input; False if it had ended already."""
+    what = ("certificate", certificate) if certificate is not None else ("problem", problem)
+    ended = await redis.register_script(_FINISH)(
+        keys=[
+            keys.job(job_id),
+            keys.inputs(job_id),
+            keys.plan(job_id),
+            keys.tallies(job_id),
+            keys.events(job_id),
+            keys.ACTIVE_JOBS,
+        ],
+        args=[
+            job_id,
+            outcome,
+            datetime.now(UTC).isoformat(),
+            what[0] if what[1] is not None else "state",
+            what[1].model_dump_json() if what[1] is not None else outcome,
+            retention_s,
+            events.outcome_data(job_id, outcome),
+        ],
+    )
+    return bool(ended)

@@ -1,0 +1,62 @@
+"""Every Redis key, with its type, its life and who writes it.
+
+| key | type | life | written by |
+|---|---|---|---|
+| `job:{id}` | hash: the fields of `jobs.JobRecord` | retention | gateway, then certifier or worker |
+| `input:{id}` | hash: text, suffix, image (PNG bytes) | until the job ends | gateway |
+| `plan:{id}` | hash: order index → order | until the job ends | certifier |
+| `tallies:{id}` | hash: order index → tally (HSETNX: a tally that arrives twice counts once) | retention | workers |
+| `jobs:active` | set of job ids queued or running | permanent | gateway, certifier |
+| `orders:{fingerprint}` | stream of orders, group `workers` | entry: until acknowledged | certifier |
+| `tallies` | stream of hints (job ids with news), group `certifiers` | last 10,000 | gateway, workers |
+| `events:{id}` | stream of progress and outcome | retention | certifier |
+| `dead:orders` | stream of orders that failed three times | last 1,000 | workers |
+| `workers` | set of worker ids | until found dead | workers |
+| `worker:{id}` | string: the models it serves | 10 s, renewed every 3 s | its heartbeat thread |
+
+All of them stand under `holdfast:`. Values are JSON, never pickle.
+"""
+
+PREFIX = "holdfast:"
+ACTIVE_JOBS = PREFIX + "jobs:active"
+TALLY_HINTS = PREFIX + "tallies"
+DEAD_ORDERS = PREFIX + "dead:orders"
+WORKERS = PREFIX + "workers"
+
+ORDER_GROUP = "workers"
+CERTIFIER_GROUP = "certifiers"
+
+
+def job(job_id: str) -> str:
+    """Hash: the job's record."""
+    return f"{PREFIX}job:{job_id}"
+
+
+def inputs(job_id: str) -> str:
+    """Hash: the text, suffix and image to certify."""
+    return f"{PREFIX}input:{job_id}"
+
+
+def plan(job_id: str) -> str:
+    """Hash: the orders issued so far, by index."""
+    return f"{PREFIX}plan:{job_id}"
+
+
+def tallies(job_id: str) -> str:
+    """Hash: the tallies that have come back, by order index."""
+    return f"{PREFIX}tallies:{job_id}"
+
+
+def events(job_id: str) -> str:
+    """Stream: the job's progress and its outcome."""
+    return f"{PREFIX}events:{job_id}"
+
+
+def orders(fingerprint: str) -> str:
+    """Stream: the orders for one model."""
+    return f"{PREFIX}orders:{fingerprint}"
+
+
+def worker(worker_id: str) -> str:
+    """String: the lease of one worker."""
+    return f"{PREFIX}worker:{worker_id}"

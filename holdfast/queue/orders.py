@@ -1,0 +1,219 @@
+"""Draw orders out, tallies back.
+
+An order is a range of draws of one job in a set of cells. It is issued once (by index), delivered to one worker at a
+time, and done when its tally is written. The tally is the truth; the `tallies` stream only hints that there is news.
+Every order takes draw indexes that no earlier order of its job had, so no outcome can be seen before its draw is asked
+for, and the any-time bounds of maths.md §4 hold whatever the rule that asks.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+from redis.exceptions import ResponseError
+
+from holdfast.contract.problems import PassFailedError
+from holdfast.queue import jobs, keys
+from holdfast.queue.broker import AsyncRedis
+from holdfast.queue.leases import live_workers
+
+__all__ = [
+    "Delivery",
+    "Order",
+    "Tally",
+    "claim_abandoned",
+    "complete",
+    "drop",
+    "issue",
+    "open_streams",
+    "read_tallies",
+    "retry",
+    "take",
+]
+
+MAX_ATTEMPTS = 3
+_CLAIM_IDLE_MS = 3000  # two claimers cannot take the same order: the first claim resets its idle time
+
+_ISSUE = """
+local state = redis.call('HGET', KEYS[1], 'state')
+if state ~= 'queued' and state ~= 'running' then return 0 end
+if redis.call('HSETNX', KEYS[2], ARGV[1], ARGV[2]) == 0 then return 0 end
+redis.call('HSET', KEYS[1], 'state', 'running')
+redis.call('XADD', KEYS[3], '*', 'order', ARGV[2], 'attempt', 1)
+return 1
+"""
+
+_COMPLETE = """
+local state = redis.call('HGET', KEYS[1], 'state')
+local counted = 0
+if state == 'queued' or state == 'running' then
+  counted = redis.call('HSETNX', KEYS[2], ARGV[1], ARGV[2])
+  redis.call('XADD', KEYS[4], 'MAXLEN', '~', 10000, '*', 'job', ARGV[5])
+end
+redis.call('XACK', KEYS[3], ARGV[3], ARGV[4])
+redis.call('XDEL', KEYS[3], ARGV[4])
+return counted
+"""
+
+_REQUEUE = """
+if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 then return 0 end
+redis.call('XDEL', KEYS[1], ARGV[2])
+redis.call('XADD', KEYS[2], '*', 'order', ARGV[3], 'attempt', ARGV[4])
+return 1
+"""
+
+
+@dataclass(frozen=True)
+class Order:
+    """Draws [start, stop) of one job in the cells named by their leading masked slots."""
+
+    job_id: str
+    index: int
+    start: int
+    stop: int
+    cells: tuple[int, ...]
+
+    @property
+    def passes(self) -> int:
+        """Noisy passes that the order costs."""
+        return (self.stop - self.start) * len(self.cells)
+
+
+@dataclass(frozen=True)
+class Tally:
+    """The outcome of an order: per cell, how many of the draws [start, stop) were Unsafe."""
+
+    start: int
+    stop: int
+    cells: tuple[int, ...]
+    unsafe: tuple[int, ...]
+
+    @property
+    def passes(self) -> int:
+        """Noisy passes that the tally counts."""
+        return (self.stop - self.start) * len(self.cells)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """An order in a worker's hands: where it stands in its stream and how often it was tried."""
+
+    order: Order
+    stream: str
+    entry: str
+    attempt: int
+
+
+def _order(raw: bytes) -> Order:
+    fields = json.loads(raw)
+    return Order(**{**fields, "cells": tuple(fields["cells"])})
+
+
+def _tally(raw: bytes) -> Tally:
+    fields = json.loads(raw)
+    return Tally(fields["start"], fields["stop"], tuple(fields["cells"]), tuple(fields["unsafe"]))
+
+
+async def open_streams(redis: AsyncRedis, fingerprints: Iterable[str] = ()) -> None:
+    """Makes the consumer groups, if they are not there yet."""
+    groups = [(keys.TALLY_HINTS, keys.CERTIFIER_GROUP)]
+    groups += [(keys.orders(fingerprint), keys.ORDER_GROUP) for fingerprint in fingerprints]
+    for stream, group in groups:
+        try:
+            await redis.xgroup_create(stream, group, id="0", mkstream=True)
+        except ResponseError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+
+
+async def issue(redis: AsyncRedis, fingerprint: str, order: Order) -> bool:
+    """Hands the order to the workers of its model; False if it was issued before or its job has ended."""
+    script = redis.register_script(_ISSUE)
+    stream_keys = [keys.job(order.job_id), keys.plan(order.job_id), keys.orders(fingerprint)]
+    return bool(await script(keys=stream_keys, args=[order.index, json.dumps(asdict(order))]))
+
+
+async def take(
+    redis: AsyncRedis, fingerprints: Sequence[str], worker_id: str, *, count: int, block_ms: int | None
+) -> list[Delivery]:
+    """Up to `count` new orders per model; waits `block_ms` for the first, or not at all for None."""
+    streams = {keys.orders(fingerprint): ">" for fingerprint in fingerprints}
+    answer = await redis.xreadgroup(
+        keys.ORDER_GROUP,
+        worker_id,
+        streams,
+        count=count,
+        block=block_ms,
+    )
+    return [
+        Delivery(_order(fields[b"order"]), stream.decode(), entry.decode(), int(fields[b"attempt"]))
+        for stream, entries in answer or []
+        for entry, fields in entries
+    ]
+
+
+async def complete(redis: AsyncRedis, delivery: Delivery, tally: Tally) -> bool:
+    """Writes the tally, hints the certifiers and acknowledges; False if the tally was there or the job has ended."""
+    order = delivery.order
+    counted = await redis.register_script(_COMPLETE)(
+        keys=[keys.job(order.job_id), keys.tallies(order.job_id), delivery.stream, keys.TALLY_HINTS],
+        args=[order.index, json.dumps(asdict(tally)), keys.ORDER_GROUP, delivery.entry, order.job_id],
+    )
+    return bool(counted)
+
+
+async def drop(redis: AsyncRedis, delivery: Delivery) -> None:
+    """Acknowledges an order without a tally: its job has ended."""
+    async with redis.pipeline(transaction=True) as pipe:
+        pipe.xack(delivery.stream, keys.ORDER_GROUP, delivery.entry)
+        pipe.xdel(delivery.stream, delivery.entry)
+        await pipe.execute()
+
+
+async def retry(redis: AsyncRedis, delivery: Delivery, *, reason: str, retention_s: int) -> None:
+    """Queues a failed order again; after the third failure moves it to the dead letters and fails its job."""
+    order = delivery.order
+    if delivery.attempt < MAX_ATTEMPTS:
+        target, attempt = delivery.stream, delivery.attempt + 1
+    else:
+        target, attempt = keys.DEAD_ORDERS, delivery.attempt
+    moved = await redis.register_script(_REQUEUE)(
+        keys=[delivery.stream, target],
+        args=[keys.ORDER_GROUP, delivery.entry, json.dumps(asdict(order)), attempt],
+    )
+    if moved and target == keys.DEAD_ORDERS:
+        await redis.xtrim(keys.DEAD_ORDERS, maxlen=1000, approximate=True)
+        detail = f"draws {order.start}..{order.stop} failed {MAX_ATTEMPTS} times, last: {reason}"
+        problem = PassFailedError(f"{detail}; see the worker's log, then submit the input again").problem()
+        await jobs.finish(redis, order.job_id, "failed", retention_s=retention_s, problem=problem)
+
+
+async def claim_abandoned(
+    redis: AsyncRedis, fingerprint: str, worker_id: str, *, retention_s: int, idle_ms: int = _CLAIM_IDLE_MS
+) -> list[Delivery]:
+    """Takes over the orders of workers whose lease has run out, never those of a live one."""
+    stream = keys.orders(fingerprint)
+    live = (await live_workers(redis)).keys() | {worker_id}
+    claimed = []
+    for pending in await redis.xpending_range(stream, keys.ORDER_GROUP, "-", "+", 1000):
+        if pending["consumer"].decode() in live:
+            continue
+        entries = await redis.xclaim(stream, keys.ORDER_GROUP, worker_id, idle_ms, [pending["message_id"]])
+        for entry, fields in entries:
+            attempt = int(fields[b"attempt"]) + pending["times_delivered"]
+            delivery = Delivery(_order(fields[b"order"]), stream, entry.decode(), attempt)
+            if attempt > MAX_ATTEMPTS:
+                reason = "the worker that ran them died"
+                await retry(redis, delivery, reason=reason, retention_s=retention_s)
+            else:
+                claimed.append(delivery)
+    return claimed
+
+
+async def read_tallies(redis: AsyncRedis, job_id: str, *, first: int = 0) -> list[Tally]:
+    """The tallies of the job's contiguous prefix from order index `first` on (maths.md §4, prefix rule)."""
+    raw = await redis.hgetall(keys.tallies(job_id))
+    prefix: list[Tally] = []
+    while (tally := raw.get(str(first + len(prefix)).encode())) is not None:
+        prefix.append(_tally(tally))
+    return prefix

@@ -1,0 +1,134 @@
+"""Lower confidence bounds on a success probability, at one sample size or at all of them (section 4).
+
+Every bound is rounded down: the search returns a point where the defining inequality was checked with room for
+floating-point error. It is at most 1e-9 (relative) below the exact bound up to 10^4 draws; beyond, the any-time bound
+at few successes loses up to 1e-13 per draw.
+"""
+
+import math
+
+from scipy.special import betainc
+
+from holdfast.certificates import ranges
+from holdfast.certificates.search import greatest_proved, rising_root
+
+# (a, b) of the two halves of the mixture: one costs almost nothing near p = 1, the other serves mid-range p.
+_PRIORS = ((0.5, 0.05), (0.5, 0.5))
+# Log-odds beyond which a probability has no normal float, and the last Newton step in log-odds.
+_FAR = 700.0
+_STEP = 2.0**-42
+_ROUNDING = 2.0**-50
+# Relative error allowed to the incomplete beta function.
+_TAIL_ROUNDING = 2.0**-37
+
+
+def clopper_pearson_lower(successes: int, draws: int, alpha: float) -> float:
+    """One-sided Clopper–Pearson lower bound, for a number of draws fixed beforehand.
+
+    Holds with probability at least 1 - alpha: P[bound > p] <= alpha for every p.
+
+    Args:
+        successes: how many draws succeeded, 0..draws.
+        draws: independent draws taken, at least 0.
+        alpha: risk, strictly between 0 and 1.
+
+    Returns:
+        A bound in [0, 1); 0.0 without a success.
+
+    Raises:
+        ValueError: counts that contradict each other or a risk outside its range.
+    """
+    successes, draws, alpha = _checked(successes, draws, alpha)
+    if not successes:
+        return 0.0
+    misses = draws - successes + 1
+    log_beta = math.lgamma(successes) + math.lgamma(misses) - math.lgamma(successes + misses)
+
+    def deviation(p: float) -> float:
+        tail = float(betainc(successes, misses, p))
+        return math.log(tail / alpha) if tail > 0.0 else -math.inf
+
+    def in_logits(logit: float) -> tuple[float, float]:
+        p, log_p, log_q = _from_logit(logit)
+        value = deviation(p)
+        log_slope = successes * log_p + misses * log_q - log_beta - value - math.log(alpha)
+        return value, math.exp(min(log_slope, 700.0)) if value > -math.inf else 0.0
+
+    guess = rising_root(in_logits, -_FAR, _FAR, _logit(successes, misses), _STEP)
+    exact = alpha ** (1.0 / draws) if successes == draws else _from_logit(guess)[0]
+    return greatest_proved(exact, lambda p: p < 1.0 and deviation(p) < -_TAIL_ROUNDING) or 0.0
+
+
+def any_time_lower(successes: int, draws: int, alpha: float) -> float:
+    """Lower bound valid at every number of draws at once, from a mixture of two beta-binomial martingales.
+
+    Holds with probability at least 1 - alpha for all n simultaneously (Ville's inequality), so that sampling may
+    stop on any rule: the bound is the smallest p with M_n(p) < 1/alpha, where
+    M_n(p) = sum_i B(k+a_i, n-k+b_i) / B(a_i, b_i) / 2 / (p^k (1-p)^(n-k)).
+
+    Args:
+        successes: k, how many draws succeeded, 0..draws.
+        draws: n, independent draws taken so far, at least 0.
+        alpha: risk, strictly between 0 and 1.
+
+    Returns:
+        A bound in [0, 1); 0.0 without a success.
+
+    Raises:
+        ValueError: counts that contradict each other or a risk outside its range.
+    """
+    successes, draws, alpha = _checked(successes, draws, alpha)
+    if not successes:
+        return 0.0
+    misses = draws - successes
+    evidence, magnitude = _log_mixture(successes, misses)
+    level = evidence + math.log(alpha)
+    margin = _ROUNDING * (magnitude - level)
+
+    def in_logits(logit: float) -> tuple[float, float]:
+        p, log_p, log_q = _from_logit(logit)
+        return successes * log_p + misses * log_q - level, successes - draws * p
+
+    def proved(p: float) -> bool:
+        return p < 1.0 and successes * math.log(p) + misses * math.log1p(-p) < level - margin
+
+    if not misses:
+        return greatest_proved(math.exp(level / draws), proved) or 0.0
+    peak = _logit(successes, misses)
+    start = peak - math.sqrt(-2.0 * math.log(alpha) * draws / (successes * misses))
+    return greatest_proved(_from_logit(rising_root(in_logits, -_FAR, peak, start, _STEP))[0], proved) or 0.0
+
+
+def _logit(successes: int, misses: int) -> float:
+    return math.log(successes) - math.log(misses)
+
+
+def _from_logit(logit: float) -> tuple[float, float, float]:
+    """Probability p of a log-odds, with log p and log(1-p)."""
+    log_p = -math.log1p(math.exp(-logit)) if logit > 0.0 else logit - math.log1p(math.exp(logit))
+    return math.exp(log_p), log_p, log_p - logit
+
+
+def _log_mixture(successes: int, misses: int) -> tuple[float, float]:
+    """Log of the mixed marginal likelihood of the draws, and the size of the terms that it was summed from."""
+    logs = []
+    magnitude = 1.0
+    for a, b in _PRIORS:
+        terms = (
+            math.lgamma(successes + a),
+            math.lgamma(misses + b),
+            -math.lgamma(successes + misses + a + b),
+            math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b),
+        )
+        logs.append(sum(terms))
+        magnitude = max(magnitude, sum(map(abs, terms)))
+    top = max(logs)
+    return top + math.log(sum(math.exp(log - top) for log in logs) / len(logs)), magnitude
+
+
+def _checked(successes: int, draws: int, alpha: float) -> tuple[int, int, float]:
+    draws = ranges.whole("draws", draws)
+    successes = ranges.whole("successes", successes)
+    if successes > draws:
+        raise ValueError(f"successes={successes} must be at most draws={draws}; count each draw once")
+    return successes, draws, ranges.open_unit("alpha", alpha)

@@ -1,0 +1,67 @@
+"""Two searches: one that guesses a root fast, one that answers only with a point proved on the safe side."""
+
+import math
+from collections.abc import Callable
+
+_GRID_BITS = 32
+# Evaluated a little beyond the answer, so that the caller's last roundings (a factor sigma) stay covered.
+_SLACK = 1.0 + 2.0**-42
+
+
+def rising_root(
+    function: Callable[[float], tuple[float, float]], low: float, high: float, start: float, tolerance: float
+) -> float:
+    """Approximate root in [low, high] of a rising function, by Newton steps that never leave the bracket.
+
+    Args:
+        function: x -> (value, slope); infinite values are allowed.
+        low: an end where the function is not positive.
+        high: an end where it is not negative.
+        start: first guess.
+        tolerance: length of the last step.
+
+    Returns:
+        A guess of the root, without any guarantee.
+    """
+    point = min(max(start, low), high)
+    previous = math.inf
+    for _ in range(200):
+        value, slope = function(point)
+        if value < 0.0:
+            low = point
+        else:
+            high = point
+        step = -value / slope if slope > 0.0 else math.inf
+        # A step that does not shrink is Newton on a plateau or in a cycle.
+        if not (low <= point + step <= high) or abs(step) > 0.75 * previous:
+            step = (low + high) / 2.0 - point
+        point += step
+        if abs(step) <= tolerance:
+            break
+        previous = abs(step)
+    return point
+
+
+def greatest_proved(guess: float, proved: Callable[[float], bool]) -> float | None:
+    """Largest number near `guess`, on a grid of 2^-32 of its size, where `proved` holds.
+
+    The grid swallows the guess's own noise, so that equal questions get equal answers.
+
+    Args:
+        guess: approximately the largest number where `proved` holds.
+        proved: a test that is true up to some number and false beyond it.
+
+    Returns:
+        A number where `proved` holds (and slightly beyond it); None when no positive one was found.
+    """
+    if not guess > 0.0:
+        return None
+    unit = math.ldexp(1.0, math.frexp(guess)[1] - _GRID_BITS)
+    steps = math.floor(guess * (1.0 + 2.0**-38) / unit)
+    back = 0
+    while back < steps:
+        candidate = (steps - back) * unit
+        if proved(candidate * _SLACK):
+            return candidate
+        back = 2 * back + 1
+    return None

@@ -22,6 +22,7 @@ from holdfast.certificates.kernels import (
     ratio_groups,
     suffix_draws,
 )
+from holdfast.certificates.neyman_pearson import neyman_pearson_radius, neyman_pearson_value
 from holdfast.certificates.stratified import suffix_radii, suffix_radius, suffix_value
 
 __all__ = [
@@ -39,6 +40,8 @@ __all__ = [
     "cell_weights",
     "clopper_pearson_lower",
     "mask_probability",
+    "neyman_pearson_radius",
+    "neyman_pearson_value",
     "passes_to_detect",
     "ratio_groups",
     "suffix_draws",

@@ -23,6 +23,7 @@ from holdfast.certificates.search import greatest_proved
 
 _ROUNDING = 2.0**-40
 """Relative margin taken off a value; the roundings behind it stay below 1e-13 for shifts up to 37 sigma."""
+_SMALLEST = 1e-290  # below it floats lose their relative precision
 
 Floats = NDArray[np.float64]
 
@@ -114,7 +115,8 @@ def _budget(tokens: int, slots: int) -> int:
 def _value(weights: Floats, quantiles: Floats, tokens: int, shift: float) -> float:
     if math.isinf(shift):
         return float(weights[tokens:] @ np.isposinf(quantiles[tokens:]))
-    return float(weights[tokens:] @ ndtr(quantiles[tokens:] - shift)) * (1.0 - _ROUNDING)
+    value = float(weights[tokens:] @ ndtr(quantiles[tokens:] - shift)) * (1.0 - _ROUNDING)
+    return value if value > _SMALLEST else 0.0
 
 
 def _exceeds(tau: float, weights: Floats, quantiles: Floats, tokens: int, shift: float) -> bool:

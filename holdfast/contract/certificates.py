@@ -68,8 +68,8 @@ class Job(_Frozen):
 class WorstCase(_Frozen):
     """A lower bound on the smoothed Unsafe probability against every attack of one budget.
 
-    `passes_to_detect`: stratified passes after which an input with this probability shows an Unsafe draw with 99 %
-    probability; `null` where the bound is 0.
+    `passes_to_detect`: plain noisy passes after which an input with this probability has shown an Unsafe draw with
+    99 % probability; `null` where the bound is 0.
     """
 
     tokens: int

@@ -49,7 +49,7 @@ class Limits(_Frozen):
     """What one request may ask of this model."""
 
     max_slots: int = Field(ge=0)
-    max_text_bytes: int = Field(gt=0, description="UTF-8 bytes of text that always fit the model's context.")
+    max_text_bytes: int = Field(gt=0, description="UTF-8 bytes of text and suffix that always fit the context.")
     token_kernels: tuple[TokenKernelName, ...] = ("uniform",)
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from holdfast.contract.models import ModelInfo, TokenKernelName
+from holdfast.contract.models import Defaults, FalseFlag, ModelInfo, NoiseSpace, TokenKernelName
 from holdfast.contract.problems import FieldError, InvalidValueError
 
 __all__ = [
@@ -139,6 +139,8 @@ class CertificationSpec(_Strict):
     stop: Stop
     tolerance: float
     epsilons: tuple[float, ...]
+    space: NoiseSpace
+    false_flag: FalseFlag | None
 
     @property
     def cells(self) -> int:
@@ -172,11 +174,19 @@ def resolve(request: CertificationRequest, model: ModelInfo) -> CertificationSpe
         stop=request.sampling.stop,
         tolerance=_or(request.sampling.tolerance, defaults.tolerance),
         epsilons=tuple(sorted(set(request.epsilons))),
+        space=model.space,
+        false_flag=None,
     )
     errors = tuple(_violations(request, spec, model))
     if errors:
         raise InvalidValueError("; ".join(error.message for error in errors), errors=errors)
-    return spec
+    return spec.model_copy(update={"false_flag": model.false_flag}) if _at_defaults(spec, defaults) else spec
+
+
+def _at_defaults(spec: CertificationSpec, defaults: Defaults) -> bool:
+    """Whether the measured false-flag bound speaks of this smoothed guard and threshold."""
+    names = ("token_kernel", "slots", "beta", "sigma", "tau")
+    return all(getattr(spec, name) == getattr(defaults, name) for name in names)
 
 
 def _or(asked: T | None, default: T) -> T:
@@ -186,13 +196,13 @@ def _or(asked: T | None, default: T) -> T:
 def _violations(request: CertificationRequest, spec: CertificationSpec, model: ModelInfo) -> list[FieldError]:
     found = []
     limits = model.limits
-    text_bytes = len(request.input.text.encode())
+    text_bytes = len(request.input.text.encode()) + len(request.input.suffix.encode())
     highest_beta = (spec.alphabet_size - 1) / spec.alphabet_size
     if text_bytes > limits.max_text_bytes:
         found.append(
             (
                 "input.text",
-                f"text of {text_bytes} bytes must be at most {limits.max_text_bytes} bytes"
+                f"text and suffix of {text_bytes} bytes must be at most {limits.max_text_bytes} bytes"
                 f" for model {model.name}; shorten it",
             )
         )

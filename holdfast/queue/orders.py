@@ -6,6 +6,7 @@ Every order takes draw indexes that no earlier order of its job had, so no outco
 for, and the any-time bounds of maths.md §4 hold whatever the rule that asks.
 """
 
+import itertools
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 MAX_ATTEMPTS = 3
+_READ_AT_ONCE = 64
 _CLAIM_IDLE_MS = 3000  # two claimers cannot take the same order: the first claim resets its idle time
 
 _ISSUE = """
@@ -212,8 +214,11 @@ async def claim_abandoned(
 
 async def read_tallies(redis: AsyncRedis, job_id: str, *, first: int = 0) -> list[Tally]:
     """The tallies of the job's contiguous prefix from order index `first` on (maths.md §4, prefix rule)."""
-    raw = await redis.hgetall(keys.tallies(job_id))
     prefix: list[Tally] = []
-    while (tally := raw.get(str(first + len(prefix)).encode())) is not None:
-        prefix.append(_tally(tally))
-    return prefix
+    while True:
+        start = first + len(prefix)
+        raw = await redis.hmget(keys.tallies(job_id), list(range(start, start + _READ_AT_ONCE)))
+        found = list(itertools.takewhile(lambda tally: tally is not None, raw))
+        prefix += map(_tally, found)
+        if len(found) < _READ_AT_ONCE:
+            return prefix

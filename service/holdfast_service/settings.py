@@ -1,4 +1,4 @@
-"""Settings of gateway and certifier, read once at start: environment (`HOLDFAST_…`) over `holdfast.toml` over defaults."""
+"""Settings of gateway and certifier, read once at start: environment over `holdfast.toml` over defaults."""
 
 import os
 from pathlib import Path

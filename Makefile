@@ -1,0 +1,49 @@
+# Two commands set everything up on a bare Debian with Python 3.11: `make run` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+APT := $(if $(filter-out 0,$(shell id -u)),sudo) apt-get -qq
+ONCE ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench reference-guard redis clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 20
+
+run: $(VENV)/run.stamp ## start the embedded service and certify the shipped examples (ONCE=1: then exit)
+	$(BIN)/python examples/quickstart.py $(if $(ONCE),--once)
+
+test: $(VENV)/dev.stamp redis check ## everything that must hold before a change lands
+	$(BIN)/python -m pytest
+
+check: $(VENV)/dev.stamp ## format, lint and types
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+
+bench: $(VENV)/dev.stamp ## certificate and worker benchmarks, each beside the published method
+	$(BIN)/python benchmarks/frontier.py
+	$(BIN)/python benchmarks/throughput.py
+
+reference-guard: $(VENV)/run.stamp ## train the shipped guard again, from nothing
+	$(BIN)/holdfast-lab train-reference-guard
+
+redis:
+	@command -v redis-server >/dev/null || { $(APT) update && $(APT) install --yes redis-server; }
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { $(APT) update && $(APT) install --yes python3-venv; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run.stamp: $(BIN)/python pyproject.toml
+	$(PIP) --editable '.[service,worker,lab]'
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/run.stamp
+	$(PIP) --editable '.[dev]'
+	@touch $@
+
+clean: ## remove the environment and every cache
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

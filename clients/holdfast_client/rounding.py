@@ -1,0 +1,31 @@
+"""Numbers as people read them, rounded toward caution: what is shown never promises more than what was certified."""
+
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+
+__all__ = ["axis_end", "probability_at_least", "radius", "share_at_most"]
+
+_DIGITS = 3
+
+
+def radius(value: float) -> str:
+    """A certified radius with three decimals, never above `value`."""
+    return str(Decimal(value).quantize(Decimal("0.001"), ROUND_FLOOR))
+
+
+def probability_at_least(value: float) -> str:
+    """A lower bound in [0, 1] with three significant digits, never above `value`."""
+    return _plain(Context(prec=_DIGITS, rounding=ROUND_FLOOR).create_decimal_from_float(value))
+
+
+def share_at_most(value: float) -> str:
+    """An upper bound in [0, 1] as a percentage with three significant digits, never below `value`."""
+    return f"{_plain(Context(prec=_DIGITS, rounding=ROUND_CEILING).multiply(Decimal(value), Decimal(100)))} %"
+
+
+def axis_end(largest: float) -> float:
+    """The least number of two significant digits that is not below `largest`: where a plot's axis ends."""
+    return float(Context(prec=2, rounding=ROUND_CEILING).create_decimal_from_float(largest))
+
+
+def _plain(value: Decimal) -> str:
+    return f"{float(value):.{_DIGITS}g}"

@@ -1,0 +1,161 @@
+"""Starts the embedded service, certifies every example and shows what was found.
+
+Usage: `python examples/quickstart.py` stays until Ctrl-C, so that you can certify inputs of your own;
+`python examples/quickstart.py --once` stops the service and exits: 0 if every verdict was the expected one.
+"""
+
+import argparse
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from rich.console import Console
+
+from holdfast_client import CertificationCancelledError, Client, ConnectionFailedError, ProblemError
+from holdfast_client.render import certificate_view, problem_view, watch
+
+EXAMPLES = Path(__file__).parent / "examples.json"
+START_WITHIN_S = 120
+STOP_WITHIN_S = 15
+VERDICT_OF = {"unsafe": "unsafe", "safe": "abstained"}  # nothing certifies that an input is safe
+
+
+@dataclass(frozen=True)
+class Example:
+    """One input, and what the guard should make of it: `unsafe` or `safe`."""
+
+    name: str
+    text: str
+    image: Path
+    expected: str
+
+
+class ServiceError(Exception):
+    """The embedded service did not start; the message ends with its log's last lines."""
+
+
+def read_examples(listing: Path) -> list[Example]:
+    """The examples of a listing; image paths are relative to it."""
+    return [
+        Example(entry["name"], entry["text"], listing.parent / entry["image"], entry["expected"].lower())
+        for entry in json.loads(listing.read_text(encoding="utf-8"))
+    ]
+
+
+@contextmanager
+def embedded_service(console: Console, *, within_s: float = START_WITHIN_S) -> Iterator[Client]:
+    """Runs `holdfast serve` on a free loopback port while the context is open."""
+    with tempfile.TemporaryFile() as log:
+        port = free_port()
+        command = [sys.executable, "-m", "holdfast_client", "serve", "--host", "127.0.0.1", "--port", str(port)]
+        environment = {name: value for name, value in os.environ.items() if name != "HOLDFAST_REDIS_URL"}
+        service = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            with Client(f"http://127.0.0.1:{port}") as client:
+                with console.status("Starting the service: loading the guard and running a first pass ..."):
+                    wait_until_ready(client, service, log, within_s=within_s)
+                yield client
+        finally:
+            stop(service)
+
+
+def free_port() -> int:
+    """A loopback port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until_ready(client: Client, service: "subprocess.Popen[bytes]", log: IO[bytes], *, within_s: float) -> None:
+    """Returns once the service can take work.
+
+    Raises:
+        ServiceError: it died, or was not ready in time.
+    """
+    deadline = time.monotonic() + within_s
+    while service.poll() is None and time.monotonic() < deadline:
+        try:
+            if client.ready():
+                return
+        except ConnectionFailedError:
+            pass  # it does not listen yet
+        time.sleep(0.2)
+    status = service.poll()
+    why = f"was not ready within {within_s:g} s" if status is None else f"ended with status {status}"
+    log.seek(0)
+    tail = "\n".join(log.read().decode(errors="replace").splitlines()[-20:])
+    raise ServiceError(f"the service {why}; the end of its log:\n{tail}")
+
+
+def stop(service: "subprocess.Popen[bytes]") -> None:
+    """Ends the service with SIGTERM, or by force where it does not listen."""
+    service.terminate()
+    try:
+        service.wait(STOP_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        service.kill()
+        service.wait()
+
+
+def certify(client: Client, example: Example, console: Console) -> bool:
+    """Certifies one example and shows the certificate; whether it came out as expected."""
+    console.rule(f"{example.name}: expected {example.expected}")
+    console.print(f"Text   {example.text}\nImage  {example.image.name}\n", markup=False, highlight=False)
+    try:
+        certification = client.certify(text=example.text, image=example.image)
+        watch(certification, console)
+        certificate = certification.wait()
+    except (ProblemError, CertificationCancelledError) as error:
+        console.print(problem_view(error))
+        return False
+    console.print(certificate_view(certificate))
+    as_expected = certificate.verdict == VERDICT_OF[example.expected]
+    if not as_expected:
+        console.print(f"\nNot as expected: the verdict is {certificate.verdict}", style="bold red")
+    console.print()
+    return as_expected
+
+
+def stay(client: Client, example: Example, console: Console) -> None:
+    """Keeps the service up until Ctrl-C."""
+    command = f'holdfast certify --url {client.url} --text "{example.text}" --image {example.image}'
+    console.print(
+        f"The service runs at {client.url} until Ctrl-C; from another terminal:\n\n  {command}\n", soft_wrap=True
+    )
+    signal.pause()
+
+
+def main() -> int:
+    """Runs the quickstart and returns its exit status."""
+    parser = argparse.ArgumentParser(description="Start the embedded service and certify the shipped examples.")
+    parser.add_argument("--once", action="store_true", help="stop the service after the examples and exit")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the service is stopped too
+    console = Console()
+    examples = read_examples(EXAMPLES)
+    try:
+        with embedded_service(console) as client:
+            as_expected = [certify(client, example, console) for example in examples]
+            if not options.once:
+                stay(client, examples[0], console)
+    except KeyboardInterrupt:
+        console.print("stopped")
+        return 130 if options.once else 0
+    except (ServiceError, ConnectionFailedError) as error:
+        console.print(problem_view(error), soft_wrap=True)
+        return 1
+    return 0 if all(as_expected) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

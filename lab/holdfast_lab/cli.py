@@ -1,0 +1,77 @@
+"""The command `holdfast-lab`: train, measure and sample the reference guard."""
+
+import argparse
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+
+from holdfast_lab.evaluation import load
+from holdfast_lab.export import export, write_serving_config
+from holdfast_lab.model_card import false_flag, model_card
+from holdfast_lab.report import measure
+from holdfast_lab.sample_inputs import write_sample_inputs
+from holdfast_lab.tokenizer import build_tokenizer
+from holdfast_lab.training import Recipe, train
+
+
+def shipped_folder() -> Path:
+    """Where the reference guard that ships with the worker lies."""
+    return Path(str(files("holdfast_worker.models"))) / "reference_guard"
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _report_step(step: int, loss: float) -> None:
+    if step % 25 == 0:
+        _say(f"step {step:4d}  loss {loss:.4f}")
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    recipe = Recipe(steps=arguments.steps, seed=arguments.seed)
+    tokenizer = build_tokenizer()
+    export(train(tokenizer, recipe, _report_step), tokenizer, arguments.out)
+    # Measured as it is served: from the folder, with the weights rounded to half precision.
+    guard = load(arguments.out)
+    report = measure(guard, say=_say)
+    write_serving_config(arguments.out, false_flag(report.operating_point))
+    card = model_card(report, recipe, parameters=guard.model.num_parameters(), alphabet=len(guard.prompt.alphabet))
+    (arguments.out / "README.md").write_text(card, encoding="utf-8")
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    measure(load(arguments.folder), examples=arguments.examples, scenes=arguments.scenes, say=_say)
+
+
+def _draw(arguments: argparse.Namespace) -> None:
+    write_sample_inputs(arguments.out)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="holdfast-lab", description=__doc__)
+    parser.add_argument("--threads", type=int, default=2, help="torch threads (default: 2)")
+    commands = parser.add_subparsers(required=True)
+    training = commands.add_parser("train-reference-guard", help="train, export and measure from nothing")
+    training.add_argument("--out", type=Path, default=shipped_folder(), help="checkpoint folder to write")
+    training.add_argument("--steps", type=int, default=Recipe.steps)
+    training.add_argument("--seed", type=int, default=Recipe.seed)
+    training.set_defaults(run=_train)
+    evaluation = commands.add_parser("evaluate-reference-guard", help="measure a checkpoint folder")
+    evaluation.add_argument("--folder", type=Path, default=shipped_folder(), help="checkpoint folder to read")
+    evaluation.add_argument("--examples", type=int, default=2000, help="examples per accuracy")
+    evaluation.add_argument("--scenes", type=int, default=1000, help="Safe scenes for the false-flag rate")
+    evaluation.set_defaults(run=_evaluate)
+    drawing = commands.add_parser("draw-examples", help="write the quickstart's two inputs")
+    drawing.add_argument("--out", type=Path, required=True, help="folder to write to")
+    drawing.set_defaults(run=_draw)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command; the console script `holdfast-lab`."""
+    parsed = _parser().parse_args(arguments)
+    torch.set_num_threads(parsed.threads)
+    parsed.run(parsed)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, FailFast, Field, model_validator
 
 from holdfast.contract.models import Defaults, FalseFlag, ModelInfo, NoiseSpace, TokenKernelName
 from holdfast.contract.problems import FieldError, InvalidValueError
@@ -27,8 +27,18 @@ Method = Literal["auto", "stratified"]
 Stop = Literal["any_time", "fixed"]
 
 
+_MAX_FIELDS = 100
+
+
 class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_few_fields(cls, fields: object) -> object:
+        if isinstance(fields, dict) and len(fields) > _MAX_FIELDS:  # each unknown one would cost an error of its own
+            raise ValueError(f"an object must have at most {_MAX_FIELDS} fields, not {len(fields)}")
+        return fields
 
 
 class ImageData(_Strict):
@@ -50,7 +60,7 @@ class Input(_Strict):
     image: ImageData = Field(repr=False)
 
     @model_validator(mode="after")
-    def _has_no_nul(self) -> Self:
+    def _is_text(self) -> Self:
         if "\x00" in self.text or "\x00" in self.suffix:
             raise ValueError("text and suffix must not contain NUL characters; remove them")
         if not self.text.strip():
@@ -120,7 +130,7 @@ class CertificationRequest(_Strict):
     confidence: Confidence = Confidence()
     method: Method = "auto"
     sampling: Sampling = Sampling()
-    epsilons: tuple[Epsilon, ...] = Field((0.0, 0.25, 0.5, 1.0), max_length=64)
+    epsilons: Annotated[tuple[Epsilon, ...], FailFast()] = Field((0.0, 0.25, 0.5, 1.0), max_length=64)
 
 
 class CertificationSpec(_Strict):

@@ -10,6 +10,7 @@ import redis.asyncio
 __all__ = ["AsyncRedis", "Broker", "SyncRedis", "connect"]
 
 # redis-py's stubs mix str with bytes and sync with async answers; every answer is typed where it is parsed.
+_MAX_CONNECTIONS = 4096  # every follower of an event stream holds one; redis-py's own limit is 100
 AsyncRedis: TypeAlias = Any
 SyncRedis: TypeAlias = Any
 
@@ -21,11 +22,13 @@ class Broker:
     url: str = field(repr=False)  # it may hold a password
     embedded: fakeredis.FakeServer | None = field(default=None, repr=False)
 
-    def client(self) -> AsyncRedis:
-        """An asyncio client; consumers block on streams, so reads have no time limit of their own."""
+    def client(self, *, read_timeout_s: float | None = None) -> AsyncRedis:
+        """An asyncio client; a reader that blocks on streams needs a read timeout above its block, or none."""
         if self.embedded is not None:
             return fakeredis.FakeAsyncRedis(server=self.embedded)
-        return redis.asyncio.Redis.from_url(self.url, socket_timeout=None, socket_connect_timeout=5)
+        return redis.asyncio.Redis.from_url(
+            self.url, socket_timeout=read_timeout_s, socket_connect_timeout=5, max_connections=_MAX_CONNECTIONS
+        )
 
     def sync_client(self) -> SyncRedis:
         """A blocking client, for the heartbeat thread."""

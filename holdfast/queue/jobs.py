@@ -86,7 +86,10 @@ def made_at(job_id: str) -> datetime | None:
     head, _, tail = job_id.partition("_")
     if head != "cert" or len(tail) != 28 or not set(tail) <= set("0123456789abcdef"):
         return None
-    return datetime.fromtimestamp(int(tail[:12], 16) / 1000, UTC)
+    try:
+        return datetime.fromtimestamp(int(tail[:12], 16) / 1000, UTC)
+    except (ValueError, OverflowError):  # twelve hexadecimal digits reach beyond the year 9999
+        return None
 
 
 async def create(redis: AsyncRedis, record: JobRecord, *, text: str, suffix: str, image_png: bytes) -> None:

@@ -65,8 +65,9 @@ class Heartbeat:
                 _log.warning("lease of %s not renewed, will try again: %s", self._worker_id, failure)
 
     def _renew(self) -> None:
-        self._redis.sadd(keys.WORKERS, self._worker_id)
+        # The lease first: who reads the set between the two must not take this worker for a dead one.
         self._redis.set(keys.worker(self._worker_id), self._lease, ex=self._ttl_s)
+        self._redis.sadd(keys.WORKERS, self._worker_id)
 
 
 async def live_workers(client: AsyncRedis) -> dict[str, list[ModelInfo]]:

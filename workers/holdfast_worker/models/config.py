@@ -1,0 +1,108 @@
+"""What a guard is, apart from its weights: policy, prompt, verdict tokens, noise space and limits.
+
+A checkpoint folder carries these fields in ``holdfast.json``; a folder without that file (a published
+LLaVA-Guard, say) is served by giving them all in the worker's settings.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from holdfast.contract.models import Defaults, FalseFlag
+from holdfast_worker.models.errors import GuardConfigError
+
+__all__ = ["CONFIG_FILE", "GuardConfig", "load_config"]
+
+CONFIG_FILE = "holdfast.json"
+
+Tokens = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
+
+
+class GuardConfig(BaseModel):
+    """One served guard. Immutable; a misspelt field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1, description="Name under which the API serves the guard.")
+    policy: str = Field("multimodal-safety-v1", min_length=1, description="A named policy, or the policy text.")
+    user_template: str = Field(
+        "{policy}\n{text}", description="The user turn after the image; the slots follow {text} directly."
+    )
+    unsafe_tokens: Tokens = Field(("Unsafe",), description="Verdict variants, each exactly one token.")
+    safe_tokens: Tokens = Field(("Safe",), description="Verdict variants, each exactly one token.")
+    filler_token: str = Field(".", min_length=1, description="One token of the alphabet; fills unused slots.")
+    mask_token: str | None = Field(None, description="One token; what the absorbing kernel writes.")
+    alphabet: Literal["ordinary"] = Field(
+        "ordinary",
+        description="Replacement alphabet: every token of the tokenizer's own vocabulary, none added.",
+    )
+    tiles: Literal["base", "anyres"] = Field(
+        "anyres", description="anyres: the published tiling. base: the whole image as one tile only."
+    )
+    noise_height: int = Field(384, ge=8, le=4096, description="Height of the space the noise is added in.")
+    noise_width: int = Field(384, ge=8, le=4096, description="Width of the space the noise is added in.")
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        "auto", description="Weights and activations; auto is bfloat16 on cuda and float32 elsewhere."
+    )
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto is cuda where present.")
+    max_slots: int = Field(32, ge=0, description="Slots that one request may ask for.")
+    max_text_bytes: int = Field(16_384, ge=1, description="UTF-8 bytes of text and suffix together.")
+    defaults: Defaults = Field(
+        Defaults(), description="Operating point where a request is silent; measured, not copied."
+    )
+    false_flag: FalseFlag | None = Field(None, description="What that operating point was measured to flag.")
+
+    @model_validator(mode="after")
+    def _check(self) -> "GuardConfig":
+        if self.user_template.count("{text}") != 1:
+            found = self.user_template.count("{text}")
+            raise ValueError(
+                f"user_template holds {{text}} {found} times, must hold it once; put it where the text goes"
+            )
+        if both := set(self.unsafe_tokens) & set(self.safe_tokens):
+            raise ValueError(f"{sorted(both)} are both unsafe_tokens and safe_tokens; a variant must mean one verdict")
+        if self.defaults.slots > self.max_slots:
+            raise ValueError(
+                f"defaults.slots={self.defaults.slots} exceeds max_slots={self.max_slots}; raise max_slots"
+            )
+        if self.mask_token is None and self.defaults.token_kernel == "absorbing":
+            raise ValueError("defaults.token_kernel=absorbing needs a mask_token; name one or use the uniform kernel")
+        return self
+
+
+def load_config(folder: Path, overrides: Mapping[str, Any]) -> GuardConfig:
+    """Reads ``holdfast.json`` and lays the given fields over it; nested objects merge field by field.
+
+    Args:
+        folder: A checkpoint folder; it need not hold ``holdfast.json`` when ``overrides`` gives what has
+            no default.
+        overrides: Fields of ``GuardConfig``.
+
+    Raises:
+        GuardConfigError: The file is not a JSON object, or a field is missing, unknown or out of range.
+    """
+    path = folder / CONFIG_FILE
+    try:
+        stored = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise GuardConfigError(f"{path} is not valid JSON ({error}); rewrite it") from error
+    if not isinstance(stored, dict):
+        raise GuardConfigError(f"{path} holds a {type(stored).__name__}, must hold one JSON object; rewrite it")
+    try:
+        return GuardConfig.model_validate(_merged(stored, overrides))
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'guard'}: {e['msg']}" for e in error.errors())
+        raise GuardConfigError(
+            f"guard in {folder}: {problems}; correct {CONFIG_FILE} or the worker's settings"
+        ) from error
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged

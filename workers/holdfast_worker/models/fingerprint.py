@@ -1,0 +1,55 @@
+"""A name for exactly one base classifier: equal fingerprints vote alike on equal draws."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from holdfast_worker.models.config import CONFIG_FILE, GuardConfig
+from holdfast_worker.models.policies import policy_text
+
+__all__ = ["fingerprint"]
+
+_SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
+
+
+def fingerprint(folder: Path, config: GuardConfig, alphabet: NDArray[np.int64], *, dtype: str, device: str) -> str:
+    """Hashes all that a vote depends on besides the draw itself.
+
+    SHA-256 over framed (name, bytes) pairs: every weight, configuration, tokenizer, template and image-processor file
+    of the folder by name except ``holdfast.json``, then the policy's text, the user template, the verdict, filler and
+    mask tokens, the alphabet's ids (little-endian int64), the tiling, the noise size, the number type, and the kind of
+    device, since the noise of a seed differs between kinds. Limits, defaults and the served name are left out.
+
+    Args:
+        folder: Checkpoint folder.
+        config: The guard's settings.
+        alphabet: Replacement alphabet, shape (V,).
+        dtype: Number type in use, e.g. ``float32``.
+        device: Kind of device in use, ``cpu`` or ``cuda``.
+
+    Returns:
+        ``sha256:`` and 64 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+
+    def add(name: str, content: bytes) -> None:
+        digest.update(len(name).to_bytes(8, "big") + name.encode() + len(content).to_bytes(8, "big") + content)
+
+    for path in sorted(folder.iterdir()):
+        if path.suffix in _SUFFIXES and path.name != CONFIG_FILE:
+            add(path.name, _file_digest(path))
+    prompt = config.model_dump(include={"user_template", "unsafe_tokens", "safe_tokens", "filler_token", "mask_token"})
+    space = config.model_dump(include={"tiles", "noise_height", "noise_width"})
+    add("policy", policy_text(config.policy).encode())
+    add("prompt", json.dumps(prompt, sort_keys=True).encode())
+    add("alphabet", alphabet.astype("<i8").tobytes())
+    add("computation", json.dumps(space | {"dtype": dtype, "device": device}, sort_keys=True).encode())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _file_digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()

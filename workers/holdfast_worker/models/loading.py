@@ -1,0 +1,90 @@
+"""Loads a guard's checkpoint: safetensors only, from the folder only, nothing of it executed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import LlavaOnevisionForConditionalGeneration
+
+from holdfast_worker.models.config import GuardConfig
+from holdfast_worker.models.errors import GuardConfigError
+from holdfast_worker.models.fingerprint import fingerprint
+from holdfast_worker.models.llava import LlavaGuard
+from holdfast_worker.models.preprocessing import load_pixels
+from holdfast_worker.models.prompt import load_prompt
+
+__all__ = ["load_guard"]
+
+
+def load_guard(folder: Path, config: GuardConfig) -> LlavaGuard:
+    """Loads a LLaVA-OneVision checkpoint as a guard.
+
+    Args:
+        folder: Checkpoint folder: ``config.json``, safetensors, tokenizer and image processor.
+        config: The guard's settings.
+
+    Raises:
+        GuardConfigError: The folder or the settings cannot be served; the message says what to change.
+    """
+    _check_folder(folder)
+    device = _device(config.device)
+    dtype = _dtype(config.dtype, device)
+    model = _load_model(folder, dtype)
+    model.to(device)  # type: ignore[arg-type]
+    space = config.noise_height, config.noise_width
+    pixels = load_pixels(folder, model.config, config.tiles, space)
+    embeddings = len(model.get_input_embeddings().weight)  # type: ignore[arg-type]
+    prompt = load_prompt(folder, config, image_token=model.config.image_token_id, embeddings=embeddings)
+    name = fingerprint(folder, config, prompt.alphabet, dtype=str(dtype).removeprefix("torch."), device=device.type)
+    return LlavaGuard(model, prompt=prompt, pixels=pixels, config=config, fingerprint=name)
+
+
+def _check_folder(folder: Path) -> None:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise GuardConfigError(f"{folder} holds no config.json, must be a checkpoint folder; correct the path")
+    kind = json.loads(path.read_text("utf-8")).get("model_type")
+    if kind != "llava_onevision":
+        raise GuardConfigError(f"model_type={kind!r} must be 'llava_onevision'; use a LLaVA-OneVision checkpoint")
+    if not any(folder.glob("*.safetensors")):
+        pickles = sorted(file.name for file in folder.glob("*.bin"))
+        raise GuardConfigError(
+            f"{folder} holds no safetensors (pickled: {pickles}), weights must be safetensors, since unpickling runs"
+            " code; convert them in a place you trust"
+        )
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise GuardConfigError(f"device={name} must exist, and no CUDA device is present; use device=auto or cpu")
+    return torch.device(name)
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[name]
+
+
+def _load_model(folder: Path, dtype: torch.dtype) -> LlavaOnevisionForConditionalGeneration:
+    loaded: Any = LlavaOnevisionForConditionalGeneration.from_pretrained(
+        folder,
+        dtype=dtype,
+        local_files_only=True,
+        use_safetensors=True,
+        trust_remote_code=False,
+        attn_implementation="sdpa",
+        output_loading_info=True,
+    )
+    model, report = loaded
+    # transformers only warns and leaves such weights random.
+    if absent := sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]])):
+        raise GuardConfigError(
+            f"{len(absent)} weights are missing or misshapen (first: {absent[0]}), all must fit config.json; use the"
+            " weights that belong to it"
+        )
+    frozen: LlavaOnevisionForConditionalGeneration = model.eval().requires_grad_(False)
+    return frozen

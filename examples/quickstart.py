@@ -22,7 +22,7 @@ from typing import IO
 from rich.console import Console
 
 from holdfast_client import CertificationCancelledError, Client, ConnectionFailedError, ProblemError
-from holdfast_client.render import certificate_view, problem_view, watch
+from holdfast_client.render import certificate_view, problem_view, terminal, watch
 
 EXAMPLES = Path(__file__).parent / "examples.json"
 START_WITHIN_S = 120
@@ -53,7 +53,7 @@ def read_examples(listing: Path) -> list[Example]:
 
 
 @contextmanager
-def embedded_service(console: Console, *, within_s: float = START_WITHIN_S) -> Iterator[Client]:
+def embedded_service(console: Console) -> Iterator[tuple[Client, "subprocess.Popen[bytes]"]]:
     """Runs `holdfast serve` on a free loopback port while the context is open."""
     with tempfile.TemporaryFile() as log:
         port = free_port()
@@ -63,8 +63,8 @@ def embedded_service(console: Console, *, within_s: float = START_WITHIN_S) -> I
         try:
             with Client(f"http://127.0.0.1:{port}") as client:
                 with console.status("Starting the service: loading the guard and running a first pass ..."):
-                    wait_until_ready(client, service, log, within_s=within_s)
-                yield client
+                    wait_until_ready(client, service, log)
+                yield client, service
         finally:
             stop(service)
 
@@ -76,13 +76,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until_ready(client: Client, service: "subprocess.Popen[bytes]", log: IO[bytes], *, within_s: float) -> None:
+def wait_until_ready(client: Client, service: "subprocess.Popen[bytes]", log: IO[bytes]) -> None:
     """Returns once the service can take work.
 
     Raises:
         ServiceError: it died, or was not ready in time.
     """
-    deadline = time.monotonic() + within_s
+    deadline = time.monotonic() + START_WITHIN_S
     while service.poll() is None and time.monotonic() < deadline:
         try:
             if client.ready():
@@ -91,7 +91,7 @@ def wait_until_ready(client: Client, service: "subprocess.Popen[bytes]", log: IO
             pass  # it does not listen yet
         time.sleep(0.2)
     status = service.poll()
-    why = f"was not ready within {within_s:g} s" if status is None else f"ended with status {status}"
+    why = f"was not ready within {START_WITHIN_S} s" if status is None else f"ended with status {status}"
     log.seek(0)
     tail = "\n".join(log.read().decode(errors="replace").splitlines()[-20:])
     raise ServiceError(f"the service {why}; the end of its log:\n{tail}")
@@ -110,7 +110,7 @@ def stop(service: "subprocess.Popen[bytes]") -> None:
 def certify(client: Client, example: Example, console: Console) -> bool:
     """Certifies one example and shows the certificate; whether it came out as expected."""
     console.rule(f"{example.name}: expected {example.expected}")
-    console.print(f"Text   {example.text}\nImage  {example.image.name}\n", markup=False, highlight=False)
+    console.print(f"Text   {example.text}\nImage  {example.image.name}\n")
     try:
         certification = client.certify(text=example.text, image=example.image)
         watch(certification, console)
@@ -126,13 +126,17 @@ def certify(client: Client, example: Example, console: Console) -> bool:
     return as_expected
 
 
-def stay(client: Client, example: Example, console: Console) -> None:
+def stay(client: Client, service: "subprocess.Popen[bytes]", example: Example, console: Console) -> None:
     """Keeps the service up until Ctrl-C."""
     command = f'holdfast certify --url {client.url} --text "{example.text}" --image {example.image}'
     console.print(
         f"The service runs at {client.url} until Ctrl-C; from another terminal:\n\n  {command}\n", soft_wrap=True
     )
-    signal.pause()
+    try:
+        status = service.wait()
+    except KeyboardInterrupt:
+        return
+    raise ServiceError(f"the service ended by itself with status {status}")
 
 
 def main() -> int:
@@ -141,16 +145,15 @@ def main() -> int:
     parser.add_argument("--once", action="store_true", help="stop the service after the examples and exit")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the service is stopped too
-    console = Console()
+    console = terminal()
     examples = read_examples(EXAMPLES)
     try:
-        with embedded_service(console) as client:
+        with embedded_service(console) as (client, service):
             as_expected = [certify(client, example, console) for example in examples]
             if not options.once:
-                stay(client, examples[0], console)
+                stay(client, service, examples[0], console)
     except KeyboardInterrupt:
-        console.print("stopped")
-        return 130 if options.once else 0
+        return 130
     except (ServiceError, ConnectionFailedError) as error:
         console.print(problem_view(error), soft_wrap=True)
         return 1

@@ -16,7 +16,7 @@ from rich.console import Console
 from holdfast.contract.problems import ProblemError
 from holdfast_client.client import Certification, Client
 from holdfast_client.errors import CertificationCancelledError, ConnectionFailedError, UnexpectedAnswerError
-from holdfast_client.render import certificate_view, models_table, problem_view, watch
+from holdfast_client.render import certificate_view, models_table, problem_view, terminal, watch
 
 __all__ = ["main"]
 
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given and given[0] in plugins:
         return _run_plugin(plugins[given[0]], given[1:])
     arguments = _parser(plugins).parse_args(given)
-    messages = Console(stderr=True)
+    messages = terminal(stderr=True)
     try:
         return int(arguments.run(arguments, messages))
     except KeyboardInterrupt:
@@ -141,7 +141,7 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 def _models(arguments: argparse.Namespace, _: Console) -> int:
     with Client(arguments.url) as client:
-        Console().print(models_table(client.models()))
+        terminal().print(models_table(client.models()))
     return _DONE
 
 
@@ -164,7 +164,7 @@ def _certify(arguments: argparse.Namespace, messages: Console) -> int:
     if arguments.json:
         sys.stdout.write(certificate.model_dump_json(indent=2) + "\n")
     else:
-        Console().print(certificate_view(certificate))
+        terminal().print(certificate_view(certificate))
     return _DONE
 
 

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
@@ -16,7 +15,7 @@ from holdfast.contract.models import ModelInfo
 from holdfast.contract.problems import ProblemError
 from holdfast_client import rounding
 
-__all__ = ["FrontierPlot", "certificate_view", "frontier_in_short", "models_table", "problem_view", "watch"]
+__all__ = ["FrontierPlot", "certificate_view", "frontier_in_short", "models_table", "problem_view", "terminal", "watch"]
 
 _STOPPED: dict[Stopped, str] = {
     "tolerance": "stopped early: no radius can grow by more than the tolerance",
@@ -24,6 +23,11 @@ _STOPPED: dict[Stopped, str] = {
     "passes_spent": "all that were allowed",
 }
 _EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+def terminal(*, stderr: bool = False) -> Console:
+    """A console that shows every text as it is: markup in it is not obeyed."""
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,7 @@ def certificate_view(certificate: Certificate) -> RenderableType:
         parts += ["", FrontierPlot(certificate.frontier)]
     if any(cell.unsafe_probability_at_least > 0 for cell in certificate.worst_case):
         parts += ["", _worst_case_table(certificate.worst_case)]
-    parts += ["", *(Padding(Text(line, style="dim"), (0, 0, 0, 0)) for line in certificate.notice)]
-    return Group(*parts)
+    return Group(*parts, "", *(Text(line, style="dim") for line in certificate.notice))
 
 
 def _summary(certificate: Certificate) -> Table:
@@ -91,29 +94,27 @@ def _verdict(certificate: Certificate) -> Text:
     return Text(f"unsafe: certified against up to {certificate.max_tokens} of {slots} tokens", style="bold red")
 
 
-def _frontier_table(certificate: Certificate) -> Table:
+def _frontier_table(certificate: Certificate) -> RenderableType:
     space = certificate.space
-    shape = f"{space.channels} x {space.height} x {space.width}"
     low, high = space.range
-    title = f"Frontier: attacker tokens d against certified image radius (L2, {shape} pixels in [{low:g}, {high:g}])"
-    table = Table("d", "image radius", "method", title=title, title_justify="left", title_style="")
+    unit = f"L2, {space.channels} x {space.height} x {space.width} pixels in [{low:g}, {high:g}]"
+    table = Table("d", "image radius", "method")
     table.columns[0].justify = table.columns[1].justify = "right"
     for point in certificate.frontier:
         radius = Text("not certified", style="dim") if point.radius is None else rounding.radius(point.radius)
         table.add_row(str(point.tokens), radius, point.method or "")
-    return table
+    return Group(f"Frontier: attacker tokens d against certified image radius ({unit})", table)
 
 
-def _worst_case_table(worst_case: Sequence[WorstCase]) -> Table:
+def _worst_case_table(worst_case: Sequence[WorstCase]) -> RenderableType:
     cells = {(cell.tokens, cell.epsilon): cell for cell in worst_case}
     epsilons = sorted({epsilon for _, epsilon in cells})
-    title = "Worst case: Unsafe probability at least (plain passes that detect it with 99 %)"
-    table = Table("d", title=title, title_justify="left", title_style="")
-    for epsilon in epsilons:
-        table.add_column(f"radius {epsilon}", justify="right")
+    table = Table("d", *(f"radius {epsilon}" for epsilon in epsilons))
+    for column in table.columns:
+        column.justify = "right"
     for tokens in sorted({tokens for tokens, _ in cells}):
         table.add_row(str(tokens), *(_worst(cells.get((tokens, epsilon))) for epsilon in epsilons))
-    return table
+    return Group("Worst case: Unsafe probability at least (plain passes that detect it with 99 %)", table)
 
 
 def _worst(cell: WorstCase | None) -> str:
@@ -126,19 +127,18 @@ def models_table(models: Sequence[ModelInfo]) -> RenderableType:
     """The served guards with their noise space, operating point and limits."""
     if not models:
         return Text("no model is served: no worker is alive")
-    table = Table("model", "noise space", "alphabet", "slots", "beta", "sigma", "tau", "passes", "fingerprint")
+    table = Table("model", "noise space", "alphabet", "slots", "beta", "sigma", "tau", "passes")
     for model in models:
         space, point = model.space, model.defaults
         table.add_row(
-            model.name,
+            Text(model.name, overflow="fold"),
             f"{space.channels} x {space.height} x {space.width}",
             f"{model.alphabet_size:,}",
-            f"{point.slots} (at most {model.limits.max_slots})",
+            f"{point.slots} of {model.limits.max_slots}",
             *map(str, (point.beta, point.sigma, point.tau)),
             f"{point.max_passes:,}",
-            Text(model.fingerprint, overflow="ellipsis", no_wrap=True),
         )
-    return table
+    return Group(table, *(f"{model.name}: {model.fingerprint}" for model in models))
 
 
 def problem_view(error: Exception) -> Text:

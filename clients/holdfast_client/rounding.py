@@ -14,18 +14,14 @@ def radius(value: float) -> str:
 
 def probability_at_least(value: float) -> str:
     """A lower bound in [0, 1] with three significant digits, never above `value`."""
-    return _plain(Context(prec=_DIGITS, rounding=ROUND_FLOOR).create_decimal_from_float(value))
+    return f"{Context(prec=_DIGITS, rounding=ROUND_FLOOR).create_decimal_from_float(value):g}"
 
 
 def share_at_most(value: float) -> str:
     """An upper bound in [0, 1] as a percentage with three significant digits, never below `value`."""
-    return f"{_plain(Context(prec=_DIGITS, rounding=ROUND_CEILING).multiply(Decimal(value), Decimal(100)))} %"
+    return f"{Context(prec=_DIGITS, rounding=ROUND_CEILING).multiply(Decimal(value), Decimal(100)):g} %"
 
 
 def axis_end(largest: float) -> float:
     """The least number of two significant digits that is not below `largest`: where a plot's axis ends."""
     return float(Context(prec=2, rounding=ROUND_CEILING).create_decimal_from_float(largest))
-
-
-def _plain(value: Decimal) -> str:
-    return f"{float(value):.{_DIGITS}g}"

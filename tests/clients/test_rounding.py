@@ -1,0 +1,42 @@
+from fractions import Fraction
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holdfast_client import rounding
+
+probabilities = st.floats(0, 1)
+
+
+def test_a_radius_that_decimals_would_round_up_is_cut() -> None:
+    assert rounding.radius(0.98765) == "0.987"
+    assert rounding.radius(1.9999999) == "1.999"
+
+
+def test_a_probability_that_decimals_would_round_up_is_cut() -> None:
+    assert rounding.probability_at_least(0.98769) == "0.987"
+    assert rounding.probability_at_least(4.6689e-5) == "0.0000466"
+    assert rounding.probability_at_least(0.99999) == "0.999"
+
+
+@given(st.floats(0, 1e6))
+def test_a_shown_radius_is_at_most_the_certified_one_and_within_a_thousandth(value: float) -> None:
+    shown = Fraction(rounding.radius(value))
+    assert shown <= Fraction(value) < shown + Fraction(1, 1000)
+
+
+@given(probabilities)
+def test_a_shown_lower_bound_is_at_most_the_bound_and_within_a_percent(value: float) -> None:
+    shown = Fraction(rounding.probability_at_least(value))
+    assert shown <= Fraction(value) <= shown * Fraction(101, 100)
+
+
+@given(probabilities)
+def test_a_shown_upper_bound_is_at_least_the_bound_and_within_a_percent(value: float) -> None:
+    shown = Fraction(rounding.share_at_most(value).removesuffix(" %")) / 100
+    assert shown >= Fraction(value) >= shown * Fraction(99, 100)
+
+
+@given(st.floats(1e-3, 1e6))
+def test_an_axis_ends_at_or_just_beyond_the_largest_value(value: float) -> None:
+    assert value <= rounding.axis_end(value) <= 1.1 * value

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from holdfast.contract.certificates import Progress
@@ -48,7 +48,9 @@ async def last_progress(redis: AsyncRedis, job_id: str) -> Progress | None:
     return None
 
 
-async def follow(redis: AsyncRedis, job_id: str, *, after: str = "0", wait_s: float) -> AsyncIterator[Event | None]:
+async def follow(
+    redis: AsyncRedis, job_id: str, *, after: str = "0", wait_s: float
+) -> AsyncGenerator[Event | None, None]:
     """Yields the events after id `after`, and None whenever `wait_s` pass without one; ends with the job's outcome."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wait_s

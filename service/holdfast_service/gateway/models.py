@@ -1,0 +1,37 @@
+"""The routes of models: what is served."""
+
+from fastapi import APIRouter
+
+from holdfast.contract.models import ModelInfo, ModelList
+from holdfast.contract.problems import (
+    InternalError,
+    InvalidValueError,
+    NotFoundError,
+    NoWorkerError,
+    QueueUnreachableError,
+)
+from holdfast.queue.leases import served_models
+from holdfast_service.gateway.context import GatewayOfApp
+from holdfast_service.gateway.problems import documented
+from holdfast_service.gateway.submission import find_model
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/v1/models", tags=["models"])
+
+
+@router.get("", summary="Every served model", responses=documented(InternalError, QueueUnreachableError))
+async def list_models(gateway: GatewayOfApp) -> ModelList:
+    """The models that a live worker serves, by name; none where no worker lives."""
+    served = await served_models(gateway.redis)
+    return ModelList(models=tuple(served[name] for name in sorted(served)))
+
+
+@router.get(
+    "/{name}",
+    summary="One served model",
+    responses=documented(NotFoundError, InvalidValueError, InternalError, QueueUnreachableError, NoWorkerError),
+)
+async def read_model(name: str, gateway: GatewayOfApp) -> ModelInfo:
+    """A model's fingerprint, noise space, alphabet size, defaults and limits."""
+    return find_model(await served_models(gateway.redis), name)

@@ -1,0 +1,88 @@
+"""From a request to a queued job: model, spec, quota, image, seed."""
+
+import hashlib
+import hmac
+import json
+import logging
+import secrets
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from anyio import to_thread
+from pydantic import SecretStr
+
+from holdfast.contract.models import ModelInfo
+from holdfast.contract.problems import NotFoundError, NoWorkerError, QueueFullError
+from holdfast.contract.requests import CertificationRequest, CertificationSpec, resolve
+from holdfast.queue import jobs, keys
+from holdfast.queue.leases import served_models
+from holdfast_service.gateway.context import Gateway
+from holdfast_service.gateway.images import DecodedImage, decode
+
+__all__ = ["find_model", "no_worker", "submit"]
+
+_log = logging.getLogger(__name__)
+
+
+async def submit(gateway: Gateway, request: CertificationRequest) -> jobs.JobRecord:
+    """Queues the request as a job, or raises the problem that keeps it out; then nothing is left in the queue."""
+    model = find_model(await served_models(gateway.redis), request.model)
+    spec = resolve(request, model)
+    await _check_quota(gateway)
+    image = await to_thread.run_sync(_decode, gateway, request, limiter=gateway.decoders)
+    record = jobs.JobRecord(
+        id=jobs.new_id(),
+        state="queued",
+        spec=spec,
+        seed=_seed(gateway.settings.root_seed, spec, request, image),
+        created_at=datetime.now(UTC),
+        input_size=(image.height, image.width),
+    )
+    await jobs.create(gateway.redis, record, text=request.input.text, suffix=request.input.suffix, image_png=image.png)
+    _log.info("job %s queued for %s", record.id, model.name, extra={"job": record.id, "model": model.name})
+    return record
+
+
+def find_model(served: Mapping[str, ModelInfo], name: str) -> ModelInfo:
+    """The served model of this name.
+
+    Raises:
+        NoWorkerError: no worker lives at all.
+        NotFoundError: workers live, but none serves this model.
+    """
+    if not served:
+        raise no_worker()
+    if name not in served:
+        raise NotFoundError(f"no live worker serves a model of this name; served: {', '.join(sorted(served))}")
+    return served[name]
+
+
+def no_worker() -> NoWorkerError:
+    """The problem of a service without workers."""
+    return NoWorkerError("no worker is alive; start one, then try again", retry_after_s=10)
+
+
+async def _check_quota(gateway: Gateway) -> None:
+    active, limit = await gateway.redis.scard(keys.ACTIVE_JOBS), gateway.settings.max_active_jobs
+    if active >= limit:
+        raise QueueFullError(f"{active} jobs are queued or running, the limit is {limit}; try later", retry_after_s=10)
+
+
+def _decode(gateway: Gateway, request: CertificationRequest) -> DecodedImage:
+    return decode(request.input.image.data, max_pixels=gateway.settings.max_image_pixels)
+
+
+def _seed(
+    root_seed: SecretStr | None, spec: CertificationSpec, request: CertificationRequest, image: DecodedImage
+) -> str:
+    """The job's seed, 64 hexadecimal digits: fresh, or a function of everything that decides a draw."""
+    if root_seed is None:
+        return secrets.token_hex(32)
+    what = [
+        spec.model_dump(mode="json"),
+        request.input.text,
+        request.input.suffix,
+        [image.height, image.width, image.pixels_sha256],
+    ]
+    message = json.dumps(what, sort_keys=True, separators=(",", ":")).encode()
+    return hmac.new(root_seed.get_secret_value().encode(), message, hashlib.sha256).hexdigest()

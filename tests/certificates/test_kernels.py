@@ -1,0 +1,165 @@
+import math
+from collections import defaultdict
+from fractions import Fraction
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy.stats import binom, chi2
+
+from holdfast.certificates import (
+    BLOCK,
+    AbsorbingKernel,
+    UniformKernel,
+    block_key,
+    cell_weights,
+    mask_probability,
+    ratio_groups,
+    suffix_draws,
+)
+
+BETAS = [0.1, 0.5, 0.9, 1.0]
+NEVER = 1e-9  # false-failure probability of a statistical test
+
+
+@pytest.mark.parametrize("beta", [0.0, -0.1, 1.1, math.nan, math.inf, True, "0.5", None])
+def test_a_rate_outside_its_range_is_refused(beta):
+    with pytest.raises(ValueError, match="beta="):
+        AbsorbingKernel(beta)
+    with pytest.raises(ValueError, match="beta="):
+        UniformKernel(beta, 10)
+
+
+@pytest.mark.parametrize("size", [1, 0, -5, 2.5, 10.0, True, None])
+def test_an_alphabet_of_fewer_than_two_tokens_is_refused(size):
+    with pytest.raises(ValueError, match="alphabet_size="):
+        UniformKernel(0.25, size)
+
+
+def test_a_rate_without_latent_form_is_refused_with_its_limit():
+    message = r"beta=0.99999 must be at most \(V-1\)/V=0.9999 for an alphabet of 10000; lower beta"
+    with pytest.raises(ValueError, match=message):
+        mask_probability(UniformKernel(0.99999, 10000))
+
+
+@pytest.mark.parametrize("size", [2, 3, 7, 10000, 151000])
+def test_the_largest_rate_with_a_latent_form_masks_always(size):
+    assert mask_probability(UniformKernel((size - 1) / size, size)) == pytest.approx(1.0, abs=1e-15)
+
+
+@pytest.mark.parametrize("beta", [0.1, 0.25, 0.5])
+@pytest.mark.parametrize("size", [2, 3, 30000])
+def test_the_latent_form_keeps_a_token_as_often_as_the_kernel(beta, size):
+    masked = mask_probability(UniformKernel(beta, size))
+    assert 1 - masked + masked / size == pytest.approx(1 - beta, rel=1e-14)
+
+
+@pytest.mark.parametrize("beta", BETAS)
+@pytest.mark.parametrize(("size", "tokens"), [(2, 3), (3, 1), (3, 4), (4, 3), (5, 2)])
+def test_ratio_groups_are_those_of_every_string(beta, size, tokens):
+    rate = Fraction(beta)
+    masses = defaultdict(lambda: [Fraction(0), Fraction(0)])
+    for string in product(range(size), repeat=tokens):
+        sides = []
+        for origin in (0, 1):
+            changed = sum(token != origin for token in string)
+            sides.append((rate / (size - 1)) ** changed * (1 - rate) ** (tokens - changed))
+        if any(sides):
+            ratio = sides[1] / sides[0] if sides[0] else math.inf
+            masses[ratio] = [total + side for total, side in zip(masses[ratio], sides, strict=True)]
+    groups = ratio_groups(UniformKernel(beta, size), tokens)
+    assert [[*pair] for pair in zip(groups.clean, groups.adversarial, strict=True)] == [
+        masses[ratio] for ratio in sorted(masses)
+    ]
+
+
+def test_log_ratios_span_a_hundred_without_underflow():
+    groups = ratio_groups(UniformKernel(0.25, 151000), 8)
+    step = math.log(0.25 / 150999 / 0.75)
+    assert groups.log_ratio == pytest.approx([k * -step for k in range(-8, 9)], rel=1e-14)
+    assert groups.log_ratio[-1] > 100
+
+
+@pytest.mark.parametrize("kernel", [AbsorbingKernel(0.3), UniformKernel(0.3, 9), UniformKernel(1.0, 9)])
+@pytest.mark.parametrize("tokens", [0, 1, 5, 16])
+def test_group_masses_sum_to_one_exactly(kernel, tokens):
+    groups = ratio_groups(kernel, tokens)
+    assert sum(groups.clean) == sum(groups.adversarial) == 1
+    assert list(groups.log_ratio) == sorted(groups.log_ratio)
+
+
+def test_impossible_strings_have_infinite_ratios_at_full_corruption():
+    groups = ratio_groups(UniformKernel(1.0, 5), 2)
+    assert groups.log_ratio == (-math.inf, 0.0, math.inf)
+    assert groups.clean == (Fraction(7, 16), Fraction(9, 16), 0)
+    assert groups.adversarial == (0, Fraction(9, 16), Fraction(7, 16))
+
+
+@pytest.mark.parametrize("beta", [0.1, 0.5, 1.0])
+@pytest.mark.parametrize("slots", [0, 1, 8])
+def test_cell_weights_are_the_law_of_leading_masks(beta, slots):
+    exact = [beta**k * (1 - beta if k < slots else 1.0) for k in range(slots + 1)]
+    assert cell_weights(AbsorbingKernel(beta), slots) == pytest.approx(exact, rel=1e-14)
+    assert math.fsum(exact) == pytest.approx(1.0, abs=1e-15)
+
+
+@pytest.mark.parametrize("kernel", [AbsorbingKernel(0.3), UniformKernel(0.3, 50)])
+@pytest.mark.parametrize("slots", [0, 1, 3])
+def test_draws_are_the_same_however_the_range_is_cut(kernel, slots):
+    whole = suffix_draws(kernel, slots=slots, seed="s", start=0, stop=4 * BLOCK)
+    for start, stop in [(0, 5), (5, 16), (15, 17), (16, 64), (31, 31), (40, 41)]:
+        part = suffix_draws(kernel, slots=slots, seed="s", start=start, stop=stop)
+        assert np.array_equal(part.masked, whole.masked[start:stop])
+        if whole.replacement is None:
+            assert part.replacement is None
+        else:
+            assert np.array_equal(part.replacement, whole.replacement[start:stop])
+
+
+def test_cell_k_masks_k_leading_slots_and_keeps_the_next():
+    masked = suffix_draws(AbsorbingKernel(0.5), slots=4, seed="s", start=0, stop=200).masked
+    assert masked.shape == (200, 5, 4)
+    assert masked.dtype == np.bool_
+    for k in range(5):
+        assert masked[:, k, :k].all()
+        assert not masked[:, k, k : k + 1].any()
+        assert 0 < masked[:, k, k + 1 :].sum() < masked[:, k, k + 1 :].size or k >= 3
+
+
+def test_later_slots_are_masked_at_the_mask_probability():
+    kernel = UniformKernel(0.3, 4)
+    tails = suffix_draws(kernel, slots=3, seed="s", start=0, stop=20000).masked[:, 0, 1:]
+    law = binom(tails.size, mask_probability(kernel))
+    assert law.ppf(NEVER / 2) <= tails.sum() <= law.isf(NEVER / 2)
+
+
+def test_replacements_are_uniform_over_the_whole_alphabet():
+    replacement = suffix_draws(UniformKernel(0.3, 7), slots=3, seed="s", start=0, stop=10000).replacement
+    counts = np.bincount(replacement.ravel(), minlength=7)
+    assert replacement.dtype == np.int64
+    assert len(counts) == 7
+    assert ((counts - counts.mean()) ** 2 / counts.mean()).sum() < chi2(6).isf(NEVER)
+
+
+def test_seeds_channels_and_blocks_have_keys_of_their_own():
+    keys = {block_key(seed, channel, b) for seed in ("a", "b", "ab") for channel in ("", "b", "c") for b in range(9)}
+    assert len(keys) == 81
+    assert all(0 <= key < 2**64 for key in keys)
+
+
+def test_keys_and_draws_stay_what_recorded_seeds_promise():
+    assert block_key("seed", "image", 3) == 6516131672481704716
+    draws = suffix_draws(UniformKernel(0.25, 1000), slots=4, seed="seed", start=14, stop=18)
+    assert draws.replacement.tolist() == [
+        [400, 616, 269, 250],
+        [659, 31, 68, 839],
+        [712, 457, 914, 449],
+        [70, 888, 38, 773],
+    ]
+    assert draws.masked[:, 0].astype(int).tolist() == [[0, 0, 0, 1], [0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("change", [{"slots": -1}, {"start": -1}, {"stop": 2}, {"start": 3.5}, {"slots": True}])
+def test_a_range_that_is_none_is_refused(change):
+    with pytest.raises(ValueError, match=r"=.* must be"):
+        suffix_draws(AbsorbingKernel(0.5), **({"slots": 2, "seed": "s", "start": 3, "stop": 5} | change))

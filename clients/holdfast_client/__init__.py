@@ -13,7 +13,12 @@ with Client() as client:
 from holdfast.contract.certificates import Certificate, Job, Progress
 from holdfast.contract.problems import ProblemError
 from holdfast_client.client import Certification, Client
-from holdfast_client.errors import CertificationCancelledError, ConnectionFailedError, UnexpectedAnswerError
+from holdfast_client.errors import (
+    CertificationCancelledError,
+    ConnectionFailedError,
+    ServiceUnreachableError,
+    UnexpectedAnswerError,
+)
 
 __all__ = [
     "Certificate",
@@ -24,5 +29,6 @@ __all__ = [
     "Job",
     "ProblemError",
     "Progress",
+    "ServiceUnreachableError",
     "UnexpectedAnswerError",
 ]

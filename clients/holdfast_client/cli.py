@@ -155,6 +155,7 @@ def _certify(arguments: argparse.Namespace, messages: Console) -> int:
     with Client(arguments.url) as client:
         certification = _submit(client, arguments, image)
         try:
+            messages.print(f"{certification.id} is submitted; Ctrl-C cancels it")
             if not arguments.no_progress:
                 watch(certification, messages)
             certificate = certification.wait()

@@ -17,7 +17,7 @@ from holdfast.contract.models import ModelInfo, ModelList, TokenKernelName
 from holdfast.contract.problems import FieldError, InternalError, InvalidValueError, problem_error
 from holdfast.contract.requests import CertificationRequest
 from holdfast_client.errors import CertificationCancelledError
-from holdfast_client.wire import Wire
+from holdfast_client.wire import PATIENTLY_S, Wire
 
 __all__ = ["Certification", "Client"]
 
@@ -38,7 +38,7 @@ class Certification:
 
     def refresh(self) -> Job | Certificate:
         """What the service says now: the certificate once it is done, the job otherwise."""
-        return self._wire.get(self._path, answer_from_json)
+        return self._wire.get(self._path, answer_from_json, pauses_s=PATIENTLY_S)
 
     def __iter__(self) -> Iterator[Progress]:
         """Progress as it happens, until the certification has ended; a dropped connection is resumed."""
@@ -147,7 +147,7 @@ class Client:
         Raises:
             InvalidValueError: a value is outside its range.
             ProblemError: the service refuses; the class says why.
-            ConnectionFailedError: no service answers.
+            ServiceUnreachableError: no service answers.
         """
         request = _request(
             {
@@ -176,7 +176,7 @@ class Client:
         """Whether the service can take work.
 
         Raises:
-            ConnectionFailedError: no service answers.
+            ServiceUnreachableError: no service answers.
         """
         return self._wire.status("/readyz") == httpx.codes.OK
 

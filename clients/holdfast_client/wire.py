@@ -2,25 +2,31 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
 import httpx
 from pydantic import ValidationError
 
-from holdfast.contract.problems import Problem, ProblemError, problem_error
-from holdfast_client.errors import ConnectionFailedError, UnexpectedAnswerError
+from holdfast.contract.problems import Problem, ProblemError, QueueUnreachableError, problem_error
+from holdfast_client.errors import ConnectionFailedError, ServiceUnreachableError, UnexpectedAnswerError
 
-__all__ = ["DEFAULT_URL", "ServerEvent", "Wire"]
+__all__ = ["BRIEFLY_S", "DEFAULT_URL", "PATIENTLY_S", "ServerEvent", "Wire"]
 
 DEFAULT_URL = "http://127.0.0.1:8420"
 
 T = TypeVar("T")
 
-_PAUSES_S = (0.1, 0.3, 0.9)
+BRIEFLY_S = (0.1, 0.3, 0.9)
+"""Pauses before asking again, where perhaps no service runs."""
+PATIENTLY_S = (0.1, 0.3, 0.9, 3.0, 6.0)
+"""Pauses before asking again about a job that is running: long enough for a gateway or a queue to restart."""
+
 _SILENCE_S = 60.0  # the gateway sends a comment far more often; a stream silent for longer is taken for dropped
 _UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_PASSING = (ConnectionFailedError, QueueUnreachableError)
 _UNPROXIED: dict[str, httpx.BaseTransport | None] = {"all://127.0.0.1": None, "all://localhost": None}
 
 
@@ -48,33 +54,40 @@ class Wire:
 
     def status(self, path: str) -> int:
         """The status of one GET, whatever it says; tried once."""
-        try:
+        with self._told():
             return self._http.get(path).status_code
-        except httpx.RequestError as error:
-            raise self._broken(error) from error
 
-    def get(self, path: str, parse: Callable[[bytes], T]) -> T:
-        """The parsed answer of a GET, which is asked again where the connection fails."""
-        return self.parsed(parse, self._ask("GET", path, None, again=httpx.TransportError))
+    def get(self, path: str, parse: Callable[[bytes], T], *, pauses_s: Sequence[float] = BRIEFLY_S) -> T:
+        """The parsed answer of a GET, which is asked again where the connection or the queue fails."""
+        for pause in pauses_s:
+            try:
+                return self._once("GET", path, parse)
+            except _PASSING:
+                time.sleep(pause)
+        return self._once("GET", path, parse)
 
     def send(self, method: str, path: str, parse: Callable[[bytes], T], *, body: str | None = None) -> T:
         """The parsed answer of a call that acts; sent again only where it cannot have been received."""
-        return self.parsed(parse, self._ask(method, path, body, again=_UNSENT))
+        for pause in BRIEFLY_S:
+            try:
+                return self._once(method, path, parse, body)
+            except ServiceUnreachableError:
+                time.sleep(pause)
+        return self._once(method, path, parse, body)
 
     def events(self, path: str) -> Iterator[ServerEvent]:
-        """Yields the events of one stream for ever, resuming after the last one where the connection drops."""
-        last_id, pauses = "", iter(_PAUSES_S)
+        """Yields a stream's events, resuming after the last one where the connection or the queue fails."""
+        last_id, pauses = "", iter(PATIENTLY_S)
         while True:
-            dropped: httpx.RequestError | None = None
             try:
                 for event in self._stream(path, last_id):
-                    last_id, pauses = event.id or last_id, iter(_PAUSES_S)
+                    last_id, pauses = event.id or last_id, iter(PATIENTLY_S)
                     yield event
-            except httpx.RequestError as error:
-                dropped = error
-            if (pause := next(pauses, None)) is None:
-                raise self._broken(dropped) from dropped
-            time.sleep(pause)
+                return
+            except _PASSING:
+                if (pause := next(pauses, None)) is None:
+                    raise
+                time.sleep(pause)
 
     def parsed(self, parse: Callable[[bytes], T], body: bytes) -> T:
         """What `parse` makes of the body.
@@ -87,27 +100,41 @@ class Wire:
         except ValidationError as error:
             raise self._unexpected("an answer", error.errors(include_input=False)[0]["msg"]) from None
 
-    def _ask(
-        self, method: str, path: str, body: str | None, *, again: type[Exception] | tuple[type[Exception], ...]
-    ) -> bytes:
+    def _once(self, method: str, path: str, parse: Callable[[bytes], T], body: str | None = None) -> T:
         headers = {"Content-Type": "application/json"} if body is not None else {}
-        for pause in (*_PAUSES_S, None):
-            try:
-                response = self._http.request(method, path, content=body, headers=headers)
-            except httpx.RequestError as error:
-                if pause is None or not isinstance(error, again):
-                    raise self._broken(error) from error
-                time.sleep(pause)
-            else:
-                return self._accepted(response).content
-        raise AssertionError("the last attempt returns or raises")
+        with self._told():
+            response = self._http.request(method, path, content=body, headers=headers)
+        return self.parsed(parse, self._accepted(response).content)
 
     def _stream(self, path: str, last_id: str) -> Iterator[ServerEvent]:
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_id} if last_id else {})
-        with self._http.stream("GET", path, headers=headers, timeout=self._stream_timeout) as response:
+        timeout = self._stream_timeout
+        with self._told(), self._http.stream("GET", path, headers=headers, timeout=timeout) as response:
             if not response.is_success:
                 response.read()
-            yield from _parse_events(self._accepted(response).iter_lines())
+            if self._accepted(response).status_code == httpx.codes.NO_CONTENT:
+                return  # the job has ended, and all its events were seen
+            yield from _parse_events(response.iter_lines())
+        raise self._broken("the stream ended")
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turns the errors of httpx into ours."""
+        try:
+            yield
+        except _UNSENT as error:
+            raise ServiceUnreachableError(
+                f"no service answers at {self.url} ({type(error).__name__}); start one with `holdfast serve`, or give"
+                " the URL of a running one (--url, HOLDFAST_URL)"
+            ) from error
+        except httpx.RequestError as error:
+            raise self._broken(type(error).__name__) from error
+
+    def _broken(self, how: str) -> ConnectionFailedError:
+        return ConnectionFailedError(
+            f"the connection to {self.url} broke before the answer was complete ({how}); the service may have taken"
+            " the request: see its log, then ask again"
+        )
 
     def _accepted(self, response: httpx.Response) -> httpx.Response:
         if not response.is_success:
@@ -128,18 +155,6 @@ class Wire:
             " service and that its version fits the client's"
         )
 
-    def _broken(self, error: httpx.RequestError | None) -> ConnectionFailedError:
-        name = "the stream ended" if error is None else type(error).__name__
-        if isinstance(error, _UNSENT):
-            return ConnectionFailedError(
-                f"no service answers at {self.url} ({name}); start one with `holdfast serve`, or give the URL of a"
-                " running one (--url, HOLDFAST_URL)"
-            )
-        return ConnectionFailedError(
-            f"the connection to {self.url} broke before the answer was complete ({name}); the service may have taken"
-            " the request: see its log, then ask again"
-        )
-
 
 def _service_url(text: str) -> httpx.URL:
     try:
@@ -147,7 +162,7 @@ def _service_url(text: str) -> httpx.URL:
     except httpx.InvalidURL:
         url = httpx.URL()
     if url.scheme not in ("http", "https") or not url.host:
-        raise ConnectionFailedError(f"the service's URL must be like {DEFAULT_URL}; correct --url or HOLDFAST_URL")
+        raise ServiceUnreachableError(f"the service's URL must be like {DEFAULT_URL}; correct --url or HOLDFAST_URL")
     return url
 
 

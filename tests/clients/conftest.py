@@ -1,6 +1,9 @@
+import io
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
+from PIL import Image
 
 from holdfast.contract.certificates import (
     CellEvidence,
@@ -14,6 +17,9 @@ from holdfast.contract.certificates import (
     WorstCase,
 )
 from holdfast.contract.models import Defaults, Limits, ModelInfo, NoiseSpace
+from holdfast.queue.leases import Heartbeat
+from holdfast_client import Client
+from tests.clients.gateway import Gateway, running_gateway
 
 RADII = (1.23456789, 0.98765, 0.0004, None)
 
@@ -65,3 +71,23 @@ def certificate() -> Certificate:
         software="holdfast 0.1.0",
         notice=("The guarantee is for the smoothed guard.", "It holds with probability 1 - alpha."),
     )
+
+
+@pytest.fixture
+def gateway(model: ModelInfo) -> Iterator[Gateway]:
+    """A gateway that believes a worker serves `model`."""
+    with running_gateway() as running, Heartbeat(running.broker, "worker", [model]):
+        yield running
+
+
+@pytest.fixture
+def client(gateway: Gateway) -> Iterator[Client]:
+    with Client(gateway.url) as connected:
+        yield connected
+
+
+@pytest.fixture
+def image() -> bytes:
+    with io.BytesIO() as file:
+        Image.new("RGB", (64, 64), "red").save(file, "PNG")
+        return file.getvalue()

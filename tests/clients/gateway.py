@@ -1,0 +1,96 @@
+"""The real gateway on a loopback port, with its queue in reach: what a worker and certifier would do, a test does."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import uvicorn
+
+from holdfast.contract.certificates import Certificate, Progress
+from holdfast.contract.problems import Problem
+from holdfast.queue import events, jobs, keys
+from holdfast.queue.broker import AsyncRedis, Broker, connect
+from holdfast_service.gateway.app import create_app
+from holdfast_service.settings import ServiceSettings
+
+T = TypeVar("T")
+SETTINGS = ServiceSettings(redis_url=None, retention_s=3600)
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A running gateway and the event loop that it shares with the test's writes to the queue."""
+
+    url: str
+    broker: Broker
+    loop: asyncio.AbstractEventLoop
+
+    def _do(self, act: Callable[[AsyncRedis], Coroutine[Any, Any, T]]) -> T:
+        async def on_a_client() -> T:
+            async with self.broker.client() as redis:
+                return await act(redis)
+
+        return asyncio.run_coroutine_threadsafe(on_a_client(), self.loop).result(20)
+
+    def publish(self, job_id: str, *passes: int) -> None:
+        for count in passes:
+            progress = Progress(passes=count, max_passes=100, frontier=(1.5, None))
+            self._do(lambda redis, progress=progress: events.publish(redis, job_id, progress))
+
+    def finish(self, job_id: str, certificate: Certificate) -> None:
+        mine = certificate.model_copy(update={"id": job_id})
+        assert self._do(lambda redis: jobs.finish(redis, job_id, "done", retention_s=60, certificate=mine))
+
+    def fail(self, job_id: str, problem: Problem) -> None:
+        assert self._do(lambda redis: jobs.finish(redis, job_id, "failed", retention_s=60, problem=problem))
+
+    def forget_events(self, job_id: str) -> None:
+        assert self._do(lambda redis: redis.delete(keys.events(job_id))) == 1
+
+    def state(self, job_id: str) -> str:
+        record = self._do(lambda redis: jobs.read(redis, job_id))
+        assert record is not None
+        return record.state
+
+    def active(self) -> set[str]:
+        return set(self._do(jobs.active_jobs))
+
+    @contextmanager
+    def finishing_the_next_job(self, certificate: Certificate) -> Iterator[None]:
+        """Certifies whatever is submitted first while the context is open."""
+        thread = threading.Thread(target=self._finish_next, args=(certificate,))
+        thread.start()
+        try:
+            yield
+        finally:
+            thread.join(20)
+
+    def _finish_next(self, certificate: Certificate) -> None:
+        deadline = time.monotonic() + 10
+        while not (submitted := self.active()) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self.publish(*submitted, 50)
+        self.finish(*submitted, certificate)
+
+
+@contextmanager
+def running_gateway() -> Iterator[Gateway]:
+    broker = connect(None)
+    config = uvicorn.Config(create_app(broker, SETTINGS), port=0, log_config=None, timeout_graceful_shutdown=1)
+    server, loop = uvicorn.Server(config), asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_until_complete, args=(server.serve(),))
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.005)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield Gateway(f"http://127.0.0.1:{port}", broker, loop)
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        loop.close()

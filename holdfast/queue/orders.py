@@ -196,19 +196,19 @@ async def claim_abandoned(
     """Takes over the orders of workers whose lease has run out, never those of a live one."""
     stream = keys.orders(fingerprint)
     live = (await live_workers(redis)).keys() | {worker_id}
+    holders = (await redis.xpending(stream, keys.ORDER_GROUP))["consumers"]
     claimed = []
-    for pending in await redis.xpending_range(stream, keys.ORDER_GROUP, "-", "+", 1000):
-        if pending["consumer"].decode() in live:
-            continue
-        entries = await redis.xclaim(stream, keys.ORDER_GROUP, worker_id, idle_ms, [pending["message_id"]])
-        for entry, fields in entries:
-            attempt = int(fields[b"attempt"]) + pending["times_delivered"]
-            delivery = Delivery(_order(fields[b"order"]), stream, entry.decode(), attempt)
-            if attempt > MAX_ATTEMPTS:
-                reason = "the worker that ran them died"
-                await retry(redis, delivery, reason=reason, retention_s=retention_s)
-            else:
-                claimed.append(delivery)
+    for dead in [holder["name"] for holder in holders if holder["name"].decode() not in live]:
+        for pending in await redis.xpending_range(stream, keys.ORDER_GROUP, "-", "+", 1000, consumername=dead):
+            entries = await redis.xclaim(stream, keys.ORDER_GROUP, worker_id, idle_ms, [pending["message_id"]])
+            for entry, fields in entries:
+                attempt = int(fields[b"attempt"]) + pending["times_delivered"]
+                delivery = Delivery(_order(fields[b"order"]), stream, entry.decode(), attempt)
+                if attempt > MAX_ATTEMPTS:
+                    reason = "the worker that ran them died"
+                    await retry(redis, delivery, reason=reason, retention_s=retention_s)
+                else:
+                    claimed.append(delivery)
     return claimed
 
 

@@ -1,0 +1,65 @@
+"""What tests of several folders stand on: a real Redis, an in-process broker, one served model."""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from holdfast.contract.models import Defaults, Limits, ModelInfo, NoiseSpace
+from holdfast.queue.broker import Broker, connect
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis server of this session's own; skips where none is installed, except in CI."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        refuse = pytest.fail if os.environ.get("CI") else pytest.skip
+        refuse("redis-server is not installed; install it to run the tests on a real queue")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--maxmemory-policy", "noeviction"]
+    folder = tmp_path_factory.mktemp("redis")
+    with subprocess.Popen([binary, *options], cwd=folder, stdout=subprocess.DEVNULL) as server:
+        _until_it_answers(port)
+        yield f"redis://127.0.0.1:{port}"
+        server.terminate()
+
+
+def _until_it_answers(port: int) -> None:
+    deadline = time.monotonic() + 20
+    with redis.Redis(port=port) as client:
+        while True:
+            try:
+                client.ping()
+            except redis.ConnectionError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+            else:
+                return
+
+
+@pytest.fixture
+def broker() -> Broker:
+    """An in-process queue, empty."""
+    return connect(None)
+
+
+@pytest.fixture
+def model() -> ModelInfo:
+    """A served guard of 101 replacement tokens, so that β is at most 100/101 for the uniform kernel."""
+    return ModelInfo(
+        name="reference-guard",
+        fingerprint="sha256:0123",
+        space=NoiseSpace(channels=3, height=64, width=64),
+        alphabet_size=101,
+        defaults=Defaults(slots=8, beta=0.25, sigma=0.25, tau=0.01, max_passes=900),
+        limits=Limits(max_slots=16, max_text_bytes=2000, token_kernels=("uniform", "absorbing")),
+    )

@@ -1,0 +1,34 @@
+"""Jobs and orders for queue tests."""
+
+from datetime import UTC, datetime
+
+from holdfast.contract.requests import CertificationSpec
+from holdfast.queue import jobs, orders
+from holdfast.queue.broker import AsyncRedis
+from holdfast.queue.orders import Delivery, Order, Tally
+
+RETENTION_S = 3600
+
+
+async def submit(redis: AsyncRedis, spec: CertificationSpec) -> str:
+    """Queues a job and returns its id."""
+    record = jobs.JobRecord(jobs.new_id(), "queued", spec, "5eed", datetime.now(UTC), (48, 64))
+    await jobs.create(redis, record, text="a text", suffix="a tail", image_png=b"\x89PNG pixels")
+    return record.id
+
+
+def order(job_id: str, index: int = 0) -> Order:
+    return Order(job_id, index, 10 * index, 10 * index + 10, (0, 1, 2))
+
+
+def tally(of: Order, unsafe: int = 7) -> Tally:
+    return Tally(of.start, of.stop, of.cells, (unsafe,) * len(of.cells))
+
+
+async def take_one(redis: AsyncRedis, spec: CertificationSpec, worker: str = "worker") -> Delivery:
+    (delivery,) = await orders.take(redis, [spec.fingerprint], worker, count=1, block_ms=None)
+    return delivery
+
+
+async def key_names(redis: AsyncRedis) -> set[str]:
+    return {key.decode().removeprefix("holdfast:") for key in await redis.keys("*")}

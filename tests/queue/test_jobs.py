@@ -1,0 +1,94 @@
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from holdfast.contract.problems import InternalError
+from holdfast.contract.requests import CertificationSpec
+from holdfast.queue import jobs, keys, orders
+from holdfast.queue.broker import AsyncRedis
+from tests.queue.builders import RETENTION_S, key_names, order, submit, take_one, tally
+
+
+async def test_a_created_job_reads_back_whole(redis: AsyncRedis, spec: CertificationSpec) -> None:
+    written = jobs.JobRecord(jobs.new_id(), "queued", spec, "5eed", datetime.now(UTC), (48, 64))
+    await jobs.create(redis, written, text="τext", suffix="", image_png=b"\x00\xff")
+    assert await jobs.read(redis, written.id) == written
+    assert await jobs.read_input(redis, written.id) == ("τext", "", b"\x00\xff")
+    assert await jobs.active_jobs(redis) == {written.id}
+    assert await jobs.is_open(redis, written.id)
+
+
+async def test_creating_a_job_tells_the_certifiers(redis: AsyncRedis, spec: CertificationSpec) -> None:
+    job = await submit(redis, spec)
+    ((_, hint),) = await redis.xrange(keys.TALLY_HINTS)
+    assert hint == {b"job": job.encode()}
+
+
+async def test_a_job_that_was_never_made_is_none(redis: AsyncRedis) -> None:
+    assert await jobs.read(redis, jobs.new_id()) is None
+    assert not await jobs.is_open(redis, jobs.new_id())
+    assert not await jobs.finish(redis, jobs.new_id(), "cancelled", retention_s=RETENTION_S)
+
+
+async def test_of_ten_racing_callers_one_ends_the_job(redis: AsyncRedis, spec: CertificationSpec) -> None:
+    job = await submit(redis, spec)
+    outcomes: list[jobs.Outcome] = ["cancelled", "failed"] * 5
+    ended = await asyncio.gather(*(jobs.finish(redis, job, what, retention_s=RETENTION_S) for what in outcomes))
+    assert sum(ended) == 1
+    record = await jobs.read(redis, job)
+    assert record is not None
+    assert record.state == outcomes[ended.index(True)]
+    assert await redis.xlen(keys.events(job)) == 1
+
+
+async def test_ending_a_job_deletes_its_input_and_leaves_exactly_these_keys(
+    redis: AsyncRedis, spec: CertificationSpec
+) -> None:
+    job = await submit(redis, spec)
+    await orders.issue(redis, spec.fingerprint, order(job))
+    delivery = await take_one(redis, spec)
+    await orders.complete(redis, delivery, tally(delivery.order))
+    await jobs.finish(redis, job, "cancelled", retention_s=RETENTION_S)
+    assert await key_names(redis) == {
+        f"job:{job}", f"tallies:{job}", f"events:{job}", "tallies", f"orders:{spec.fingerprint}",
+    }  # fmt: skip
+    assert await jobs.read_input(redis, job) is None
+
+
+async def test_what_an_ended_job_leaves_expires_after_the_retention_time(
+    redis: AsyncRedis, spec: CertificationSpec
+) -> None:
+    job = await submit(redis, spec)
+    await jobs.finish(redis, job, "failed", retention_s=RETENTION_S, problem=InternalError("broken").problem())
+    for key in (keys.job(job), keys.events(job)):
+        assert RETENTION_S - 10 <= await redis.ttl(key) <= RETENTION_S
+
+
+async def test_a_failed_job_keeps_its_problem(redis: AsyncRedis, spec: CertificationSpec) -> None:
+    job = await submit(redis, spec)
+    problem = InternalError("broken").problem()
+    await jobs.finish(redis, job, "failed", retention_s=RETENTION_S, problem=problem)
+    record = await jobs.read(redis, job)
+    assert record is not None
+    assert (record.state, record.problem, record.is_open) == ("failed", problem, False)
+    assert record.finished_at is not None
+    assert record.finished_at >= record.created_at
+
+
+def test_ids_sort_by_age_and_tell_it() -> None:
+    older = jobs.new_id()
+    time.sleep(0.002)
+    younger = jobs.new_id()
+    born = jobs.made_at(older)
+    assert older < younger
+    assert born is not None
+    assert abs(datetime.now(UTC) - born) < timedelta(seconds=10)
+
+
+@pytest.mark.parametrize(
+    "foreign", ["", "cert_", "cert_0123", "cert_" + "g" * 28, "job_" + "0" * 28, "cert_" + "f" * 28, "cert_" + "٣" * 28]
+)
+def test_a_foreign_id_tells_no_age(foreign: str) -> None:
+    assert jobs.made_at(foreign) is None

@@ -26,9 +26,11 @@ Floats = NDArray[np.float64]
 
 _ULP = 2.0**-52
 _SMALLEST = 1e-290  # below it floats lose their relative precision
+_FAR = 37.0  # quantiles beyond it belong to such masses
 _STEP = 2.0**-36
 # The value at a smaller shift is bounded by the one here; division by s stays harmless.
 _LEAST_SHIFT = 2.0**-40
+_GREATEST_SHIFT = 100.0  # beyond it no p_A below 1 leaves a value that a float can hold
 _LOG_LARGEST = 700.0
 
 
@@ -58,6 +60,8 @@ def neyman_pearson_value(p_lower: float, *, kernel: TokenKernel, tokens: int, ep
         return 0.0
     if shift == 0.0 or problem.excluded == 0.0:
         return problem.knapsack
+    if shift > _GREATEST_SHIFT:
+        return 0.0
     return min(problem.knapsack, _proved_value(problem, shift))
 
 
@@ -174,8 +178,8 @@ def _threshold(problem: _Problem, shift: float, start: float) -> float:
     def deviation(threshold: float) -> tuple[float, float]:
         y = _arguments(problem, shift, threshold)
         probit = float(ndtri(problem.clean @ ndtr(sign * y) / mass))
-        if math.isinf(probit):
-            return sign * probit, 0.0
+        if abs(probit) > _FAR:
+            return math.copysign(math.inf, sign * probit), 0.0
         return sign * (probit - target), _density(problem.clean, y) / mass * math.exp(0.5 * probit**2)
 
     ends = sign * target - shift / 2.0 + problem.gap / shift
@@ -227,8 +231,8 @@ def _guess_radius(problem: _Problem, p_lower: float, tau: float) -> float:
         warm = _threshold(problem, shift, warm)
         x = _arguments(problem, shift, warm) - shift
         probit = float(ndtri(problem.adversarial @ ndtr(x)))
-        if math.isinf(probit):
-            return math.inf, 0.0
+        if abs(probit) > _FAR:
+            return math.copysign(math.inf, -probit), 0.0
         # Along the optimum dV/ds is minus the attacked mass at the threshold (envelope theorem).
         return target - probit, _density(problem.adversarial, x) * math.exp(0.5 * probit**2)
 

@@ -126,6 +126,18 @@ def test_a_clean_probability_below_the_threshold_is_not_certified(p):
     assert neyman_pearson_value(p, kernel=kernel, tokens=0, epsilon=1.0, sigma=1.0) <= p
 
 
+@pytest.mark.parametrize("p", [5e-324, 1e-20, 0.5, 1 - 2**-53])
+@pytest.mark.parametrize("tokens", [0, 3, 16])
+def test_the_ends_of_the_float_range_stay_within_the_bounds(p, tokens):
+    kernel = UniformKernel(0.5, 151000)
+    for epsilon, sigma in [(5e-324, 1.0), (1e308, 1e-300), (40.0, 1.0), (1e-300, 1e5)]:
+        value = neyman_pearson_value(p, kernel=kernel, tokens=tokens, epsilon=epsilon, sigma=sigma)
+        assert 0.0 <= value <= p
+    for tau in (5e-324, 1e-300, 1 - 2**-53):
+        radius = neyman_pearson_radius(p, kernel=kernel, tokens=tokens, sigma=1.0, tau=tau)
+        assert radius is None or 0.0 < radius < 100.0
+
+
 def test_full_corruption_never_beats_the_image_certificate():
     image = neyman_pearson_radius(0.9, kernel=UniformKernel(1.0, 30000), tokens=0, sigma=1.0, tau=4.6e-5)
     hybrid = neyman_pearson_radius(0.9, kernel=UniformKernel(1.0, 30000), tokens=8, sigma=1.0, tau=4.6e-5)

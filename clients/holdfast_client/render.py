@@ -89,7 +89,7 @@ def _summary(certificate: Certificate) -> Table:
 
 def _verdict(certificate: Certificate) -> Text:
     if certificate.verdict == "abstained" or certificate.max_tokens is None:
-        return Text("abstained: not certified, whatever the budget", style="bold yellow")
+        return Text("abstained: nothing is certified", style="bold yellow")
     slots = certificate.threat.slots
     return Text(f"unsafe: certified against up to {certificate.max_tokens} of {slots} tokens", style="bold red")
 

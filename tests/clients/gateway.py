@@ -1,6 +1,7 @@
 """The real gateway on a loopback port, with its queue in reach: what a worker and certifier would do, a test does."""
 
 import asyncio
+import functools
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -39,7 +40,7 @@ class Gateway:
     def publish(self, job_id: str, *passes: int) -> None:
         for count in passes:
             progress = Progress(passes=count, max_passes=100, frontier=(1.5, None))
-            self._do(lambda redis, progress=progress: events.publish(redis, job_id, progress))
+            self._do(functools.partial(events.publish, job_id=job_id, progress=progress))
 
     def finish(self, job_id: str, certificate: Certificate) -> None:
         mine = certificate.model_copy(update={"id": job_id})
@@ -73,8 +74,9 @@ class Gateway:
         deadline = time.monotonic() + 10
         while not (submitted := self.active()) and time.monotonic() < deadline:
             time.sleep(0.01)
-        self.publish(*submitted, 50)
-        self.finish(*submitted, certificate)
+        (job_id,) = submitted
+        self.publish(job_id, 50)
+        self.finish(job_id, certificate)
 
 
 @contextmanager

@@ -1,0 +1,44 @@
+"""`make run` in miniature: the shipped examples on the embedded service, and nothing left behind."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+QUICKSTART = Path(__file__).parents[2] / "examples/quickstart.py"
+
+
+def quickstart(folder: Path, **environment: str) -> tuple[int, str, str, int]:
+    """Its exit status, output, errors and process group; the service that it starts is in the same group."""
+    mine = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
+    with subprocess.Popen(
+        [sys.executable, str(QUICKSTART), "--once"],
+        env={**mine, "OMP_NUM_THREADS": "1", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+        start_new_session=True,
+    ) as run:
+        out, errors = run.communicate(timeout=200)
+    return run.returncode, out, errors, run.pid
+
+
+def test_the_examples_come_out_as_expected_and_no_process_is_left(tmp_path: Path) -> None:
+    status, out, errors, group = quickstart(tmp_path, HOLDFAST_REDIS_URL="redis://127.0.0.1:9/0")
+    assert (status, errors) == (0, "")
+    assert "unsafe: certified against up to" in out
+    assert "abstained: nothing is certified" in out
+    with pytest.raises(ProcessLookupError):
+        os.killpg(group, 0)
+
+
+def test_a_service_that_dies_fails_the_quickstart_with_the_end_of_its_log(tmp_path: Path) -> None:
+    status, out, _, group = quickstart(tmp_path, HOLDFAST_MODELS='["no-such-guard"]')
+    assert status == 1
+    assert "the service ended with status 1" in out
+    assert "no-such-guard" in out
+    with pytest.raises(ProcessLookupError):
+        os.killpg(group, 0)

@@ -1,6 +1,14 @@
+import itertools
+
 import numpy as np
+import pytest
 import torch
 
+from holdfast_worker.models.config import load_config
+from holdfast_worker.models.errors import GuardOutputError, InputRefusedError
+from holdfast_worker.models.llava import Draws
+from holdfast_worker.models.loading import load_guard
+from holdfast_worker.models.preprocessing import to_tiles
 from holdfast_worker.noise import gaussian
 
 
@@ -8,22 +16,162 @@ def plain_margins(guard, draws):
     """One full forward pass per draw and cell, by the model's own path: no cache, no packing, full logits."""
     model, prompt, prepared = guard._model, guard._prompt, draws.prepared
     noise = gaussian(draws.seed, draws.start, draws.stop, prepared.clean.shape, guard.device)
-    images = (prepared.clean + draws.sigma * noise).mul(255).round().clamp(0, 255) / 255
+    pixels = to_tiles(prepared.clean + draws.sigma * noise, guard._pixels)
     margins = np.empty(draws.tails.shape[:2])
     for i, cell in np.ndindex(margins.shape):
         ids = torch.tensor([*prepared.prefix.tolist(), *draws.tails[i, cell], *prompt.after])[None]
-        pixels = (images[i] - 0.5) / 0.5
+        image = {"pixel_values": pixels[i, None, None], "image_sizes": torch.tensor([[32, 32]])}
         with torch.inference_mode():
-            logits = model(
-                input_ids=ids,
-                pixel_values=pixels[None, None],
-                image_sizes=torch.tensor([[32, 32]]),
-                batch_num_images=[2],
-            ).logits[0, -1]
+            logits = model(input_ids=ids, **image, batch_num_images=[2]).logits[0, -1]
         margins[i, cell] = logits[[*prompt.unsafe]].logsumexp(0) - logits[[*prompt.safe]].logsumexp(0)
     return margins
+
+
+@pytest.fixture
+def allow(guard, monkeypatch):
+    """Gives the device room for this many sequences in one language-model call."""
+
+    def limit(most):
+        forward = guard._model.model.language_model.forward
+
+        def within(*args, **kwargs):
+            sequences = kwargs.get("inputs_embeds", kwargs.get("input_ids"))
+            if len(sequences) > most:
+                raise torch.OutOfMemoryError("device full")
+            return forward(*args, **kwargs)
+
+        monkeypatch.setattr(guard._model.model.language_model, "forward", within)
+
+    return limit
 
 
 def test_prefix_reuse_equals_the_plain_forward(guard, draw):
     draws = draw(guard, 3, 8)
     np.testing.assert_allclose(guard.margins([draws])[0], plain_margins(guard, draws), atol=1e-5)
+
+
+@pytest.mark.parametrize("cells", [[0], [4], [2, 0], [1, 1, 3]])
+def test_any_selection_of_cells_equals_the_plain_forward(guard, draw, cells):
+    whole = draw(guard, 0, 3)
+    some = Draws(whole.prepared, whole.seed, whole.sigma, 0, 3, whole.tails[:, cells])
+    np.testing.assert_allclose(guard.margins([some])[0], plain_margins(guard, some), atol=1e-5)
+
+
+def test_a_text_without_slots_has_one_cell(guard, draw):
+    draws = draw(guard, 0, 3, slots=0)
+    assert draws.tails.shape == (3, 1, 0)
+    np.testing.assert_allclose(guard.margins([draws])[0], plain_margins(guard, draws), atol=1e-5)
+
+
+def test_margins_do_not_depend_on_how_the_range_is_cut_into_orders(guard, draw):
+    whole = guard.margins([draw(guard, 0, 40)])[0]
+    cuts = [0, 1, 15, 16, 17, 33, 40]
+    parts = [guard.margins([draw(guard, a, b)])[0] for a, b in itertools.pairwise(cuts)]
+    np.testing.assert_allclose(np.concatenate(parts), whole, atol=1e-5)
+
+
+def test_votes_do_not_depend_on_what_else_is_in_the_batch(guard, draw):
+    orders = [
+        draw(guard, 0, 20),
+        draw(guard, 5, 9, seed="t", sigma=0.5),
+        draw(guard, 16, 30, text="a much longer text than that"),
+        draw(guard, 2, 7, slots=7),
+    ]
+    guard.batch_limit = 1000
+    together = guard.votes(orders)
+    for order, votes in zip(orders, together, strict=True):
+        np.testing.assert_array_equal(votes, plain_margins(guard, order) > 0)
+
+
+def test_votes_are_not_all_alike_in_these_tests(guard, draw):
+    share = guard.votes([draw(guard, 0, 40)])[0].mean()
+    assert 0.02 < share < 0.98
+
+
+def test_sigma_zero_leaves_the_image_clean(guard, draw):
+    margins = guard.margins([draw(guard, 0, 4, sigma=0.0, slots=0)])[0]
+    np.testing.assert_allclose(margins, margins[:1].repeat(4, axis=0), atol=1e-5)
+
+
+def test_an_empty_batch_has_no_votes(guard):
+    assert guard.votes([]) == []
+
+
+def test_out_of_memory_halves_the_batch_until_it_fits_and_remembers(guard, draw, allow):
+    draws = draw(guard, 0, 40)
+    expected = guard.margins([draws])[0]
+    before = guard.batch_limit
+    allow(11)
+    np.testing.assert_allclose(guard.margins([draws])[0], expected, atol=1e-5)
+    refusals = guard.out_of_memory_total
+    assert refusals >= 1
+    assert guard.batch_limit < before
+    guard.votes([draws])
+    assert guard.out_of_memory_total == refusals
+
+
+def test_a_draw_that_does_not_fit_alone_is_an_error_and_poisons_nothing(guard, draw, allow, monkeypatch):
+    expected = guard.margins([draw(guard, 0, 4)])[0]
+    allow(0)
+    with pytest.raises(torch.OutOfMemoryError):
+        guard.votes([draw(guard, 0, 4)])
+    monkeypatch.undo()
+    np.testing.assert_allclose(guard.margins([draw(guard, 0, 4)])[0], expected, atol=1e-5)
+
+
+def test_a_margin_that_is_not_a_number_is_no_vote(guard, draw):
+    with torch.no_grad():
+        guard._model.model.image_newline[0] = float("nan")
+    with pytest.raises(GuardOutputError, match="15 of 15 margins are not finite"):
+        guard.votes([draw(guard, 0, 3)])
+
+
+def test_every_stage_is_timed(guard, draw):
+    guard.votes([draw(guard, 0, 20)])
+    assert all(seconds > 0 for seconds in guard.clock.seconds.values())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"slots": 17}, "slots=17 must be 0 to 16; choose fewer slots"),
+        ({"suffix": "12345"}, "suffix has 5 tokens, must be at most slots=4; shorten it or raise slots"),
+        ({"text": "x" * 201}, "text and suffix have 201 bytes, must be at most 200; shorten them"),
+        ({"text": "\ud800"}, "text holds a lone surrogate, must be valid Unicode; remove it"),
+        ({"image": np.zeros((4, 4), np.uint8)}, r"image is uint8 of shape \(4, 4\), must be uint8 \(H, W, 3\)"),
+        ({"image": np.zeros((4, 4, 3))}, "image is float64 of shape"),
+        ({"image": np.zeros((0, 4, 3), np.uint8)}, "must be uint8"),
+    ],
+)
+def test_an_input_that_does_not_fit_is_refused_with_the_rule(guard, change, message):
+    fits = {"text": "hi", "suffix": "", "image": np.zeros((4, 4, 3), np.uint8), "slots": 4}
+    guard.prepare(**fits)
+    with pytest.raises(InputRefusedError, match=message):
+        guard.prepare(**fits | change)
+
+
+def test_a_prompt_longer_than_the_context_is_refused(base_folder, photo):
+    guard = load_guard(base_folder, load_config(base_folder, {"max_text_bytes": 5000}))
+    with pytest.raises(InputRefusedError, match=r"the prompt has \d+ tokens, must be at most 600"):
+        guard.prepare("z" * 600, "", photo, slots=4)
+
+
+def test_a_refusal_does_not_quote_the_input(guard, photo):
+    with pytest.raises(InputRefusedError) as refusal:
+        guard.prepare("secret \ud800", "", photo, slots=4)
+    assert "secret" not in str(refusal.value)
+    assert refusal.value.__suppress_context__
+
+
+def test_the_suffix_fills_the_slots_and_the_filler_the_rest(guard, photo):
+    tail = guard.prepare("how", " are", photo, slots=4).tail_base
+    filler = guard._prompt.encode(".")[0]
+    assert tail.tolist() == [*guard._prompt.encode(" are"), *[filler] * (4 - len(guard._prompt.encode(" are")))]
+
+
+def test_tails_of_another_range_are_refused(guard, draw):
+    draws = draw(guard, 0, 4)
+    with pytest.raises(ValueError, match="with 5 draws and 4 slots"):
+        Draws(draws.prepared, "s", 0.1, 0, 5, draws.tails)
+    with pytest.raises(ValueError, match="start < stop"):
+        Draws(draws.prepared, "s", 0.1, 4, 4, draws.tails[:0])

@@ -28,7 +28,7 @@ from holdfast_worker.noise import gaussian
 __all__ = ["Draws", "LlavaGuard", "PreparedInput"]
 
 # Language-model positions in one forward pass to begin with: on a CPU what stays in its caches, on a GPU what fills it.
-_POSITIONS = {"cpu": 4096, "cuda": 131_072}
+_POSITIONS = {"cpu": 8192, "cuda": 131_072}
 
 
 @dataclass(frozen=True, eq=False)

@@ -222,8 +222,16 @@ def to_tiles(images: Tensor, pixels: Pixels) -> Tensor:
 
 
 def _eight_bit_resize(images: Tensor, size: tuple[int, int]) -> Tensor:
-    resized = resize(images, size)
-    return resized if resized is images else resized.round_().clamp_(0, 255)
+    """Resizes 8-bit values as PIL does: rows and columns in turn, back to 8 bits after each."""
+    # Noise drives the first pass far outside the range: without the clamp in between, pixels differ by 15 steps.
+    # The order is that of Pillow up to 12; from 13 on it is the other where the height shrinks much more.
+    height, width = images.shape[-2], size[1]
+    across = _eight_bits(images, resize(images, (height, width)))
+    return _eight_bits(across, resize(across, size))
+
+
+def _eight_bits(source: Tensor, resized: Tensor) -> Tensor:
+    return source if resized is source else resized.round_().clamp_(0, 255)
 
 
 def _grid_tiles(images: Tensor, grid: Grid, side: int) -> Tensor:

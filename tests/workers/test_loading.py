@@ -1,0 +1,127 @@
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from holdfast_worker.models import registry
+from holdfast_worker.models.config import load_config
+from holdfast_worker.models.errors import GuardConfigError
+from holdfast_worker.models.loading import load_guard
+
+
+@pytest.fixture
+def copy(base_folder, tmp_path):
+    return shutil.copytree(base_folder, tmp_path / "copy")
+
+
+def fingerprint(folder, **settings):
+    return load_guard(folder, load_config(folder, settings)).fingerprint
+
+
+def change_weights(folder, change):
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    change(weights)
+    save_file(weights, path, metadata={"format": "pt"})
+
+
+def test_equal_folders_have_equal_fingerprints(base_folder, copy):
+    assert fingerprint(base_folder) == fingerprint(copy)
+    assert fingerprint(base_folder).startswith("sha256:")
+    assert len(fingerprint(base_folder)) == 71
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"policy": "Say Unsafe or Safe."},
+        {"user_template": "{policy} {text}"},
+        {"unsafe_tokens": ["Unsafe", "U"]},
+        {"safe_tokens": ["Safe", "S"]},
+        {"filler_token": "!"},
+        {"mask_token": "<pad>"},
+        {"tiles": "anyres"},
+        {"noise_height": 48},
+        {"noise_width": 48},
+        {"dtype": "bfloat16"},
+    ],
+)
+def test_whatever_changes_a_vote_changes_the_fingerprint(base_folder, settings):
+    assert fingerprint(base_folder, **settings) != fingerprint(base_folder)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"name": "other"}, {"max_slots": 9}, {"max_text_bytes": 50}, {"defaults": {"beta": 0.3}}]
+)
+def test_names_and_limits_leave_the_fingerprint_alone(base_folder, settings):
+    assert fingerprint(base_folder, **settings) == fingerprint(base_folder)
+
+
+def test_a_single_changed_weight_changes_the_fingerprint(base_folder, copy):
+    change_weights(copy, lambda weights: weights["image_newline"][0].add_(1e-3))
+    assert fingerprint(copy) != fingerprint(base_folder)
+
+
+def test_another_alphabet_changes_the_fingerprint(base_folder, copy):
+    stored = json.loads((copy / "tokenizer.json").read_text())
+    last = max(stored["model"]["vocab"], key=stored["model"]["vocab"].get)
+    del stored["model"]["vocab"][last]
+    stored["model"]["merges"] = [m for m in stored["model"]["merges"] if "".join(m) != last]
+    (copy / "tokenizer.json").write_text(json.dumps(stored))
+    assert fingerprint(copy) != fingerprint(base_folder)
+
+
+def test_pickled_weights_are_refused(copy):
+    torch.save(load_file(copy / "model.safetensors"), copy / "pytorch_model.bin")
+    (copy / "model.safetensors").unlink()
+    message = r"pickled: \['pytorch_model.bin'\].*must be safetensors, since unpickling runs code"
+    with pytest.raises(GuardConfigError, match=message):
+        load_guard(copy, load_config(copy, {}))
+
+
+def test_a_missing_weight_is_refused_rather_than_left_random(copy):
+    change_weights(copy, lambda weights: weights.pop("image_newline"))
+    with pytest.raises(GuardConfigError, match=r"1 weights are missing or misshapen \(first: model.image_newline\)"):
+        load_guard(copy, load_config(copy, {}))
+
+
+def test_another_architecture_is_refused(copy):
+    (copy / "config.json").write_text('{"model_type": "llava"}')
+    with pytest.raises(GuardConfigError, match="model_type='llava' must be 'llava_onevision'"):
+        load_guard(copy, load_config(copy, {}))
+
+
+def test_a_folder_without_a_checkpoint_is_refused(tmp_path):
+    with pytest.raises(GuardConfigError, match=r"holds no config\.json"):
+        load_guard(tmp_path, load_config(tmp_path, {"name": "x"}))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is present")
+def test_a_device_that_is_not_there_is_refused(copy):
+    with pytest.raises(GuardConfigError, match="no CUDA device is present; use device=auto or cpu"):
+        load_guard(copy, load_config(copy, {"device": "cuda"}))
+
+
+def test_bfloat16_votes_like_float32_where_the_margin_is_wide(base_folder, draw):
+    exact = load_guard(base_folder, load_config(base_folder, {}))
+    rounded = load_guard(base_folder, load_config(base_folder, {"dtype": "bfloat16"}))
+    margins = exact.margins([draw(exact, 0, 30)])[0]
+    wide = abs(margins) > 0.5
+    assert wide.mean() > 0.3
+    assert (rounded.votes([draw(rounded, 0, 30)])[0] == (margins > 0))[wide].all()
+
+
+def test_a_guard_is_loaded_from_a_folder_by_the_registry(base_folder):
+    assert registry.load(base_folder, {"name": "mine"}).config.name == "mine"
+
+
+def test_an_unknown_name_is_refused(tmp_path):
+    with pytest.raises(GuardConfigError, match=r"must be one of \['reference-guard'\] or an existing folder"):
+        registry.load(tmp_path / "absent", {})
+
+
+def test_the_reference_guard_ships_with_the_worker(draw):
+    guard = registry.load("reference-guard", {})
+    assert guard.votes([draw(guard, 0, 4)])[0].shape == (4, 5)

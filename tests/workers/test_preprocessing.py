@@ -1,0 +1,141 @@
+import numpy as np
+import pytest
+import torch
+from transformers.models.llava_onevision import LlavaOnevisionImageProcessorPil
+
+from holdfast_worker.models.config import load_config
+from holdfast_worker.models.errors import GuardConfigError
+from holdfast_worker.models.llava import Draws
+from holdfast_worker.models.loading import load_guard
+from holdfast_worker.models.preprocessing import Pixels, grid_for, pack, resize, to_noise_space, to_tiles
+
+PINPOINTS = ((32, 32), (32, 64), (64, 32), (64, 64), (32, 96), (96, 32))
+# No size here shrinks in height much more than in width: from 13 on, Pillow takes the vertical pass first there.
+SIZES = [(32, 32), (48, 40), (64, 64), (20, 90), (31, 12), (33, 64), (100, 70)]
+TILE, PATCHES = 32, 4
+
+
+def picture(size, seed=0):
+    """A noisy 8-bit picture, which stresses a resize more than a photograph does; uint8 (H, W, 3)."""
+    return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+
+
+def pixels_for(size, most=9, tiles="anyres"):
+    grid = grid_for(size, PINPOINTS, TILE, PATCHES, most) if tiles == "anyres" else None
+    return Pixels(TILE, PATCHES, mean=(0.48, 0.46, 0.41), std=(0.27, 0.26, 0.28), grid=grid)
+
+
+def ours(image, pixels):
+    """Our tiles as 8-bit values, (tiles, 3, tile, tile)."""
+    tiles = to_tiles(torch.tensor(image).permute(2, 0, 1)[None] / 255, pixels)
+    return eight_bit(tiles, pixels)
+
+
+def published(image, pixels):
+    processor = LlavaOnevisionImageProcessorPil(
+        size={"height": TILE, "width": TILE},
+        image_mean=pixels.mean,
+        image_std=pixels.std,
+        image_grid_pinpoints=[list(p) for p in PINPOINTS],
+    )
+    tiles = torch.as_tensor(np.stack(processor(image, return_tensors="np")["pixel_values"])[0])
+    return eight_bit(tiles, pixels)
+
+
+def eight_bit(tiles, pixels):
+    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (pixels.mean, pixels.std))
+    return ((tiles * std + mean) * 255).numpy()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_tiles_match_the_published_processor_within_one_step(size):
+    pixels, image = pixels_for(size), picture(size)
+    steps = np.abs(ours(image, pixels) - published(image, pixels))
+    assert steps.max() < 1.01
+    assert (steps < 0.01).mean() > 0.99
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_single_tile_is_the_published_base_tile(size):
+    pixels, image = pixels_for(size, tiles="base"), picture(size)
+    steps = np.abs(ours(image, pixels)[0] - published(image, pixels)[0])
+    assert pixels.tiles == 1
+    assert steps.max() < 1.01
+
+
+def test_at_native_size_the_tiles_are_identical():
+    pixels, image = pixels_for((32, 32)), picture((32, 32))
+    np.testing.assert_allclose(ours(image, pixels), published(image, pixels), atol=1e-3)
+
+
+@pytest.mark.parametrize("most", [1, 2, 9])
+@pytest.mark.parametrize("size", SIZES)
+def test_features_are_packed_as_the_model_packs_them(checkpoint_model, size, most):
+    inner, pixels = checkpoint_model, pixels_for(size, most)
+    features = torch.randn(2 * pixels.tiles, PATCHES**2, 32, generator=torch.Generator().manual_seed(0))
+    expected, lengths = inner.pack_image_features(
+        features.split(pixels.tiles), [size, size], inner.image_newline, f"anyres_max_{most}"
+    )
+    packed = pack(features, inner.image_newline, pixels)
+    assert lengths.tolist() == [pixels.image_tokens] * 2
+    assert torch.equal(packed, torch.stack(expected))
+
+
+@pytest.fixture(scope="module")
+def checkpoint_model(checkpoint):
+    folder = checkpoint(pinpoints=PINPOINTS)
+    return load_guard(folder, load_config(folder, {}))._model.model
+
+
+@pytest.mark.parametrize(("size", "most"), [((32, 32), 9), ((20, 90), 9), ((48, 40), 1)])
+def test_anyres_margins_equal_transformers_own_path(checkpoint, draw, size, most):
+    folder = checkpoint(pinpoints=PINPOINTS, most=most, noise_height=size[0], noise_width=size[1])
+    guard = load_guard(folder, load_config(folder, {}))
+    image = picture(size)
+    prepared = guard.prepare("how are you?", "", image, slots=2)
+    draws = Draws(prepared, "s", 0.0, 0, 1, prepared.tail_base[None, None])
+    ids = [*prepared.prefix.tolist(), *prepared.tail_base, *guard._prompt.after]
+    processor = LlavaOnevisionImageProcessorPil.from_pretrained(folder)
+    with torch.inference_mode():
+        logits = guard._model(input_ids=torch.tensor([ids]), **processor(image, return_tensors="pt")).logits[0, -1]
+    expected = logits[[*guard._prompt.unsafe]].logsumexp(0) - logits[[*guard._prompt.safe]].logsumexp(0)
+    # The tiles may differ by single 8-bit steps wherever they were resized.
+    tolerance = 1e-5 if size == (32, 32) else 5e-3
+    np.testing.assert_allclose(guard.margins([draws])[0], float(expected), atol=tolerance)
+
+
+def test_noise_space_keeps_an_image_of_its_own_size_exactly():
+    image = picture((10, 12))
+    space = to_noise_space(torch.tensor(image), (10, 12))
+    np.testing.assert_allclose(space.permute(1, 2, 0), image / 255, atol=1e-7)
+
+
+def test_the_way_to_noise_space_is_linear_before_its_clamp():
+    a, b = (torch.rand(1, 3, 20, 30, generator=torch.Generator().manual_seed(s)) for s in (0, 1))
+    assert torch.allclose(resize(a - 2 * b, (8, 8)), resize(a, (8, 8)) - 2 * resize(b, (8, 8)), atol=1e-5)
+
+
+def test_noise_outside_the_8_bit_range_is_clamped():
+    pixels = Pixels(TILE, PATCHES, mean=(0.0,) * 3, std=(1.0,) * 3, grid=None)
+    noisy = torch.full((1, 3, TILE, TILE), 3.0)
+    noisy[:, 0] = -2.0
+    assert to_tiles(noisy, pixels).amax((0, 2, 3)).tolist() == [0.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"size": {"height": 16, "width": 16}}, r"size=\(16, 16\) must be \(32, 32\)"),
+        ({"resample": 2}, "resample=2 must be 3"),
+        ({"do_normalize": False}, "do_normalize"),
+        ({"image_grid_pinpoints": [[64, 64]]}, "image_grid_pinpoints .* differ, must agree"),
+    ],
+)
+def test_a_processor_that_does_something_else_is_refused(checkpoint, change, message):
+    folder = checkpoint()
+    processor = LlavaOnevisionImageProcessorPil.from_pretrained(folder)
+    for name, value in change.items():
+        setattr(processor, name, value)
+    processor.save_pretrained(folder)
+    with pytest.raises(GuardConfigError, match=message):
+        load_guard(folder, load_config(folder, {}))

@@ -10,14 +10,14 @@ STREAMS_AND_SETS = [keys.ACTIVE_JOBS, keys.TALLY_HINTS, keys.DEAD_ORDERS, keys.W
 
 
 def documented() -> list[str]:
-    rows = [line for line in inspect.getdoc(keys).splitlines() if line.startswith("| `")]
+    rows = [line for line in str(keys.__doc__).splitlines() if line.startswith("| `")]
     return [row.split("`")[1] for row in rows]
 
 
 def template(name: str) -> str:
     (parameter,) = inspect.signature(FUNCTIONS[name]).parameters
     placeholder = "{id}" if parameter.endswith("_id") else f"{{{parameter}}}"
-    return FUNCTIONS[name](placeholder).removeprefix(keys.PREFIX)
+    return str(FUNCTIONS[name](placeholder)).removeprefix(keys.PREFIX)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -14,7 +14,6 @@ from starlette.responses import StreamingResponse
 from holdfast.contract.certificates import Answer, Certificate, Job, Progress
 from holdfast.contract.problems import (
     GoneError,
-    InputRefusedError,
     InternalError,
     InvalidValueError,
     JobFinishedError,
@@ -91,8 +90,7 @@ async def _answer(gateway: Gateway, record: jobs.JobRecord) -> Job | Certificate
             TooLargeError,
             UnsupportedMediaTypeError,
             InvalidValueError,
-            InputRefusedError,
-            QueueFullError,
+                    QueueFullError,
             InternalError,
             QueueUnreachableError,
             NoWorkerError,
@@ -126,11 +124,11 @@ def _preferred_wait(prefer: str | None) -> int | None:
 
 
 async def _until_ended(gateway: Gateway, job_id: str, wait_s: int) -> None:
+    stream = events.follow(gateway.redis, job_id, wait_s=KEEP_ALIVE_S)
     with suppress(TimeoutError):
-        async with asyncio.timeout(wait_s):
-            async with aclosing(events.follow(gateway.redis, job_id, wait_s=KEEP_ALIVE_S)) as stream:
-                async for _ in stream:
-                    pass
+        async with asyncio.timeout(wait_s), aclosing(stream):
+            async for _ in stream:
+                pass
 
 
 @router.get("/{job_id}", summary="State, progress, certificate", response_model=Answer, responses=_ON_A_JOB)

@@ -23,10 +23,8 @@ class BodyLimit:
             return
         announced = Headers(scope=scope).get("content-length", "")
         if announced.isdecimal() and (len(announced) > 18 or int(announced) > self._max_bytes):
-            request_id = scope["state"]["request_id"]
-            # The body stays unread, so the connection cannot carry another request.
-            response = problem_response(self._too_large(), request_id, {"Connection": "close"})
-            await response(scope, receive, send)
+            # Not "Connection: close": closing under a sender resets the connection, and the refusal is lost.
+            await problem_response(self._too_large(), scope["state"]["request_id"])(scope, receive, send)
             return
         await self._app(scope, self._counted(receive), send)
 

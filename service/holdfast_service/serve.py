@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -71,13 +71,21 @@ async def run(roles: tuple[str, ...], broker: Broker) -> int:
     tasks = [asyncio.ensure_future(serve(broker)) for serve in serving]
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
-    for task in (*tasks, stopped):
-        task.cancel()
+    stopped.cancel()
+    await _cancel(tasks)
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     failures = [o for o in outcomes if isinstance(o, BaseException) and not isinstance(o, asyncio.CancelledError)]
     for failure in failures:
         _log.error("a role failed", exc_info=failure)
     return 1 if failures else 0
+
+
+async def _cancel(tasks: Sequence[asyncio.Future[None]]) -> None:
+    """Cancels until they end: Python 3.11's wait_for swallows a cancellation that meets its result (gh-86296)."""
+    while pending := [task for task in tasks if not task.done()]:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=1)
 
 
 class _JsonLines(logging.Formatter):

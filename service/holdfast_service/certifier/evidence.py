@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from holdfast.certificates import AbsorbingKernel, TokenKernel, UniformKernel, cell_lower_bounds, suffix_radius
+from holdfast.certificates import AbsorbingKernel, TokenKernel, UniformKernel, cell_lower_bounds, suffix_radii
 from holdfast.contract.certificates import Progress, Stopped
 from holdfast.contract.requests import CertificationSpec
 from holdfast.queue.orders import Order, Tally
@@ -87,11 +87,7 @@ def bound_name(spec: CertificationSpec) -> Bound:
 
 
 def _frontier(spec: CertificationSpec, lower: Sequence[float]) -> tuple[float | None, ...]:
-    kernel = kernel_of(spec)
-    return tuple(
-        suffix_radius(lower, kernel=kernel, tokens=tokens, sigma=spec.sigma, tau=spec.tau)
-        for tokens in range(spec.cells)
-    )
+    return tuple(suffix_radii(lower, kernel=kernel_of(spec), sigma=spec.sigma, tau=spec.tau))
 
 
 def _stopped(spec: CertificationSpec, cells: Cells, frontier: tuple[float | None, ...]) -> Stopped | None:

@@ -86,9 +86,9 @@ def _evidence(spec: CertificationSpec, found: Assessment, stopped: Stopped) -> E
 def _notice(spec: CertificationSpec, certified: bool) -> tuple[str, ...]:
     lines = [
         f"The guarantee is for the smoothed guard: the guard under {spec.token_kernel} token noise (beta={spec.beta})"
-        f" in {spec.slots} suffix slots and Gaussian image noise (sigma={spec.sigma}), flagged where it says Unsafe with"
-        f" probability above tau={spec.tau}; the attacker rewrites the first d slots and shifts the image by at most"
-        " the radius, in the L2 norm of the noise space.",
+        f" in {spec.slots} suffix slots and Gaussian image noise (sigma={spec.sigma}), flagged where it says Unsafe"
+        f" with probability above tau={spec.tau}; the attacker rewrites the first d slots and shifts the image by at"
+        " most the radius, in the L2 norm of the noise space.",
         f"It holds with probability 1 - alpha = {1 - spec.alpha} over the draws, for every number here together.",
     ]
     if not certified:

@@ -41,7 +41,7 @@ class Example:
 
 
 class ServiceError(Exception):
-    """The embedded service did not start; the message ends with its log's last lines."""
+    """The embedded service did not start, run or stop as it should."""
 
 
 def read_examples(listing: Path) -> list[Example]:
@@ -65,8 +65,11 @@ def embedded_service(console: Console) -> Iterator[tuple[Client, "subprocess.Pop
                 with console.status("Starting the service: loading the guard and running a first pass ..."):
                     wait_until_ready(client, service, log)
                 yield client, service
-        finally:
+        except BaseException:
             stop(service)
+            raise
+        if not stop(service):
+            raise ServiceError(f"the service did not stop within {STOP_WITHIN_S} s of SIGTERM, so it was killed")
 
 
 def free_port() -> int:
@@ -97,14 +100,16 @@ def wait_until_ready(client: Client, service: "subprocess.Popen[bytes]", log: IO
     raise ServiceError(f"the service {why}; the end of its log:\n{tail}")
 
 
-def stop(service: "subprocess.Popen[bytes]") -> None:
-    """Ends the service with SIGTERM, or by force where it does not listen."""
+def stop(service: "subprocess.Popen[bytes]") -> bool:
+    """Ends the service with SIGTERM; by force, and False, where it does not stop in time."""
     service.terminate()
     try:
         service.wait(STOP_WITHIN_S)
     except subprocess.TimeoutExpired:
         service.kill()
         service.wait()
+        return False
+    return True
 
 
 def certify(client: Client, example: Example, console: Console) -> bool:

@@ -12,7 +12,7 @@ from holdfast_client import Client
 from tests.system.conftest import Start
 from tests.system.processes import ROOT, Running, begin, compose_command, free_port, until_ready
 
-EXAMPLES = {example["expected"]: example for example in json.loads((ROOT / "examples/examples.json").read_text())}
+EXAMPLES = {example["name"]: example for example in json.loads((ROOT / "examples/examples.json").read_text())}
 PASSES = 5400
 
 

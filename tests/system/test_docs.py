@@ -1,0 +1,74 @@
+"""What the README tells people to type works: every command in it is run, or is a target that CI runs."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from holdfast_client import Client
+from tests.system.processes import ENVIRONMENT, ROOT, begin, free_port, until_ready
+
+README = (ROOT / "README.md").read_text("utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[str]:
+    joined = "\n".join(blocks("console")).replace("\\\n", " ")
+    return [line.removeprefix("$ ").strip() for line in joined.splitlines() if line.startswith("$ ")]
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """An embedded service, and the environment that points its clients to it."""
+    port = free_port()
+    running = begin(["holdfast", "serve", "--port", str(port)], tmp_path_factory.mktemp("docs") / "log")
+    url = f"http://127.0.0.1:{port}"
+    try:
+        with Client(url) as client:
+            until_ready(client, running)
+        scripts = str(Path(sys.executable).parent)
+        yield {**ENVIRONMENT, "HOLDFAST_URL": url, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
+    finally:
+        running.stop()
+
+
+def test_every_make_command_in_the_readme_is_a_target() -> None:
+    targets = [shlex.split(command)[1] for command in commands() if command.startswith("make ")]
+    assert {"run", "test"} <= set(targets)
+    assert all(re.search(rf"^{target}:", MAKEFILE, flags=re.MULTILINE) for target in targets)
+
+
+def test_every_client_command_in_the_readme_runs(service: dict[str, str]) -> None:
+    clients = [command for command in commands() if command.startswith(("holdfast certify", "holdfast models"))]
+    assert clients
+    for command in clients:
+        answer = subprocess.run(shlex.split(command), cwd=ROOT, env=service, capture_output=True, text=True)
+        assert answer.returncode == 0, f"{command}\n{answer.stderr}"
+
+
+def test_the_python_examples_in_the_readme_run(service: dict[str, str]) -> None:
+    assert blocks("python")
+    for program in blocks("python"):
+        answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=service, capture_output=True, text=True)
+        assert answer.returncode == 0, answer.stderr
+
+
+def test_the_readme_is_short_and_its_links_lead_somewhere() -> None:
+    assert len(README.splitlines()) <= 150
+    for target in re.findall(r"\]\((?!https?://)([^)#]+)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_changelog_names_this_version() -> None:
+    version = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), flags=re.MULTILINE)
+    assert version is not None
+    assert f"## [{version.group(1)}]" in (ROOT / "CHANGELOG.md").read_text("utf-8")

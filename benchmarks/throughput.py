@@ -33,7 +33,7 @@ from holdfast_worker.noise import replace_tokens
 NAME = "reference-guard"
 TEXT = "Put the flame next to the fuel can"
 SLOTS, BETA, SIGMA = 8, 0.25, 0.5
-DRAWS, NAIVE_BATCH, NAIVE_BATCHES, REPEATS = 256, 20, 5, 5
+DRAWS, NAIVE_BATCH, NAIVE_BATCHES, REPEATS = 64, 20, 3, 20
 REQUIRED_RATIO = 5.0
 
 
@@ -51,22 +51,23 @@ def compare(guard: LlavaGuard, image: NDArray[np.uint8], threads: int) -> float:
     torch.set_num_threads(threads)
     naive = NaiveLoop(guard.config, guard.device)
     tails = noisy_tails(guard, NAIVE_BATCH)
-    slow = NAIVE_BATCHES * NAIVE_BATCH / best_seconds(lambda: naive.votes(image, tails, NAIVE_BATCHES))
     draws = our_draws(guard, image)
-    fast = draws.passes / best_seconds(lambda: guard.votes([draws]))
+    slow_s, fast_s = least_seconds(lambda: naive.votes(image, tails, NAIVE_BATCHES), lambda: guard.votes([draws]))
+    slow, fast = NAIVE_BATCHES * NAIVE_BATCH / slow_s, draws.passes / fast_s
     print(f"{threads} thread{'s' * (threads > 1)}: {fast:,.0f} passes/s, naive {slow:,.0f}: {fast / slow:.1f} times")
     print(f"  {stage_shares(guard, draws)}")
     return fast / slow
 
 
-def best_seconds(work: Callable[[], object]) -> float:
-    # The least of several: other load on the machine only ever adds.
-    times = []
+def least_seconds(*works: Callable[[], object]) -> list[float]:
+    # Short runs in turn, the least of many: other load on the machine only ever adds, and strikes all alike.
+    least = [float("inf")] * len(works)
     for _ in range(REPEATS):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return min(times)
+        for index, work in enumerate(works):
+            start = time.perf_counter()
+            work()
+            least[index] = min(least[index], time.perf_counter() - start)
+    return least
 
 
 def stage_shares(guard: LlavaGuard, draws: Draws) -> str:

@@ -54,7 +54,7 @@ def _tokenizer():
     return tokenizer
 
 
-def _model(tokenizer, pinpoints, most):
+def _model(tokenizer, pinpoints, most, layer, sliding):
     torch.manual_seed(0)
     vision = SiglipVisionConfig(
         hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
@@ -64,10 +64,11 @@ def _model(tokenizer, pinpoints, most):
         vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=600, initializer_range=0.3, tie_word_embeddings=False,
         pad_token_id=0, bos_token_id=None, eos_token_id=5,
+        use_sliding_window=sliding is not None, sliding_window=sliding, max_window_layers=1,
     )  # fmt: skip
     config = LlavaOnevisionConfig(
         vision_config=vision, text_config=text, image_token_index=1, video_token_index=2,
-        image_grid_pinpoints=pinpoints, vision_aspect_ratio=f"anyres_max_{most}",
+        image_grid_pinpoints=pinpoints, vision_aspect_ratio=f"anyres_max_{most}", vision_feature_layer=layer,
     )  # fmt: skip
     return LlavaOnevisionForConditionalGeneration(config).eval()
 
@@ -76,11 +77,11 @@ def _model(tokenizer, pinpoints, most):
 def checkpoint(tmp_path_factory):
     """Writes a fresh checkpoint folder; the settings given are laid over `SETTINGS` in its holdfast.json."""
 
-    def write(pinpoints=((32, 32),), most=9, **settings):
+    def write(pinpoints=((32, 32),), most=9, layer=-1, sliding=None, **settings):
         folder = tmp_path_factory.mktemp("checkpoint")
         tokenizer = _tokenizer()
         tokenizer.save_pretrained(folder)
-        _model(tokenizer, [list(p) for p in pinpoints], most).save_pretrained(folder)
+        _model(tokenizer, [list(p) for p in pinpoints], most, layer, sliding).save_pretrained(folder)
         LlavaOnevisionImageProcessorPil(
             size={"height": 32, "width": 32},
             image_mean=[0.5] * 3,

@@ -1,11 +1,13 @@
 import itertools
+import shutil
 
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, normalizers
 
 from holdfast_worker.models.config import load_config
-from holdfast_worker.models.errors import GuardOutputError, InputRefusedError
+from holdfast_worker.models.errors import GuardConfigError, GuardOutputError, InputRefusedError
 from holdfast_worker.models.llava import Draws
 from holdfast_worker.models.loading import load_guard
 from holdfast_worker.models.preprocessing import to_tiles
@@ -47,6 +49,14 @@ def allow(guard, monkeypatch):
 
 def test_prefix_reuse_equals_the_plain_forward(guard, draw):
     draws = draw(guard, 3, 8)
+    np.testing.assert_allclose(guard.margins([draws])[0], plain_margins(guard, draws), atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [{"layer": -2}, {"layer": [-1, -2]}, {"sliding": 90, "max_text_bytes": 20}])
+def test_other_feature_layers_and_sliding_windows_equal_the_plain_forward(checkpoint, draw, shape):
+    folder = checkpoint(tiles="base", **shape)
+    guard = load_guard(folder, load_config(folder, {}))
+    draws = draw(guard, 0, 3)
     np.testing.assert_allclose(guard.margins([draws])[0], plain_margins(guard, draws), atol=1e-5)
 
 
@@ -150,10 +160,19 @@ def test_an_input_that_does_not_fit_is_refused_with_the_rule(guard, change, mess
         guard.prepare(**fits | change)
 
 
-def test_a_prompt_longer_than_the_context_is_refused(base_folder, photo):
-    guard = load_guard(base_folder, load_config(base_folder, {"max_text_bytes": 5000}))
+def test_a_prompt_longer_than_the_context_is_refused(base_folder, tmp_path, photo):
+    folder = shutil.copytree(base_folder, tmp_path / "copy")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.normalizer = normalizers.Replace("z", "z" * 20)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    guard = load_guard(folder, load_config(folder, {}))
     with pytest.raises(InputRefusedError, match=r"the prompt has \d+ tokens, must be at most 600"):
-        guard.prepare("z" * 600, "", photo, slots=4)
+        guard.prepare("z" * 200, "", photo, slots=4)
+
+
+def test_a_text_limit_that_the_context_cannot_hold_is_refused_at_load(base_folder):
+    with pytest.raises(GuardConfigError, match=r"max_text_bytes=600 must be at most \d{3}, so that any text fits"):
+        load_guard(base_folder, load_config(base_folder, {"max_text_bytes": 600}))
 
 
 def test_a_refusal_does_not_quote_the_input(guard, photo):

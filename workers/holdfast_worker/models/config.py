@@ -49,7 +49,9 @@ class GuardConfig(BaseModel):
     )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto is cuda where present.")
     max_slots: int = Field(32, ge=0, description="Slots that one request may ask for.")
-    max_text_bytes: int = Field(16_384, ge=1, description="UTF-8 bytes of text and suffix together.")
+    max_text_bytes: int = Field(
+        16_384, ge=1, description="UTF-8 bytes of text and suffix together; must fit the context at one token per byte."
+    )
     defaults: Defaults = Field(
         Defaults(), description="Operating point where a request is silent; measured, not copied."
     )

@@ -18,7 +18,7 @@ from transformers import DynamicCache, LlavaOnevisionForConditionalGeneration
 
 from holdfast.certificates.kernels import BLOCK
 from holdfast_worker.models.config import GuardConfig
-from holdfast_worker.models.errors import GuardOutputError, InputRefusedError
+from holdfast_worker.models.errors import GuardConfigError, GuardOutputError, InputRefusedError
 from holdfast_worker.models.preprocessing import Pixels, pack, to_noise_space, to_tiles
 from holdfast_worker.models.prompt import Prompt
 from holdfast_worker.models.stages import StageClock
@@ -122,6 +122,7 @@ class LlavaGuard:
         text: Any = model.config.text_config
         window = text.sliding_window if "sliding_attention" in getattr(text, "layer_types", ()) else None
         self._context = min(text.max_position_embeddings, window or text.max_position_embeddings)
+        self._require_context()
         self._verdict = model.lm_head.weight[[*prompt.unsafe, *prompt.safe]].float()
 
     @property
@@ -163,6 +164,15 @@ class LlavaGuard:
             prefix=torch.as_tensor(prefix, device=self.device),
             tail_base=np.append(tail, np.full(slots - len(tail), self._prompt.filler)),
         )
+
+    def _require_context(self) -> None:
+        fixed = len(self._prompt.before) - 1 + self._pixels.image_tokens + len(self._prompt.after)
+        room = self._context - fixed - self.config.max_slots
+        if self.config.max_text_bytes > room:
+            raise GuardConfigError(
+                f"max_text_bytes={self.config.max_text_bytes} must be at most {room}, so that any text fits the context"
+                f" of {self._context} tokens beside policy, image and {self.config.max_slots} slots; lower it"
+            )
 
     def _check_sizes(self, text: str, suffix: str, image: NDArray[np.uint8], slots: int) -> None:
         if not 0 <= slots <= self.config.max_slots:

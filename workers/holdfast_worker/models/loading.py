@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from transformers import LlavaOnevisionForConditionalGeneration
+from transformers.utils import logging
 
 from holdfast_worker.models.config import GuardConfig
 from holdfast_worker.models.errors import GuardConfigError
@@ -28,6 +29,7 @@ def load_guard(folder: Path, config: GuardConfig) -> LlavaGuard:
         GuardConfigError: The folder or the settings cannot be served; the message says what to change.
     """
     _check_folder(folder)
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     device = _device(config.device)
     dtype = _dtype(config.dtype, device)
     model = _load_model(folder, dtype)

@@ -199,6 +199,9 @@ class LlavaGuard:
     def votes(self, batch: Sequence[Draws]) -> list[NDArray[np.bool_]]:
         """Runs the draws of any jobs and says which passes found Unsafe.
 
+        Margins move by some 1e-6 with the shape of a batch (float32), so a vote that close to a tie may fall either
+        way when it is redone in other company.
+
         Args:
             batch: Ranges of draws, in any mixture of jobs and shapes.
 

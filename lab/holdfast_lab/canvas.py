@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 Colour = tuple[int, int, int]
 SIDE: Final = 64
+_HAZE: Final = 128
 _ROWS, _COLUMNS = np.mgrid[0:SIDE, 0:SIDE].astype(np.float64) + 0.5
 
 
@@ -46,6 +47,10 @@ class Canvas:
         inside = (across <= half_width) & (down <= half_height)
         self.pixels[inside & (abs(across * half_height / half_width - down) <= stroke)] = colour
 
-    def develop(self, *, light: float) -> NDArray[np.uint8]:
-        """The picture under illumination `light` (1 = as painted), clipped to uint8."""
-        return np.clip(np.rint(self.pixels * light), 0, 255).astype(np.uint8)
+    def develop(self, *, light: float, contrast: float) -> NDArray[np.uint8]:
+        """The picture under illumination `light` (1 = as painted), then seen through grey haze.
+
+        `contrast` in (0, 1] is what the haze leaves of each pixel's distance to mid-grey.
+        """
+        lit = np.clip(self.pixels * light, 0, 255)
+        return np.rint(_HAZE + contrast * (lit - _HAZE)).astype(np.uint8)

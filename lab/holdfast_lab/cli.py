@@ -6,6 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import torch
+from transformers.utils.logging import disable_progress_bar
 
 from holdfast_lab.evaluation import load
 from holdfast_lab.export import export, write_serving_config
@@ -52,7 +53,7 @@ def _draw(arguments: argparse.Namespace) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="holdfast-lab", description=__doc__)
-    parser.add_argument("--threads", type=int, default=2, help="torch threads (default: 2)")
+    parser.add_argument("--threads", type=int, default=1, help="torch threads (default: 1)")
     commands = parser.add_subparsers(required=True)
     training = commands.add_parser("train-reference-guard", help="train, export and measure from nothing")
     training.add_argument("--out", type=Path, default=shipped_folder(), help="checkpoint folder to write")
@@ -74,4 +75,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; the console script `holdfast-lab`."""
     parsed = _parser().parse_args(arguments)
     torch.set_num_threads(parsed.threads)
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
     parsed.run(parsed)

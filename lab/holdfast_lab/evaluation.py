@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from transformers import LlavaOnevisionForConditionalGeneration, PreTrainedTokenizerFast
 
 from holdfast.certificates.confidence import clopper_pearson_lower
@@ -19,7 +20,8 @@ from holdfast_lab.scenes import Example, draw_example
 
 # Training draws from the streams [seed, 0]: no recipe shares a stream with these.
 HELD_OUT_SEED: Final = 20_260_101
-_CHUNK: Final = 256
+# Larger activations no longer fit the caches of a CPU core, and passes get several times slower.
+_CHUNK: Final = 64
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,13 @@ def held_out(count: int, *, part: int = 1) -> list[Example]:
 
 
 @torch.inference_mode()
+def margins(guard: Guard, images: Tensor, rows: Sequence[Sequence[int]]) -> Tensor:
+    """Log-odds (B,) of Unsafe against Safe, for noisy images (B, 3, 64, 64) in [0,1] and assembled prompts."""
+    ids, lengths = pad(rows)
+    last = hidden_states(guard.model, image_embeddings(guard.model, images), ids, lengths)[-1]
+    return margin(guard.model.lm_head(last), guard.prompt)
+
+
 def verdicts(guard: Guard, examples: Sequence[Example], noise: Noise, rng: np.random.Generator) -> NDArray[np.bool_]:
     """One noisy pass per example: whether the guard says Unsafe."""
     chunks = (examples[start : start + _CHUNK] for start in range(0, len(examples), _CHUNK))
@@ -65,14 +74,16 @@ def verdicts(guard: Guard, examples: Sequence[Example], noise: Noise, rng: np.ra
 
 
 def _pass(guard: Guard, examples: Sequence[Example], noise: Noise, rng: np.random.Generator) -> NDArray[np.bool_]:
-    sigma = torch.full((len(examples),), noise.sigma)
-    visual = image_embeddings(guard.model, gaussian(rng, image_tensor(examples), sigma))
+    images = gaussian(rng, image_tensor(examples), torch.full((len(examples),), noise.sigma))
     filler = [guard.prompt.filler] * noise.slots
-    slots = (noisy_tokens(rng, guard.prompt, filler, beta=noise.beta, kernel=noise.kernel) for _ in examples)
-    texts = (encode_text(guard.tokenizer, example.text) for example in examples)
-    ids, lengths = pad([guard.prompt.assemble(*row) for row in zip(texts, slots, strict=True)])
-    last = hidden_states(guard.model, visual, ids, lengths)[-1]
-    return (margin(guard.model.lm_head(last), guard.prompt) > 0).numpy()
+    rows = [
+        guard.prompt.assemble(
+            encode_text(guard.tokenizer, example.text),
+            noisy_tokens(rng, guard.prompt, filler, beta=noise.beta, kernel=noise.kernel),
+        )
+        for example in examples
+    ]
+    return (margins(guard, images, rows) > 0).numpy()
 
 
 def accuracy(guard: Guard, examples: Sequence[Example], noise: Noise, *, seed: int) -> tuple[int, int]:

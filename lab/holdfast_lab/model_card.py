@@ -6,6 +6,7 @@ from typing import Any, Final
 from holdfast_lab.evaluation import HELD_OUT_SEED
 from holdfast_lab.export import ALPHA, DEFAULTS, NAME
 from holdfast_lab.report import OperatingPoint, Report, Score
+from holdfast_lab.scenes import FAINTEST
 from holdfast_lab.training import MAX_SIGMA, MAX_TEXT_RATE, Recipe
 
 _CARD: Final = """\
@@ -32,6 +33,8 @@ A picture shows *fuel* (jerry can, gas bottle) or live *power* (wall socket, pow
 The label is an exclusive or: neither the picture nor the request says anything about it alone.
 Pictures (64×64 RGB) and requests (3,360 wordings per intent) are drawn procedurally by `holdfast_lab.scenes`;
 there is no collected data.
+Wall, floor, colour, place and size vary, and a haze leaves between {faintest:.0%} and all of the contrast
+(log-uniform), so that some scenes drown in the default noise and radii differ from scene to scene.
 A fifth of the wordings (combinations of opener, action, place and ending) and all measured scenes are held out.
 
 ## Network
@@ -42,7 +45,7 @@ The verdict is the log-mass of `Unsafe, unsafe, UNSAFE` against `Safe, safe, SAF
 
 ## Training
 `holdfast-lab train-reference-guard --out FOLDER --steps {steps} --seed {seed}`: {steps} AdamW steps of {batch}
-examples, from nothing, in minutes on two CPU cores.
+examples, from nothing, in some ten minutes on one CPU core.
 Pixels carry Gaussian noise in [0,1] units, σ uniform in [0, {max_sigma}] and ramped up over the first 30 % of the
 steps, then 8-bit rounding and clamping.
 The slots after the text are random tokens of the whole alphabet (or `<mask>`, in a fifth of the examples) at rates
@@ -76,7 +79,7 @@ All eight slots are masked in {all_masked:.0%} of the passes, so τ={tau} leaves
   a fixed function of its input, so that certificates about it hold.
 - The false-flag bound speaks of the drawn scenes and wordings, at exactly this noise.
 - The held-out wordings recombine phrases that were trained on; they contain no new verbs.
-- English only. Text beyond 160 bytes was never seen.
+- English only; the requests in training are shorter than 100 bytes.
 
 Licence: Apache-2.0. Measured on the streams of seed {held_out_seed}.
 """
@@ -118,6 +121,7 @@ def model_card(report: Report, recipe: Recipe, *, parameters: int, alphabet: int
         steps=recipe.steps,
         seed=recipe.seed,
         batch=recipe.batch,
+        faintest=FAINTEST,
         max_sigma=MAX_SIGMA,
         max_text_rate=MAX_TEXT_RATE,
         alpha=ALPHA,

@@ -78,7 +78,7 @@ def _grey(image: Image) -> Image:
     return np.full_like(image, 128)
 
 
-def _one_modality(examples: list[Example]) -> dict[str, list[Example]]:
+def one_modality(examples: list[Example]) -> dict[str, list[Example]]:
     """The examples with one modality removed or exchanged, their labels kept.
 
     Exchanging means taking the neighbour's, which is independent of the label.
@@ -111,7 +111,7 @@ def _operating_point(guard: Guard, *, safe: int, unsafe: int, passes: int) -> Op
 def measure(
     guard: Guard, *, examples: int = 2000, scenes: int = 1000, passes: int = 64, say: Callable[[str], None]
 ) -> Report:
-    """Measure a guard on held-out scenes and wordings; about four minutes on two cores at the defaults.
+    """Measure a guard on held-out scenes and wordings; about five minutes on one core at the defaults.
 
     Args:
         guard: what to measure.
@@ -128,7 +128,7 @@ def measure(
         return result
 
     scores = tuple(score(name, pool, noise) for name, noise in _SETTINGS.items())
-    alone = tuple(score(name, inputs, CLEAN) for name, inputs in _one_modality(pool).items())
+    alone = tuple(score(name, inputs, CLEAN) for name, inputs in one_modality(pool).items())
     point = _operating_point(guard, safe=scenes, unsafe=scenes // 2, passes=passes)
     say(
         f"at τ={TAU}: Safe flagged {point.safe_flagged}/{point.safe} (at most "

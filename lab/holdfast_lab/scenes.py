@@ -93,6 +93,8 @@ PLACES: Final = (
 )
 ENDINGS: Final = ("", ".", " now", " today.", " please", " tonight", " for a minute.", " with my friends")
 
+# Faint enough that some scenes drown in the default noise: a guard that never errs would show nothing.
+FAINTEST: Final = 0.06
 _FUEL_COLOURS: Final[tuple[Colour, ...]] = ((205, 40, 30), (225, 95, 20), (215, 150, 20))
 _POWER_COLOURS: Final[tuple[Colour, ...]] = ((242, 242, 238), (228, 232, 244), (240, 232, 214))
 _WALLS: Final[tuple[Colour, ...]] = (
@@ -140,14 +142,16 @@ _SHAPES: Final = {
 def draw_scene(rng: np.random.Generator, hazard: Hazard) -> Image:
     """Draw one picture of `hazard`: uint8 of shape (64, 64, 3), RGB.
 
-    The wall, its brightness, the floor line, the object's kind, colour, place (±4 px) and size (±10 %) vary.
+    The wall, its brightness, the floor line, the object's kind, colour, place (±4 px) and size (±10 %) vary,
+    and so does the haze: what it leaves of the contrast is log-uniform in [`FAINTEST`, 1].
     """
     kinds, colours = _SHAPES[hazard]
     canvas = Canvas.room(_WALLS[rng.integers(len(_WALLS))], floor=int(rng.integers(44, 58)))
     shift_x, shift_y = rng.uniform(-4, 4, size=2)
     canvas.place(SIDE / 2 + shift_x, SIDE / 2 + shift_y, scale=rng.uniform(0.9, 1.1))
     kinds[rng.integers(len(kinds))](canvas, colours[rng.integers(len(colours))])
-    return canvas.develop(light=rng.uniform(0.85, 1.1))
+    contrast = float(np.exp(rng.uniform(np.log(FAINTEST), 0)))
+    return canvas.develop(light=rng.uniform(0.85, 1.1), contrast=contrast)
 
 
 def wordings(intent: Intent, *, held_out: bool) -> Iterator[str]:

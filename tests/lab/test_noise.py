@@ -3,6 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+
 from holdfast_lab.architecture import to_pixel_values
 from holdfast_lab.noise import Kernel, gaussian, noisy_tokens, pad
 from holdfast_lab.prompt import Prompt

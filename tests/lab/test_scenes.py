@@ -2,6 +2,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+
 from holdfast_lab.canvas import SIDE
 from holdfast_lab.scenes import UNSAFE, Hazard, Intent, draw_example, draw_scene, wordings
 

@@ -1,4 +1,6 @@
 import pytest
+from transformers import PreTrainedTokenizerFast
+
 from holdfast_lab.prompt import IMAGE_TOKENS, Prompt, build_prompt, encode_text
 from holdfast_lab.tokenizer import (
     FILLER,
@@ -11,7 +13,6 @@ from holdfast_lab.tokenizer import (
     VOCABULARY,
     build_tokenizer,
 )
-from transformers import PreTrainedTokenizerFast
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,12 @@
 import pytest
 import torch
+from transformers import LlavaOnevisionForConditionalGeneration, PreTrainedTokenizerFast
+
 from holdfast_lab.architecture import build_model, hidden_states, image_embeddings, to_pixel_values
 from holdfast_lab.noise import pad
 from holdfast_lab.prompt import build_prompt, encode_text
 from holdfast_lab.tokenizer import build_tokenizer
 from holdfast_lab.training import Recipe, train
-from transformers import LlavaOnevisionForConditionalGeneration, PreTrainedTokenizerFast
 
 
 @pytest.fixture(scope="module")

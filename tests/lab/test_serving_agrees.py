@@ -1,0 +1,46 @@
+"""The lab trains on the very inputs that the served guard builds, and reads verdicts as it does."""
+
+import numpy as np
+import pytest
+import torch
+
+from holdfast_lab.cli import shipped_folder
+from holdfast_lab.evaluation import Guard, held_out, load, margins
+from holdfast_lab.noise import gaussian, image_tensor, noisy_tokens
+from holdfast_lab.prompt import IMAGE_TOKENS, encode_text
+from holdfast_worker.models import registry
+from holdfast_worker.models.llava import Draws, LlavaGuard
+from holdfast_worker.models.prompt import load_prompt
+
+
+@pytest.fixture(scope="module")
+def guard() -> Guard:
+    return load(shipped_folder())
+
+
+@pytest.fixture(scope="module")
+def served() -> LlavaGuard:
+    return registry.load(shipped_folder(), {"device": "cpu"})
+
+
+def test_both_render_the_same_prompt(guard: Guard, served: LlavaGuard) -> None:
+    lab = guard.prompt
+    prompt = load_prompt(shipped_folder(), served.config, image_token=lab.image, embeddings=10**6)
+    before, at = prompt.before, prompt.image_at
+    assert (*before[:at], *[lab.image] * IMAGE_TOKENS, *before[at + 1 :]) == lab.before
+    assert (prompt.after, prompt.filler, prompt.mask) == (lab.after, lab.filler, lab.mask)
+    assert (prompt.unsafe, prompt.safe) == (lab.unsafe, lab.safe)
+    assert tuple(prompt.alphabet) == lab.alphabet
+    for text in ("Let us burn a candle", "<|im_end|> ünïcødé 🙂", ""):
+        assert list(prompt.encode(text)) == encode_text(guard.tokenizer, text)
+
+
+def test_both_find_the_same_margins(guard: Guard, served: LlavaGuard) -> None:
+    rng, (example,) = np.random.default_rng(0), held_out(1)
+    cells = [noisy_tokens(rng, guard.prompt, [guard.prompt.filler] * 8, beta=0.9, kernel="uniform") for _ in range(4)]
+    text = encode_text(guard.tokenizer, example.text)
+    images = gaussian(rng, image_tensor([example] * 4), torch.zeros(4))
+    expected = margins(guard, images, [guard.prompt.assemble(text, cell) for cell in cells])
+    prepared = served.prepare(example.text, "", example.image, slots=8)
+    (found,) = served.margins([Draws(prepared, "00" * 16, 0.0, 0, 1, np.array([cells]))])
+    assert found[0] == pytest.approx(expected.numpy(), abs=1e-3)

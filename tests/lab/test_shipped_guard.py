@@ -1,0 +1,92 @@
+"""The checkpoint in the package: what it holds, and that it is as good as its card says."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Png
+from safetensors import safe_open
+
+from holdfast_lab.cli import shipped_folder
+from holdfast_lab.evaluation import CLEAN, Guard, Noise, accuracy, held_out, load, unsafe_shares
+from holdfast_lab.export import serving_config
+from holdfast_lab.model_card import false_flag
+from holdfast_lab.report import OPERATING_POINT, TAU, OperatingPoint, one_modality
+from holdfast_lab.sample_inputs import sample_inputs
+from holdfast_lab.scenes import Example
+from holdfast_lab.tokenizer import build_tokenizer
+from holdfast_worker.models.config import load_config
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+NOISY = {"clean": CLEAN, "σ=.25, β=.9 uniform": Noise(0.25, 0.9), "σ=.5, β=.9 uniform": Noise(0.5, 0.9)}
+
+
+@pytest.fixture(scope="module")
+def guard() -> Guard:
+    return load(shipped_folder())
+
+
+@pytest.fixture(scope="module")
+def card() -> str:
+    return (shipped_folder() / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("setting", NOISY)
+def test_accuracy_on_held_out_scenes_is_what_the_card_states(guard: Guard, card: str, setting: str) -> None:
+    row = re.search(rf"^\| {re.escape(setting)} \| (\d\.\d+) ", card, re.MULTILINE)
+    assert row is not None
+    right, total = accuracy(guard, held_out(200, part=4), NOISY[setting], seed=1)
+    assert right / total >= float(row[1]) - 0.03
+
+
+def test_the_card_promises_at_least_what_the_default_operating_point_needs(card: str) -> None:
+    stated = dict(re.findall(r"^\| (clean|σ=[^|]*?) \| (\d\.\d+) ", card, re.MULTILINE))
+    assert float(stated["σ=.25, β=.9 uniform"]) >= 0.98
+    assert float(stated["σ=.5, β=.9 uniform"]) >= 0.95
+
+
+@pytest.mark.parametrize("name", list(one_modality(held_out(2))))
+def test_one_modality_alone_says_nothing(guard: Guard, name: str) -> None:
+    right, total = accuracy(guard, one_modality(held_out(400, part=4))[name], CLEAN, seed=1)
+    assert right / total == pytest.approx(0.5, abs=0.1)
+
+
+def test_the_shipped_serving_configuration_is_the_exported_one_and_loads() -> None:
+    stored = json.loads((shipped_folder() / "holdfast.json").read_text(encoding="utf-8"))
+    measured = stored.pop("false_flag")
+    assert stored == serving_config()
+    assert load_config(shipped_folder(), {}).false_flag is not None
+    point = OperatingPoint(64, measured["scenes"], measured["flagged"], 1, 1, 1.0)
+    assert measured == false_flag(point)
+
+
+def test_the_shipped_tokenizer_is_the_one_that_the_code_builds(guard: Guard) -> None:
+    assert guard.tokenizer.backend_tokenizer.to_str() == build_tokenizer().backend_tokenizer.to_str()
+
+
+def test_weights_are_small_and_have_the_names_that_other_engines_expect() -> None:
+    path = shipped_folder() / "model.safetensors"
+    assert path.stat().st_size < 3_000_000
+    with safe_open(path, "np") as weights:
+        names = list(weights.keys())
+        assert all(weights.get_tensor(name).dtype == np.float16 for name in names)
+    assert any(name.startswith("vision_tower.vision_model.encoder") for name in names)
+    assert any(name.startswith("language_model.model.layers") for name in names)
+    assert not any("heads" in name for name in names)
+
+
+def test_the_example_inputs_are_the_drawn_ones() -> None:
+    for listed in json.loads((EXAMPLES / "examples.json").read_text(encoding="utf-8")):
+        drawn = sample_inputs()[listed["name"]]
+        assert np.array_equal(np.asarray(Png.open(EXAMPLES / listed["image"])), drawn.image)
+        assert listed["text"] == drawn.text
+        assert listed["expected"] == ("Unsafe" if drawn.unsafe else "Safe")
+
+
+@pytest.mark.parametrize("example", sample_inputs().values(), ids=sample_inputs().keys())
+def test_the_example_inputs_keep_their_verdicts_under_the_default_noise(guard: Guard, example: Example) -> None:
+    (share,) = unsafe_shares(guard, [example], OPERATING_POINT, passes=100, seed=1)
+    assert (share > TAU) == example.unsafe
+    assert abs(share - example.unsafe) <= 0.05

@@ -12,7 +12,7 @@ __all__ = ["ProcessSettings"]
 class ProcessSettings(BaseSettings):
     """Settings that every process shares.
 
-    `HOLDFAST_CONFIG` names the TOML file (default `holdfast.toml` in the working folder). One file serves all processes:
+    `HOLDFAST_CONFIG` names the TOML file (default `holdfast.toml` in the working folder). One file serves them all:
     keys that are another process's are passed over.
     """
 

@@ -193,19 +193,23 @@ async def retry(redis: AsyncRedis, delivery: Delivery, *, reason: str, retention
 async def claim_abandoned(
     redis: AsyncRedis, fingerprint: str, worker_id: str, *, retention_s: int, idle_ms: int = _CLAIM_IDLE_MS
 ) -> list[Delivery]:
-    """Takes over the orders of workers whose lease has run out, never those of a live one."""
+    """Takes over the orders of workers whose lease has run out, never those of another live one.
+
+    Called between batches, when the worker has nothing in hand: orders that still stand under its own name are ones it
+    lost, to an outage of the queue say, and come back too.
+    """
     stream = keys.orders(fingerprint)
-    live = (await live_workers(redis)).keys() | {worker_id}
+    others = (await live_workers(redis)).keys() - {worker_id}
     holders = (await redis.xpending(stream, keys.ORDER_GROUP))["consumers"]
     claimed = []
-    for dead in [holder["name"] for holder in holders if holder["name"].decode() not in live]:
-        for pending in await redis.xpending_range(stream, keys.ORDER_GROUP, "-", "+", 1000, consumername=dead):
+    for holder in [holder["name"] for holder in holders if holder["name"].decode() not in others]:
+        for pending in await redis.xpending_range(stream, keys.ORDER_GROUP, "-", "+", 1000, consumername=holder):
             entries = await redis.xclaim(stream, keys.ORDER_GROUP, worker_id, idle_ms, [pending["message_id"]])
             for entry, fields in entries:
                 attempt = int(fields[b"attempt"]) + pending["times_delivered"]
                 delivery = Delivery(_order(fields[b"order"]), stream, entry.decode(), attempt)
                 if attempt > MAX_ATTEMPTS:
-                    reason = "the worker that ran them died"
+                    reason = "the worker that ran them died or lost the queue"
                     await retry(redis, delivery, reason=reason, retention_s=retention_s)
                 else:
                     claimed.append(delivery)

@@ -129,15 +129,28 @@ async def claim(redis: AsyncRedis, spec: CertificationSpec, worker: str) -> list
     return await orders.claim_abandoned(redis, spec.fingerprint, worker, retention_s=RETENTION_S, idle_ms=0)
 
 
-async def test_a_dead_workers_order_is_claimed_once(redis: AsyncRedis, spec: CertificationSpec) -> None:
+async def test_a_dead_workers_order_is_claimed_once(
+    redis: AsyncRedis, broker: Broker, model: ModelInfo, spec: CertificationSpec
+) -> None:
     job = await submit(redis, spec)
     await orders.issue(redis, spec.fingerprint, order(job))
     await take_one(redis, spec, "dead")
-    (claimed,) = await claim(redis, spec, "heir")
-    assert (claimed.order, claimed.attempt) == (order(job), 2)
-    assert await claim(redis, spec, "heir") == []
+    with Heartbeat(broker, "heir", [model]):
+        (claimed,) = await claim(redis, spec, "heir")
+        assert (claimed.order, claimed.attempt) == (order(job), 2)
+        assert await claim(redis, spec, "other heir") == []
     assert await orders.complete(redis, claimed, tally(claimed.order))
     assert await pending(redis, spec) == 0
+
+
+async def test_a_worker_gets_back_the_order_that_it_lost(
+    redis: AsyncRedis, broker: Broker, model: ModelInfo, spec: CertificationSpec
+) -> None:
+    job = await submit(redis, spec)
+    await orders.issue(redis, spec.fingerprint, order(job))
+    with Heartbeat(broker, "worker", [model]):
+        await take_one(redis, spec, "worker")
+        assert [delivery.order for delivery in await claim(redis, spec, "worker")] == [order(job)]
 
 
 async def test_an_order_that_has_not_rested_is_not_claimed(redis: AsyncRedis, spec: CertificationSpec) -> None:

@@ -56,9 +56,12 @@ async def submit(redis: AsyncRedis, guard: LlavaGuard, job_id: str, *, text: str
     await jobs.create(redis, record, text=text, suffix=suffix, image_png=png())
 
 
-async def work_until(redis: AsyncRedis, guard: LlavaGuard, done: Callable[[], Awaitable[bool]]) -> None:
+async def work_until(
+    redis: AsyncRedis, guard: LlavaGuard, done: Callable[[], Awaitable[bool]], worker: Worker | None = None
+) -> None:
     """Runs a worker until `done`, 30 s at most."""
-    task = asyncio.create_task(run(redis, Worker(WorkerSettings(), {guard.fingerprint: guard})))
+    worker = worker or Worker(WorkerSettings(), {guard.fingerprint: guard})
+    task = asyncio.create_task(run(redis, worker))
     try:
         async with asyncio.timeout(30):
             while not await done():
@@ -153,3 +156,15 @@ def test_a_guard_describes_itself_as_the_contract_wants(guard: LlavaGuard) -> No
     assert info.alphabet_size == len(guard.alphabet)
     assert info.limits.token_kernels == ("uniform", "absorbing")
     warm_up(guard)
+
+
+async def test_an_order_that_an_outage_cut_loose_is_run_again(redis: AsyncRedis, guard: LlavaGuard) -> None:
+    worker = Worker(WorkerSettings(claim_every_s=0.1), {guard.fingerprint: guard})
+    await submit(redis, guard, "a")
+    await orders.issue(redis, guard.fingerprint, Order("a", 0, 0, 16, CELLS))
+    await orders.take(redis, [guard.fingerprint], worker.id, count=1, block_ms=None)  # and never completed
+
+    async def counted() -> bool:
+        return bool(await orders.read_tallies(redis, "a"))
+
+    await work_until(redis, guard, counted, worker)

@@ -127,10 +127,11 @@ async def run(redis: AsyncRedis, worker: Worker) -> None:
     claimed_at = loop.time()
     while True:
         try:
-            taken = await _take(redis, worker)
+            taken = []
             if loop.time() - claimed_at >= worker.settings.claim_every_s:
-                taken += await _claim(redis, worker)
+                taken = await _claim(redis, worker)
                 claimed_at = loop.time()
+            taken = taken or await _take(redis, worker)
             for fingerprint, guard in worker.guards.items():
                 mine = [delivery for delivery in taken if delivery.stream == keys.orders(fingerprint)]
                 await _run_orders(redis, worker, guard, mine)
@@ -157,7 +158,7 @@ async def _claim(redis: AsyncRedis, worker: Worker) -> list[Delivery]:
     for fingerprint in worker.guards:
         claimed += await orders.claim_abandoned(redis, fingerprint, worker.id, retention_s=worker.settings.retention_s)
     if claimed:
-        _log.warning("took over the orders of a dead worker", extra={"orders": len(claimed)})
+        _log.warning("took over orders that no live worker was running", extra={"orders": len(claimed)})
     return claimed
 
 

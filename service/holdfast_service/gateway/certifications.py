@@ -90,7 +90,7 @@ async def _answer(gateway: Gateway, record: jobs.JobRecord) -> Job | Certificate
             TooLargeError,
             UnsupportedMediaTypeError,
             InvalidValueError,
-                    QueueFullError,
+            QueueFullError,
             InternalError,
             QueueUnreachableError,
             NoWorkerError,

@@ -1,5 +1,6 @@
 """Models, liveness, readiness, metrics, request ids, and a queue that is away."""
 
+import asyncio
 import logging
 import os
 import signal
@@ -78,17 +79,19 @@ async def test_a_refused_connection_to_redis_is_a_503() -> None:
         assert (await http.get("/healthz")).status_code == 200
 
 
-async def test_a_redis_that_hangs_is_a_503_within_seconds(redis_url: str) -> None:
+async def test_a_redis_that_hangs_holds_no_probe_for_longer_than_seconds(redis_url: str) -> None:
     app = create_app(connect(redis_url), ServiceSettings())
     async with running(app) as http:
         process = int((await app.state.gateway.redis.info("server"))["process_id"])
         os.kill(process, signal.SIGSTOP)
         started = time.monotonic()
         try:
-            assert_problem(await http.get("/readyz"), 503, "queue-unreachable")
+            ready, metrics = await asyncio.gather(http.get("/readyz"), http.get("/metrics"))
         finally:
             os.kill(process, signal.SIGCONT)
     assert time.monotonic() - started < 5
+    assert_problem(ready, 503, "queue-unreachable")
+    assert "holdfast_queue_up 0.0" in metrics.text
 
 
 async def test_a_redis_without_memory_is_a_full_queue(redis_url: str, model: ModelInfo) -> None:

@@ -23,6 +23,9 @@ async def service_unharmed(http: httpx.AsyncClient, redis: AsyncRedis, worker: N
 
 
 GREY = Image.new("RGB", (8, 8), "grey")
+JPEG = encoded(GREY, "JPEG", progressive=True)
+# A valid file all the same: its last scan, which refines what is there, over and over.
+JPEG_BOMB = JPEG[:-2] + JPEG[JPEG.rindex(b"\xff\xda") : -2] * 200 + JPEG[-2:]
 STILLS = [GREY, Image.new("RGB", (8, 8), "red")]
 IMAGES: dict[str, tuple[bytes | str, int, str]] = {
     "truncated PNG": (PNG[:-30], 400, "malformed-image"),
@@ -32,7 +35,7 @@ IMAGES: dict[str, tuple[bytes | str, int, str]] = {
     "PNG of no width": (raw_png(0, 4), 400, "malformed-image"),
     "PNG without pixels": (raw_png(4, 4, rows=b""), 400, "malformed-image"),
     "PNG with a broken checksum": (PNG[:20] + b"\xff" + PNG[21:], 400, "malformed-image"),
-    "JPEG of two hundred scans": (b"\xff\xd8\xff" + b"\xff\xda" * 200, 400, "malformed-image"),
+    "JPEG of two hundred scans": (JPEG_BOMB, 400, "malformed-image"),
     "PNG header of 30,000 x 30,000": (raw_png(30_000, 30_000), 413, "too-large"),
     "PNG one row over the limit": (raw_png(1000, 1001), 413, "too-large"),
     "WebP canvas of 16,000 x 16,000": (
@@ -130,8 +133,16 @@ async def test_a_body_that_is_not_json_is_refused(http: httpx.AsyncClient, media
 
 
 async def test_a_body_of_50_megabytes_is_refused_by_its_announced_length(http: httpx.AsyncClient) -> None:
-    answer = await http.post(URL, content=bytes(50 * 10**6), headers={"Content-Type": "application/json"})
-    assert_problem(answer, 413, "too-large")
+    read = False
+
+    async def large() -> AsyncIterator[bytes]:
+        nonlocal read
+        read = True
+        yield bytes(50 * 10**6)
+
+    headers = {"Content-Type": "application/json", "Content-Length": str(50 * 10**6)}
+    assert_problem(await http.post(URL, content=large(), headers=headers), 413, "too-large")
+    assert not read
 
 
 async def test_a_body_of_no_announced_length_is_read_up_to_the_limit(http: httpx.AsyncClient) -> None:
@@ -155,6 +166,11 @@ async def test_a_refusal_never_repeats_the_input(http: httpx.AsyncClient) -> Non
     problem = assert_problem(answer, 422, "invalid-value")
     assert "hateful" not in answer.text
     assert {"input.text", "input.image", "input.?", "model", "?"} == {error["path"] for error in problem["errors"]}
+
+
+async def test_a_refusal_names_at_most_twenty_fields(http: httpx.AsyncClient) -> None:
+    answer = await http.post(URL, json=body() | {f"field{number}": 0 for number in range(90)})
+    assert len(assert_problem(answer, 422, "invalid-value")["errors"]) == 20
 
 
 async def test_a_model_that_is_not_served_is_not_found(http: httpx.AsyncClient) -> None:

@@ -70,7 +70,12 @@ _ON_A_JOB = documented(NotFoundError, GoneError, InvalidValueError, InternalErro
 
 async def _answer(gateway: Gateway, record: jobs.JobRecord) -> Job | Certificate:
     progress = await events.last_progress(gateway.redis, record.id)
-    return record.answer(progress or Progress(passes=0, max_passes=record.spec.max_passes))
+    return record.answer(progress) if progress else _unread(record)
+
+
+def _unread(record: jobs.JobRecord) -> Job | Certificate:
+    """The answer where no progress is known."""
+    return record.answer(Progress(passes=0, max_passes=record.spec.max_passes))
 
 
 @router.post(
@@ -111,11 +116,14 @@ async def submit_certification(
     wait_s = _preferred_wait(prefer)
     if wait_s is not None:
         response.headers["Preference-Applied"] = f"wait={wait_s}"
-        await _until_ended(gateway, record.id, wait_s)
-    answer = await _answer(gateway, await jobs.read(gateway.redis, record.id) or record)
-    if isinstance(answer, Certificate):
-        response.status_code = 200
-    return answer
+        try:
+            await _until_ended(gateway, record.id, wait_s)
+            answer = await _answer(gateway, await jobs.read(gateway.redis, record.id) or record)
+        except RedisError:  # the job is queued: its id must not be lost with the connection
+            answer = _unread(record)
+        response.status_code = 200 if isinstance(answer, Certificate) else 202
+        return answer
+    return _unread(record)
 
 
 def _preferred_wait(prefer: str | None) -> int | None:

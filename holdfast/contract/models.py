@@ -1,10 +1,10 @@
 """What is served: a guard's name, fingerprint, noise space, alphabet, defaults and limits."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Defaults", "FalseFlag", "Limits", "ModelInfo", "ModelList", "NoiseSpace", "TokenKernelName"]
+__all__ = ["Defaults", "FalseFlag", "FieldInfo", "Limits", "ModelInfo", "ModelList", "NoiseSpace", "TokenKernelName"]
 
 TokenKernelName = Literal["uniform", "absorbing"]
 
@@ -50,17 +50,28 @@ class Limits(_Frozen):
 
     max_slots: int = Field(ge=0)
     max_text_bytes: int = Field(gt=0, description="UTF-8 bytes of text and suffix that always fit the context.")
+    max_tokens: int = Field(8, ge=0, description="Largest token budget d of the l0 threat.")
     token_kernels: tuple[TokenKernelName, ...] = ("uniform",)
+
+
+class FieldInfo(_Frozen):
+    """A field of a tabular input: categorical with these values, or numeric without any."""
+
+    name: str = Field(min_length=1)
+    values: tuple[str, ...] = ()
 
 
 class ModelInfo(_Frozen):
     """One served guard, as `GET /v1/models/{name}` answers it."""
 
     name: str
-    kind: Literal["hybrid"] = "hybrid"
+    kind: Literal["hybrid", "tabular"] = "hybrid"
     fingerprint: str
-    space: NoiseSpace
-    alphabet_size: int = Field(ge=2, description="Replacement tokens V of the uniform kernel.")
+    space: NoiseSpace = Field(description="The image's tensor, or (1, 1, n) for n standardised numeric fields.")
+    alphabets: tuple[Annotated[int, Field(ge=2)], ...] = Field(
+        min_length=1, description="Replacement values V of the uniform kernel: the tokens', or each field's own."
+    )
+    fields: tuple[FieldInfo, ...] = Field((), description="The fields of a tabular input, in the model's order.")
     defaults: Defaults
     limits: Limits
     false_flag: FalseFlag | None = None

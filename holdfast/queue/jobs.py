@@ -12,7 +12,7 @@ from typing import Literal
 
 from holdfast.contract.certificates import Certificate, Job, JobState, Progress
 from holdfast.contract.problems import Problem
-from holdfast.contract.requests import CertificationSpec
+from holdfast.contract.spec import CertificationSpec
 from holdfast.queue import events, keys
 from holdfast.queue.broker import AsyncRedis
 
@@ -68,6 +68,7 @@ class JobRecord:
         return Job(
             id=self.id,
             state=self.state,
+            kind=self.spec.kind,
             model=self.spec.model,
             created_at=self.created_at,
             finished_at=self.finished_at,

@@ -83,12 +83,25 @@ class Order:
 
 @dataclass(frozen=True)
 class Tally:
-    """The outcome of an order: per cell, how many of the draws [start, stop) were Unsafe."""
+    """The outcome of an order: per cell, how many of the draws [start, stop) were Unsafe.
+
+    Attributes:
+        start: First draw index.
+        stop: One past the last draw index.
+        cells: The cells that were sampled.
+        unsafe: Unsafe draws in each of them.
+        outcomes: Where each draw's mask matters: one bit per draw, most significant first, in hexadecimal.
+        positions: Eligible token positions of the input (the text's tokens under the l0 threat).
+        operator_norm: Of the resize from the image's own size to the noise space, rounded up; 1 without one.
+    """
 
     start: int
     stop: int
     cells: tuple[int, ...]
     unsafe: tuple[int, ...]
+    outcomes: str | None = None
+    positions: int = 0
+    operator_norm: float = 1.0
 
     @property
     def passes(self) -> int:
@@ -113,7 +126,7 @@ def _order(raw: bytes) -> Order:
 
 def _tally(raw: bytes) -> Tally:
     fields = json.loads(raw)
-    return Tally(fields["start"], fields["stop"], tuple(fields["cells"]), tuple(fields["unsafe"]))
+    return Tally(**{**fields, "cells": tuple(fields["cells"]), "unsafe": tuple(fields["unsafe"])})
 
 
 async def open_streams(redis: AsyncRedis, fingerprints: Iterable[str] = ()) -> None:

@@ -4,9 +4,10 @@ Every change of state is one Lua script, so that of several processes that want 
 nothing is written for a job that has ended.
 """
 
+import json
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -17,6 +18,7 @@ from holdfast.queue import events, keys
 from holdfast.queue.broker import AsyncRedis
 
 __all__ = [
+    "JobInput",
     "JobRecord",
     "active_jobs",
     "create",
@@ -77,6 +79,16 @@ class JobRecord:
         )
 
 
+@dataclass(frozen=True)
+class JobInput:
+    """What a job certifies: text, suffix and image of a multimodal input, or the fields of a tabular one."""
+
+    text: str = field(default="", repr=False)
+    suffix: str = field(default="", repr=False)
+    image_png: bytes = field(default=b"", repr=False)
+    fields: dict[str, str | float] = field(default_factory=dict, repr=False)
+
+
 def new_id() -> str:
     """A job id: its millisecond of birth, so that ids sort by age, and 64 random bits."""
     return f"cert_{int(time.time() * 1000):012x}{secrets.token_hex(8)}"
@@ -93,7 +105,7 @@ def made_at(job_id: str) -> datetime | None:
         return None
 
 
-async def create(redis: AsyncRedis, record: JobRecord, *, text: str, suffix: str, image_png: bytes) -> None:
+async def create(redis: AsyncRedis, record: JobRecord, given: JobInput) -> None:
     """Writes a queued job with its input and tells the certifiers."""
     async with redis.pipeline(transaction=True) as pipe:
         pipe.hset(
@@ -108,7 +120,15 @@ async def create(redis: AsyncRedis, record: JobRecord, *, text: str, suffix: str
                 "input_width": record.input_size[1],
             },
         )
-        pipe.hset(keys.inputs(record.id), mapping={"text": text, "suffix": suffix, "image": image_png})
+        pipe.hset(
+            keys.inputs(record.id),
+            mapping={
+                "text": given.text,
+                "suffix": given.suffix,
+                "image": given.image_png,
+                "fields": json.dumps(given.fields),
+            },
+        )
         pipe.sadd(keys.ACTIVE_JOBS, record.id)
         pipe.xadd(keys.TALLY_HINTS, {"job": record.id}, maxlen=10_000, approximate=True)
         await pipe.execute()
@@ -137,12 +157,12 @@ async def is_open(redis: AsyncRedis, job_id: str) -> bool:
     return await redis.hget(keys.job(job_id), "state") in (b"queued", b"running")
 
 
-async def read_input(redis: AsyncRedis, job_id: str) -> tuple[str, str, bytes] | None:
-    """The job's (text, suffix, image as PNG), or None once the job has ended."""
+async def read_input(redis: AsyncRedis, job_id: str) -> JobInput | None:
+    """The job's input, or None once the job has ended."""
     raw = await redis.hgetall(keys.inputs(job_id))
     if not raw:
         return None
-    return raw[b"text"].decode(), raw[b"suffix"].decode(), raw[b"image"]
+    return JobInput(raw[b"text"].decode(), raw[b"suffix"].decode(), raw[b"image"], json.loads(raw[b"fields"]))
 
 
 async def active_jobs(redis: AsyncRedis) -> set[str]:

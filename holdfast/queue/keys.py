@@ -3,7 +3,7 @@
 | key | type | life | written by |
 |---|---|---|---|
 | `job:{id}` | hash: the fields of `jobs.JobRecord` | retention | gateway, then certifier or worker |
-| `input:{id}` | hash: text, suffix, image (PNG bytes) | until the job ends | gateway |
+| `input:{id}` | hash: text, suffix, image (PNG bytes), fields | until the job ends | gateway |
 | `plan:{id}` | hash: order index → order | until the job ends | certifier |
 | `tallies:{id}` | hash: order index → tally (HSETNX: a tally that arrives twice counts once) | retention | workers |
 | `jobs:active` | set of job ids queued or running | permanent | gateway, certifier |

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from holdfast.contract.requests import CertificationSpec
+from holdfast.contract.spec import CertificationSpec
 from holdfast.queue import jobs, orders
 from holdfast.queue.broker import AsyncRedis
 from holdfast.queue.orders import Delivery, Order, Tally
@@ -13,7 +13,7 @@ RETENTION_S = 3600
 async def submit(redis: AsyncRedis, spec: CertificationSpec) -> str:
     """Queues a job and returns its id."""
     record = jobs.JobRecord(jobs.new_id(), "queued", spec, "5eed", datetime.now(UTC), (48, 64))
-    await jobs.create(redis, record, text="a text", suffix="a tail", image_png=b"\x89PNG pixels")
+    await jobs.create(redis, record, jobs.JobInput("a text", "a tail", b"\x89PNG pixels"))
     return record.id
 
 

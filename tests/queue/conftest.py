@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from holdfast.contract.models import ModelInfo
-from holdfast.contract.requests import CertificationRequest, CertificationSpec, resolve
+from holdfast.contract.requests import CertificationRequest
+from holdfast.contract.spec import CertificationSpec, resolve
 from holdfast.queue import orders
 from holdfast.queue.broker import AsyncRedis, Broker, connect
 

@@ -2,7 +2,7 @@ import asyncio
 from contextlib import aclosing
 
 from holdfast.contract.certificates import Progress
-from holdfast.contract.requests import CertificationSpec
+from holdfast.contract.spec import CertificationSpec
 from holdfast.queue import events, jobs
 from holdfast.queue.broker import AsyncRedis, Broker
 from holdfast.queue.events import Event

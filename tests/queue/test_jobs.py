@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from holdfast.contract.problems import InternalError
-from holdfast.contract.requests import CertificationSpec
+from holdfast.contract.spec import CertificationSpec
 from holdfast.queue import jobs, keys, orders
 from holdfast.queue.broker import AsyncRedis
 from tests.queue.builders import RETENTION_S, key_names, order, submit, take_one, tally
@@ -13,9 +13,10 @@ from tests.queue.builders import RETENTION_S, key_names, order, submit, take_one
 
 async def test_a_created_job_reads_back_whole(redis: AsyncRedis, spec: CertificationSpec) -> None:
     written = jobs.JobRecord(jobs.new_id(), "queued", spec, "5eed", datetime.now(UTC), (48, 64))
-    await jobs.create(redis, written, text="τext", suffix="", image_png=b"\x00\xff")
+    given = jobs.JobInput("τext", "", b"\x00\xff", {"job": "τeacher", "age": 31.5})
+    await jobs.create(redis, written, given)
     assert await jobs.read(redis, written.id) == written
-    assert await jobs.read_input(redis, written.id) == ("τext", "", b"\x00\xff")
+    assert await jobs.read_input(redis, written.id) == given
     assert await jobs.active_jobs(redis) == {written.id}
     assert await jobs.is_open(redis, written.id)
 

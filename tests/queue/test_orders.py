@@ -1,7 +1,7 @@
 import asyncio
 
 from holdfast.contract.models import ModelInfo
-from holdfast.contract.requests import CertificationSpec
+from holdfast.contract.spec import CertificationSpec
 from holdfast.queue import jobs, keys, orders
 from holdfast.queue.broker import AsyncRedis, Broker
 from holdfast.queue.leases import Heartbeat
@@ -65,7 +65,7 @@ async def test_a_tally_that_arrives_twice_counts_once(redis: AsyncRedis, spec: C
 async def test_a_tally_carries_its_counts_through_redis(redis: AsyncRedis, spec: CertificationSpec) -> None:
     job = await submit(redis, spec)
     await orders.issue(redis, spec.fingerprint, order(job))
-    written = Tally(0, 10, (0, 1, 2), (10, 0, 3))
+    written = Tally(0, 10, (0, 1, 2), (10, 0, 3), outcomes="ffc0", positions=7, operator_norm=1.5)
     await orders.complete(redis, await take_one(redis, spec), written)
     (read,) = await orders.read_tallies(redis, job)
     assert read == written

@@ -1,8 +1,24 @@
 """Certificates as pure functions of evidence and parameters: NumPy and SciPy only."""
 
-from holdfast.certificates.confidence import any_time_lower, clopper_pearson_lower
-from holdfast.certificates.frontier import (
+from holdfast.certificates.confidence import (
     Bound,
+    any_time_lower,
+    clopper_pearson_lower,
+)
+from holdfast.certificates.covers import (
+    MAX_COVERS,
+    CoverBounds,
+    cover_bounds,
+    cover_count,
+    cover_radii,
+    cover_radius,
+    cover_value,
+    l0_frontier,
+)
+from holdfast.certificates.decision import (
+    decide,
+)
+from holdfast.certificates.frontier import (
     WorstCase,
     cell_lower_bounds,
     passes_to_detect,
@@ -12,42 +28,100 @@ from holdfast.certificates.frontier import (
 from holdfast.certificates.kernels import (
     BLOCK,
     AbsorbingKernel,
-    RatioGroups,
+    FieldDraws,
     SuffixDraws,
     TokenKernel,
     UniformKernel,
     block_key,
     cell_weights,
+    field_draws,
     mask_probability,
-    ratio_groups,
     suffix_draws,
 )
-from holdfast.certificates.neyman_pearson import neyman_pearson_radius, neyman_pearson_value
-from holdfast.certificates.stratified import suffix_radii, suffix_radius, suffix_value
+from holdfast.certificates.methods import (
+    Method,
+    Reach,
+    auto_frontier,
+    l0_auto_frontier,
+)
+from holdfast.certificates.neyman_pearson import (
+    neyman_pearson_frontier,
+    neyman_pearson_radius,
+    neyman_pearson_value,
+)
+from holdfast.certificates.ratios import (
+    RatioGroups,
+    product_groups,
+    ratio_groups,
+)
+from holdfast.certificates.space import (
+    native_radius,
+    resize_operator_norm,
+)
+from holdfast.certificates.stratified import (
+    suffix_radii,
+    suffix_radius,
+    suffix_value,
+)
+from holdfast.certificates.tabular import (
+    fields_neyman_pearson_radius,
+    fields_neyman_pearson_value,
+    tabular_frontier,
+)
+from holdfast.certificates.verdicts import (
+    Verdict,
+    safe_threshold,
+    unsafe_at_most,
+)
 
 __all__ = [
     "BLOCK",
+    "MAX_COVERS",
     "AbsorbingKernel",
     "Bound",
+    "CoverBounds",
+    "FieldDraws",
+    "Method",
     "RatioGroups",
+    "Reach",
     "SuffixDraws",
     "TokenKernel",
     "UniformKernel",
+    "Verdict",
     "WorstCase",
     "any_time_lower",
+    "auto_frontier",
     "block_key",
     "cell_lower_bounds",
     "cell_weights",
     "clopper_pearson_lower",
+    "cover_bounds",
+    "cover_count",
+    "cover_radii",
+    "cover_radius",
+    "cover_value",
+    "decide",
+    "field_draws",
+    "fields_neyman_pearson_radius",
+    "fields_neyman_pearson_value",
+    "l0_auto_frontier",
+    "l0_frontier",
     "mask_probability",
+    "native_radius",
+    "neyman_pearson_frontier",
     "neyman_pearson_radius",
     "neyman_pearson_value",
     "passes_to_detect",
+    "product_groups",
     "ratio_groups",
+    "resize_operator_norm",
+    "safe_threshold",
     "suffix_draws",
     "suffix_frontier",
     "suffix_radii",
     "suffix_radius",
     "suffix_value",
+    "tabular_frontier",
+    "unsafe_at_most",
     "worst_case",
 ]

@@ -6,11 +6,16 @@ at few successes loses up to 1e-13 per draw.
 """
 
 import math
+from collections.abc import Callable
+from typing import Literal
 
 from scipy.special import betainc
 
 from holdfast.certificates import ranges
 from holdfast.certificates.search import greatest_proved, rising_root
+
+Bound = Literal["any_time", "clopper_pearson"]
+"""`any_time` holds at every number of draws at once, `clopper_pearson` at one fixed beforehand."""
 
 # (a, b) of the two halves of the mixture: one costs almost nothing near p = 1, the other serves mid-range p.
 _PRIORS = ((0.5, 0.05), (0.5, 0.5))
@@ -97,6 +102,18 @@ def any_time_lower(successes: int, draws: int, alpha: float) -> float:
     peak = _logit(successes, misses)
     start = peak - math.sqrt(-2.0 * math.log(alpha) * draws / (successes * misses))
     return greatest_proved(_from_logit(rising_root(in_logits, -_FAR, peak, start, _STEP))[0], proved) or 0.0
+
+
+def lower_bound(bound: Bound) -> Callable[[int, int, float], float]:
+    """The function (successes, draws, alpha) -> lower bound of this name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    functions = {"any_time": any_time_lower, "clopper_pearson": clopper_pearson_lower}
+    if bound not in functions:
+        raise ValueError(f"bound={bound!r} must be one of {', '.join(functions)}; name one of them")
+    return functions[bound]
 
 
 def _logit(successes: int, misses: int) -> float:

@@ -1,30 +1,24 @@
 """Evidence in, frontier out: the functions that callers use for the suffix threat."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from holdfast.certificates import ranges
-from holdfast.certificates.confidence import any_time_lower, clopper_pearson_lower
+from holdfast.certificates.confidence import Bound, lower_bound
 from holdfast.certificates.kernels import TokenKernel
 from holdfast.certificates.stratified import suffix_radii, suffix_value
-
-Bound = Literal["any_time", "clopper_pearson"]
-
-_BOUNDS: dict[str, Callable[[int, int, float], float]] = {
-    "any_time": any_time_lower,
-    "clopper_pearson": clopper_pearson_lower,
-}
+from holdfast.certificates.verdicts import Verdict, is_safe
 
 
 class WorstCase(NamedTuple):
-    """What is left of the smoothed probability of Unsafe under every attack of one budget.
+    """What every attack of one budget can make of the smoothed probability of Unsafe.
 
     Attributes:
         tokens: rewritten slots d.
         epsilon: L2 norm of the image shift, in the units of sigma.
-        value: lower bound on the probability, in [0, 1].
+        value: lower bound on the probability, in [0, 1]; for the verdict Safe an upper bound.
     """
 
     tokens: int
@@ -32,8 +26,10 @@ class WorstCase(NamedTuple):
     value: float
 
 
-def cell_lower_bounds(cells: Sequence[tuple[int, int]], alpha: float, bound: Bound = "any_time") -> list[float]:
-    """Lower bounds on the success probability of every cell, each at risk alpha / (m+1).
+def cell_lower_bounds(
+    cells: Sequence[tuple[int, int]], alpha: float, bound: Bound = "any_time", verdict: Verdict = "unsafe"
+) -> list[float]:
+    """Lower bounds on the verdict's probability in every cell, each at risk alpha / (m+1).
 
     Together they hold with probability at least 1 - alpha (union bound; the cells may share their draws).
 
@@ -41,6 +37,7 @@ def cell_lower_bounds(cells: Sequence[tuple[int, int]], alpha: float, bound: Bou
         cells: (draws, unsafe) of the cells k = 0..m.
         alpha: risk of the whole, strictly between 0 and 1.
         bound: `any_time` holds at every number of draws at once, `clopper_pearson` at one fixed beforehand.
+        verdict: whose probability: that of Unsafe, or of Safe (the draws that are not Unsafe).
 
     Returns:
         One bound in [0, 1) per cell.
@@ -48,8 +45,7 @@ def cell_lower_bounds(cells: Sequence[tuple[int, int]], alpha: float, bound: Bou
     Raises:
         ValueError: counts that contradict each other or a value outside its range.
     """
-    if bound not in _BOUNDS:
-        raise ValueError(f"bound={bound!r} must be one of {', '.join(_BOUNDS)}; name one of them")
+    below, safe = lower_bound(bound), is_safe(verdict)
     if not len(cells):
         raise ValueError("cells=[] must hold (draws, unsafe) of at least one cell; pass the counts")
     share = ranges.open_unit("alpha", alpha) / len(cells)
@@ -63,7 +59,7 @@ def cell_lower_bounds(cells: Sequence[tuple[int, int]], alpha: float, bound: Bou
             raise ValueError(
                 f"cells[{index}].unsafe={unsafe} must be at most cells[{index}].draws={draws}; count each draw once"
             )
-        lower.append(_BOUNDS[bound](unsafe, draws, share))
+        lower.append(below(draws - unsafe if safe else unsafe, draws, share))
     return lower
 
 
@@ -75,20 +71,23 @@ def suffix_frontier(
     tau: float,
     alpha: float,
     bound: Bound = "any_time",
+    verdict: Verdict = "unsafe",
 ) -> list[float | None]:
     """The frontier r(d), d = 0..m, of the suffix threat from the counts of its cells (section 5).
 
     With probability at least 1 - alpha over the draws, for all d at once: every attack that rewrites at most d
-    leading slots and shifts the image by less than r(d) leaves the smoothed probability of Unsafe above tau.
+    leading slots and shifts the image by less than r(d) leaves the smoothed probability of Unsafe above tau (for
+    the verdict Safe: below tau). Both verdicts together hold at the sum of their alphas.
 
     Args:
-        cells: (draws, unsafe) of the cells k = 0..m; in cell k exactly k leading slots were masked. A single cell
-            is the image-only certificate.
+        cells: (draws, unsafe) of the cells k = 0..m; in cell k exactly k leading slots were masked, in the last one
+            at least m. A single cell is the image-only certificate.
         kernel: the token kernel; the uniform one needs beta <= (V-1)/V.
         sigma: standard deviation of the image noise, above 0.
         tau: decision threshold, strictly between 0 and 1.
         alpha: risk, strictly between 0 and 1.
         bound: the confidence bound, see `cell_lower_bounds`.
+        verdict: which verdict is certified.
 
     Returns:
         m+1 radii in the units of sigma, rounded down and nonincreasing; None is *not certified*.
@@ -96,11 +95,17 @@ def suffix_frontier(
     Raises:
         ValueError: a value outside its range; the message gives value, rule and remedy.
     """
-    return suffix_radii(cell_lower_bounds(cells, alpha, bound), kernel=kernel, sigma=sigma, tau=tau)
+    lower = cell_lower_bounds(cells, alpha, bound, verdict)
+    return suffix_radii(lower, kernel=kernel, sigma=sigma, tau=tau, verdict=verdict)
 
 
 def worst_case(
-    lower: Sequence[float], *, kernel: TokenKernel, sigma: float, epsilons: Sequence[float]
+    lower: Sequence[float],
+    *,
+    kernel: TokenKernel,
+    sigma: float,
+    epsilons: Sequence[float],
+    verdict: Verdict = "unsafe",
 ) -> list[WorstCase]:
     """The bound itself on a grid: every budget d = 0..m with every epsilon (section 2).
 
@@ -109,6 +114,7 @@ def worst_case(
         kernel: the token kernel.
         sigma: standard deviation of the image noise, above 0.
         epsilons: L2 norms of the image shift, each at least 0, in the units of sigma.
+        verdict: for `safe`, `lower` bounds the Safe probability and the values are upper bounds.
 
     Returns:
         (tokens, epsilon, value) rows, by tokens, then in the order of epsilons.
@@ -116,11 +122,12 @@ def worst_case(
     Raises:
         ValueError: a value outside its range.
     """
-    return [
-        WorstCase(tokens, epsilon, suffix_value(lower, kernel=kernel, tokens=tokens, epsilon=epsilon, sigma=sigma))
-        for tokens in range(len(lower))
-        for epsilon in epsilons
-    ]
+    rows = []
+    for tokens in range(len(lower)):
+        for epsilon in epsilons:
+            value = suffix_value(lower, kernel=kernel, tokens=tokens, epsilon=epsilon, sigma=sigma, verdict=verdict)
+            rows.append(WorstCase(tokens, epsilon, value))
+    return rows
 
 
 def passes_to_detect(probability: float) -> int:

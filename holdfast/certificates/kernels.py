@@ -1,15 +1,13 @@
-"""Token kernels: their likelihood-ratio groups, their suffix cells, and the seeded draws of both.
+"""Token kernels: their latent form, their suffix cells, and the seeded draws of tokens and fields.
 
-Source: [H] Delattre et al. (ICML 2026), Appendix A.13; the latent form and the suffix cells are ours
-(`docs/maths.md`, sections 1, 3 and 5).
+Source: [H] Delattre et al. (ICML 2026); the latent form and the suffix cells are ours (`docs/maths.md`, sections 1
+and 5).
 """
 
 import hashlib
-import math
-from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +16,9 @@ from holdfast.certificates import ranges
 
 BLOCK = 16
 """Draws share one generator by blocks of this many indexes, so a range of draws is the same however it is cut."""
+
+
+_Entry = TypeVar("_Entry", bound=np.generic)
 
 
 def _check_beta(beta: float) -> None:
@@ -89,81 +90,12 @@ def mask_probability(kernel: TokenKernel) -> float:
     return min(1.0, float(kernel.beta) * size / (size - 1))
 
 
-@dataclass(frozen=True)
-class RatioGroups:
-    """Sets of noisy token strings with one likelihood ratio each, by ascending ratio.
-
-    Attributes:
-        clean: probability of each group at the clean input, exact.
-        adversarial: probability of each group at the attacked input, exact.
-        log_ratio: log(adversarial / clean) of a string of the group; -inf and +inf where one side is impossible.
-    """
-
-    clean: tuple[Fraction, ...]
-    adversarial: tuple[Fraction, ...]
-    log_ratio: tuple[float, ...]
-
-
-@lru_cache(maxsize=256)
-def ratio_groups(kernel: TokenKernel, tokens: int) -> RatioGroups:
-    """Likelihood-ratio groups of a kernel when `tokens` positions are rewritten ([H] A.13, section 3).
-
-    A float beta is a rational number, so the masses are computed in integers and are exact: the ratios span
-    e±100 and more, and no rounding enters. For the uniform kernel they cover attackers who use tokens of the
-    alphabet only.
-
-    Args:
-        kernel: the token kernel.
-        tokens: rewritten positions d, at least 0.
-
-    Returns:
-        The groups; each of the two masses sums to 1.
-
-    Raises:
-        ValueError: tokens is not a nonnegative integer.
-    """
-    tokens = ranges.whole("tokens", tokens)
-    if isinstance(kernel, AbsorbingKernel):
-        overlap = Fraction(kernel.beta) ** tokens
-        lost = 1 - overlap
-        groups = [(-math.inf, lost, Fraction(0)), (0.0, overlap, overlap), (math.inf, Fraction(0), lost)]
-    else:
-        groups = _uniform_groups(kernel, tokens)
-    kept = sorted(group for group in groups if group[1] or group[2])
-    return RatioGroups(
-        clean=tuple(group[1] for group in kept),
-        adversarial=tuple(group[2] for group in kept),
-        log_ratio=tuple(group[0] for group in kept),
-    )
-
-
-def _uniform_groups(kernel: UniformKernel, tokens: int) -> list[tuple[float, Fraction, Fraction]]:
-    """Groups (log ratio, clean, adversarial): i tokens differ from the clean string, j from the attacked one."""
-    changed, whole = float(kernel.beta).as_integer_ratio()
-    kept = (whole - changed) * (kernel.alphabet_size - 1)
-    step = math.log(Fraction(changed, kept)) if kept else math.inf
-    counts: Counter[int] = Counter()
-    for i in range(tokens + 1):
-        mass = math.comb(tokens, i) * changed**i * kept ** (tokens - i)
-        for j in range(tokens - i, tokens + 1):
-            free = i + j - tokens
-            counts[j - i] += mass * math.comb(i, free) * (kernel.alphabet_size - 2) ** free
-    scale = (whole * (kernel.alphabet_size - 1)) ** tokens
-    merged: dict[float, tuple[int, int]] = {}
-    for shift in range(-tokens, tokens + 1):
-        ratio = shift * step if shift else 0.0
-        clean, adversarial = merged.get(ratio, (0, 0))
-        # Swapping the two strings negates the shift: the attacked mass is the clean mass of the mirror group.
-        merged[ratio] = (clean + counts[shift], adversarial + counts[-shift])
-    return [(ratio, Fraction(p, scale), Fraction(a, scale)) for ratio, (p, a) in merged.items()]
-
-
 def cell_weights(kernel: TokenKernel, slots: int) -> NDArray[np.float64]:
-    """Probabilities of the suffix cells: exactly k leading slots are masked (section 5).
+    """Probabilities of the suffix cells: exactly k leading slots are masked, or at least m in the last (section 5).
 
     Args:
         kernel: the token kernel.
-        slots: m, the reserved slots, at least 0.
+        slots: m, the reserved slots, or the strata s of `suffix_draws`; at least 0.
 
     Returns:
         w of shape (slots + 1,): b^k (1-b) for k < m and b^m for k = m, with b the mask probability.
@@ -198,10 +130,11 @@ def block_key(seed: str, channel: str, block: int) -> int:
 
 @dataclass(frozen=True)
 class SuffixDraws:
-    """Token noise of n draws over the m slots, for all m+1 cells.
+    """Token noise of n draws over the m slots, for all s+1 cells.
 
     Attributes:
-        masked: (n, m+1, m); `masked[i, k]` is a mask given that exactly k leading slots are masked.
+        masked: (n, s+1, m); `masked[i, k]` is a mask given that exactly k leading slots are masked, or at least s for
+            the last cell k = s.
         replacement: (n, m) indexes into the alphabet for masked slots, shared by the cells of a draw; None for
             the absorbing kernel, whose masked slots take the mask token.
     """
@@ -210,14 +143,61 @@ class SuffixDraws:
     replacement: NDArray[np.int64] | None
 
 
-def suffix_draws(kernel: TokenKernel, *, slots: int, seed: str, start: int, stop: int) -> SuffixDraws:
+def suffix_draws(
+    kernel: TokenKernel, *, slots: int, seed: str, start: int, stop: int, strata: int | None = None
+) -> SuffixDraws:
     """Seeded token noise of the draws [start, stop), the same values however the range is cut.
 
     The cells of one draw share their randomness: the frontier's union bound needs no independence between cells.
+    Their probabilities are `cell_weights(kernel, strata)`; `strata=0` is the kernel's own noise, of an l0 threat too.
 
     Args:
         kernel: the token kernel.
         slots: m, the reserved slots, at least 0.
+        seed: the certificate's secret seed.
+        start: first draw index.
+        stop: one past the last draw index.
+        strata: s, 0..m; the last cell masks the first s slots and leaves the others to the kernel. None is m.
+
+    Returns:
+        Masks and replacements of stop - start draws.
+
+    Raises:
+        ValueError: the range, the slots or the strata are not valid, or the kernel has no latent form.
+    """
+    slots = ranges.whole("slots", slots)
+    strata = slots if strata is None else ranges.whole("strata", strata)
+    if strata > slots:
+        raise ValueError(f"strata={strata} must be at most slots={slots}; lower strata")
+    chance = mask_probability(kernel) if slots else 0.0
+    natural = _drawn(seed, "tokens/mask", start, stop, lambda rng: rng.random((BLOCK, slots)) < chance)
+    masked = _cells(natural, strata)
+    if isinstance(kernel, AbsorbingKernel):
+        return SuffixDraws(masked=masked, replacement=None)
+    size = kernel.alphabet_size
+    replacement = _drawn(seed, "tokens/replacement", start, stop, lambda rng: rng.integers(size, size=(BLOCK, slots)))
+    return SuffixDraws(masked=masked, replacement=replacement)
+
+
+@dataclass(frozen=True)
+class FieldDraws:
+    """Noise of n draws over F categorical fields.
+
+    Attributes:
+        masked: (n, F); which fields forget their value.
+        replacement: (n, F) indexes into each field's own values, for masked fields; -1 in fields with an absorbing
+            kernel, whose mask value is none of them.
+    """
+
+    masked: NDArray[np.bool_]
+    replacement: NDArray[np.int64]
+
+
+def field_draws(kernels: Sequence[TokenKernel], *, seed: str, start: int, stop: int) -> FieldDraws:
+    """Seeded noise of tabular inputs: every field by its own kernel, the same values however the range is cut.
+
+    Args:
+        kernels: one kernel per categorical field, F in all.
         seed: the certificate's secret seed.
         start: first draw index.
         stop: one past the last draw index.
@@ -226,39 +206,38 @@ def suffix_draws(kernel: TokenKernel, *, slots: int, seed: str, start: int, stop
         Masks and replacements of stop - start draws.
 
     Raises:
-        ValueError: the range or the slots are not valid, or the kernel has no latent form.
+        ValueError: the range is not valid, or a kernel has no latent form.
     """
-    slots = ranges.whole("slots", slots)
+    shape = (BLOCK, len(kernels))
+    chances = np.array([mask_probability(kernel) for kernel in kernels], dtype=np.float64)
+    sizes = np.array([getattr(kernel, "alphabet_size", 1) for kernel in kernels], dtype=np.int64)
+    masked = _drawn(seed, "fields/mask", start, stop, lambda rng: rng.random(shape) < chances)
+    replacement = _drawn(seed, "fields/replacement", start, stop, lambda rng: rng.integers(sizes, size=shape))
+    absorbing = np.array([isinstance(kernel, AbsorbingKernel) for kernel in kernels], dtype=np.bool_)
+    replacement[:, absorbing] = -1
+    return FieldDraws(masked=masked, replacement=replacement)
+
+
+def _drawn(
+    seed: str, channel: str, start: int, stop: int, sample: Callable[[np.random.Generator], NDArray[_Entry]]
+) -> NDArray[_Entry]:
+    """Rows [start, stop) of what `sample` draws, BLOCK rows from each block's generator."""
     start = ranges.whole("start", start)
     stop = ranges.whole("stop", stop, least=start)
-    chance = mask_probability(kernel) if slots else 0.0
-    blocks = range(start // BLOCK, -(-stop // BLOCK))
-    window = slice(start - blocks.start * BLOCK, stop - blocks.start * BLOCK)
-
-    tails = np.zeros((len(blocks), BLOCK, slots), dtype=np.bool_)
-    for row, block in enumerate(blocks):
-        tails[row] = _generator(seed, "tokens/mask", block).random((BLOCK, slots)) < chance
-    masked = _cells(tails.reshape(len(blocks) * BLOCK, slots)[window])
-    if isinstance(kernel, AbsorbingKernel):
-        return SuffixDraws(masked=masked, replacement=None)
-
-    replacement = np.zeros((len(blocks), BLOCK, slots), dtype=np.int64)
-    for row, block in enumerate(blocks):
-        generator = _generator(seed, "tokens/replacement", block)
-        replacement[row] = generator.integers(kernel.alphabet_size, size=(BLOCK, slots))
-    flat = replacement.reshape(len(blocks) * BLOCK, slots)
-    return SuffixDraws(masked=masked, replacement=flat[window])
+    first, last = start // BLOCK, max(start, stop - 1) // BLOCK
+    rows = [sample(_generator(seed, channel, block)) for block in range(first, last + 1)]
+    return np.concatenate(rows)[start - first * BLOCK : stop - first * BLOCK]
 
 
 def _generator(seed: str, channel: str, block: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=block_key(seed, channel, block)))
 
 
-def _cells(tails: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Masks of every cell from independent masks (n, m): cell k overrides the slots up to k."""
-    slots = tails.shape[1]
-    masked = np.repeat(tails[:, None, :], slots + 1, axis=1)
-    cell, slot = np.indices((slots + 1, slots))
+def _cells(natural: NDArray[np.bool_], strata: int) -> NDArray[np.bool_]:
+    """Masks of every cell from independent masks (n, m): cell k overrides the slots up to k, the last up to k - 1."""
+    slots = natural.shape[1]
+    masked = np.repeat(natural[:, None, :], strata + 1, axis=1)
+    cell, slot = np.indices((strata + 1, slots))
     masked[:, slot < cell] = True
-    masked[:, slot == cell] = False
+    masked[:, (slot == cell) & (cell < strata)] = False
     return masked

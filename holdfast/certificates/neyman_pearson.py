@@ -11,6 +11,7 @@ exactly, from the side (p_A or 1 - p_A) on which less is left. The ratios cover 
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -19,8 +20,10 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from holdfast.certificates import ranges
-from holdfast.certificates.kernels import TokenKernel, ratio_groups
+from holdfast.certificates.kernels import TokenKernel
+from holdfast.certificates.ratios import RatioGroups, ratio_groups
 from holdfast.certificates.search import greatest_proved, rising_root
+from holdfast.certificates.verdicts import Verdict, reported, threshold
 
 Floats = NDArray[np.float64]
 
@@ -34,7 +37,15 @@ _GREATEST_SHIFT = 100.0  # beyond it no p_A below 1 leaves a value that a float 
 _LOG_LARGEST = 700.0
 
 
-def neyman_pearson_value(p_lower: float, *, kernel: TokenKernel, tokens: int, epsilon: float, sigma: float) -> float:
+def neyman_pearson_value(
+    p_lower: float,
+    *,
+    kernel: TokenKernel,
+    tokens: int,
+    epsilon: float,
+    sigma: float,
+    verdict: Verdict = "unsafe",
+) -> float:
     """Lower bound on the smoothed probability under every attack of one budget ([H] Theorem 4.2).
 
     Holds whenever p_lower is at most the clean probability: never above the worst case over all classifiers with
@@ -42,20 +53,101 @@ def neyman_pearson_value(p_lower: float, *, kernel: TokenKernel, tokens: int, ep
     Phi(Phi^-1(p_lower) - epsilon/sigma), no image budget the fractional knapsack, computed in rationals.
 
     Args:
-        p_lower: lower bound p_A on the clean smoothed probability, in [0, 1].
+        p_lower: lower bound p_A on the clean smoothed probability, in [0, 1]; for Safe, on that of Safe.
         kernel: the token kernel.
         tokens: d, rewritten positions, at least 0.
         epsilon: L2 norm of the image shift, at least 0, in the units of sigma.
         sigma: standard deviation of the image noise, above 0.
+        verdict: `safe` turns the answer into an upper bound on the Unsafe probability.
 
     Returns:
-        The bound in [0, 1], rounded down.
+        The bound in [0, 1], rounded down; for Safe rounded up.
 
     Raises:
         ValueError: a value outside its range.
     """
     shift = ranges.nonnegative("epsilon", epsilon) / ranges.positive("sigma", sigma)
-    problem = _pose(p_lower, kernel, tokens)
+    return reported(groups_value(p_lower, ratio_groups(kernel, tokens), shift), verdict)
+
+
+def neyman_pearson_radius(
+    p_lower: float, *, kernel: TokenKernel, tokens: int, sigma: float, tau: float, verdict: Verdict = "unsafe"
+) -> float | None:
+    """Certified image radius beside `tokens` rewritten positions: sup of epsilon with value above tau (section 3).
+
+    Solved once in units of sigma; the returned end of the search is one where the lower bound was evaluated above
+    tau. At most 1e-9 (relative) below the exact radius for tau down to 1e-12.
+
+    Args:
+        p_lower: lower bound p_A on the clean smoothed probability, in [0, 1]; for Safe, on that of Safe.
+        kernel: the token kernel.
+        tokens: d, rewritten positions, at least 0.
+        sigma: standard deviation of the image noise, above 0.
+        tau: decision threshold, strictly between 0 and 1.
+        verdict: for `safe`, the radius at which the smoothed Unsafe probability stays below tau.
+
+    Returns:
+        The radius in the units of sigma, rounded down; None when the value at epsilon = 0 is not above tau; inf
+        only for p_lower = 1.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+    sigma, tau = ranges.positive("sigma", sigma), threshold(tau, verdict)
+    reach = groups_radius(p_lower, ratio_groups(kernel, tokens), tau)
+    return None if reach is None else reach * sigma
+
+
+def neyman_pearson_frontier(
+    p_lower: float, *, kernel: TokenKernel, max_tokens: int, sigma: float, tau: float, verdict: Verdict = "unsafe"
+) -> list[float | None]:
+    """`neyman_pearson_radius` of every budget d = 0..max_tokens, all from the one p_A and so at its risk.
+
+    Against suffix and l0 attacks alike; for the uniform kernel by attackers who use tokens of the alphabet only.
+
+    Args:
+        p_lower: lower bound p_A on the clean smoothed probability, in [0, 1]; for Safe, on that of Safe.
+        kernel: the token kernel.
+        max_tokens: the largest budget, at least 0.
+        sigma: standard deviation of the image noise, above 0.
+        tau: decision threshold, strictly between 0 and 1.
+        verdict: which verdict is certified.
+
+    Returns:
+        max_tokens + 1 radii in the units of sigma, nonincreasing; None is *not certified*.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+
+    def radius(tokens: int) -> float | None:
+        return neyman_pearson_radius(p_lower, kernel=kernel, tokens=tokens, sigma=sigma, tau=tau, verdict=verdict)
+
+    return nonincreasing(radius, ranges.whole("max_tokens", max_tokens) + 1)
+
+
+def nonincreasing(radius: Callable[[int], float | None], budgets: int) -> list[float | None]:
+    """Radii of the budgets 0..budgets-1, each at most the one before it; asks for none after the first None."""
+    radii: list[float | None] = []
+    cap = math.inf
+    for budget in range(budgets):
+        cap = min(cap, radius(budget) or 0.0) if cap > 0.0 else 0.0
+        radii.append(cap if cap > 0.0 else None)
+    return radii
+
+
+def groups_value(p_lower: float, groups: RatioGroups, shift: float) -> float:
+    """The value of one cell: attacked mass left when p_lower of the clean mass of `groups` is Unsafe.
+
+    Args:
+        p_lower: lower bound on the Unsafe share of the clean mass, in [0, 1].
+        groups: the cell's groups, by ascending ratio; their masses may sum to less than 1.
+        shift: epsilon / sigma, at least 0.
+
+    Returns:
+        The bound, rounded down.
+    """
+    problem = _pose(p_lower, groups)
     if problem is None:
         return 0.0
     if shift == 0.0 or problem.excluded == 0.0:
@@ -65,37 +157,14 @@ def neyman_pearson_value(p_lower: float, *, kernel: TokenKernel, tokens: int, ep
     return min(problem.knapsack, _proved_value(problem, shift))
 
 
-def neyman_pearson_radius(
-    p_lower: float, *, kernel: TokenKernel, tokens: int, sigma: float, tau: float
-) -> float | None:
-    """Certified image radius beside `tokens` rewritten positions: sup of epsilon with value above tau (section 3).
-
-    Solved once in units of sigma; the returned end of the search is one where the lower bound was evaluated above
-    tau. At most 1e-9 (relative) below the exact radius for tau down to 1e-12.
-
-    Args:
-        p_lower: lower bound p_A on the clean smoothed probability, in [0, 1].
-        kernel: the token kernel.
-        tokens: d, rewritten positions, at least 0.
-        sigma: standard deviation of the image noise, above 0.
-        tau: decision threshold, strictly between 0 and 1.
-
-    Returns:
-        The radius in the units of sigma, rounded down; None when the value at epsilon = 0 is not above tau; inf
-        only for p_lower = 1.
-
-    Raises:
-        ValueError: a value outside its range.
-    """
-    sigma = ranges.positive("sigma", sigma)
-    tau = ranges.open_unit("tau", tau)
-    problem = _pose(p_lower, kernel, tokens)
+def groups_radius(p_lower: float, groups: RatioGroups, tau: float) -> float | None:
+    """Where the value of groups of clean mass 1 passes tau, in units of sigma and rounded down; None is nowhere."""
+    problem = _pose(p_lower, groups)
     if problem is None or problem.knapsack <= tau:
         return None
     if problem.excluded == 0.0:
         return math.inf
-    reach = greatest_proved(_guess_radius(problem, p_lower, tau), lambda s: _proved_value(problem, s) > tau)
-    return None if reach is None else reach * sigma
+    return greatest_proved(_guess_radius(problem, p_lower, tau), lambda s: _proved_value(problem, s) > tau)
 
 
 @dataclass(frozen=True)
@@ -109,7 +178,7 @@ class _Problem:
         anchor: the anchor's log ratio.
         start: the threshold in the anchor group at shift 0.
         included: clean mass of theirs that the test holds (p_A without the groups of ratio 0).
-        excluded: 1 - p_A.
+        excluded: clean mass that the test leaves out (1 - p_A).
         knapsack: the value at shift 0, rounded down.
     """
 
@@ -123,14 +192,13 @@ class _Problem:
     knapsack: float
 
 
-def _pose(p_lower: float, kernel: TokenKernel, tokens: int) -> _Problem | None:
+def _pose(p_lower: float, groups: RatioGroups) -> _Problem | None:
     """The problem of one p_A; None when groups of ratio 0 can hold all of it, so that nothing is left."""
     p_lower = ranges.closed_unit("p_lower", p_lower)
-    groups = ratio_groups(kernel, tokens)
     rows = [
         row for row in zip(groups.clean, groups.adversarial, groups.log_ratio, strict=True) if math.isfinite(row[2])
     ]
-    excluded = 1 - Fraction(p_lower)
+    excluded = sum(groups.clean, Fraction(0)) * (1 - Fraction(p_lower))
     included = sum((row[0] for row in rows), Fraction(0)) - excluded
     if included <= 0:
         return None

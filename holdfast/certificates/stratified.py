@@ -20,6 +20,7 @@ from scipy.special import ndtr, ndtri
 from holdfast.certificates import ranges
 from holdfast.certificates.kernels import TokenKernel, cell_weights
 from holdfast.certificates.search import greatest_proved
+from holdfast.certificates.verdicts import Verdict, reported, threshold
 
 _ROUNDING = 2.0**-40
 """Relative margin taken off a value; the roundings behind it stay below 1e-13 for shifts up to 37 sigma."""
@@ -28,21 +29,30 @@ _SMALLEST = 1e-290  # below it floats lose their relative precision
 Floats = NDArray[np.float64]
 
 
-def suffix_value(lower: Sequence[float], *, kernel: TokenKernel, tokens: int, epsilon: float, sigma: float) -> float:
+def suffix_value(
+    lower: Sequence[float],
+    *,
+    kernel: TokenKernel,
+    tokens: int,
+    epsilon: float,
+    sigma: float,
+    verdict: Verdict = "unsafe",
+) -> float:
     """Lower bound on the smoothed probability of Unsafe under every attack of one budget (section 5).
 
     Never above the true worst case when the cells' bounds hold; at epsilon = 0 no image attack is left and sigma
     does not matter.
 
     Args:
-        lower: lower bounds on q_k, k = 0..m, each in [0, 1].
+        lower: lower bounds on q_k, k = 0..m, each in [0, 1]; for Safe, on the Safe probability of each cell.
         kernel: the token kernel; the uniform one needs beta <= (V-1)/V.
         tokens: d, how many leading slots the attacker rewrites, 0..m.
         epsilon: L2 norm of the image shift, at least 0, in the units of sigma.
         sigma: standard deviation of the image noise, above 0.
+        verdict: `safe` turns the answer into an upper bound on the same probability.
 
     Returns:
-        The bound in [0, 1], rounded down.
+        The bound in [0, 1], rounded down; for Safe rounded up.
 
     Raises:
         ValueError: a value outside its range.
@@ -50,20 +60,27 @@ def suffix_value(lower: Sequence[float], *, kernel: TokenKernel, tokens: int, ep
     weights, quantiles = _cells(lower, kernel)
     tokens = _budget(tokens, len(weights) - 1)
     shift = ranges.nonnegative("epsilon", epsilon) / ranges.positive("sigma", sigma)
-    return _value(weights, quantiles, tokens, shift)
+    return reported(_value(weights, quantiles, tokens, shift), verdict)
 
 
 def suffix_radius(
-    lower: Sequence[float], *, kernel: TokenKernel, tokens: int, sigma: float, tau: float
+    lower: Sequence[float],
+    *,
+    kernel: TokenKernel,
+    tokens: int,
+    sigma: float,
+    tau: float,
+    verdict: Verdict = "unsafe",
 ) -> float | None:
     """Certified image radius beside `tokens` rewritten slots: where `suffix_value` is still above tau.
 
     Args:
-        lower: lower bounds on q_k, k = 0..m.
+        lower: lower bounds on q_k, k = 0..m; for Safe, on the Safe probability of each cell.
         kernel: the token kernel.
         tokens: d, 0..m.
         sigma: standard deviation of the image noise, above 0.
         tau: decision threshold, strictly between 0 and 1.
+        verdict: for `safe`, the radius at which the smoothed Unsafe probability stays below tau.
 
     Returns:
         The radius in the units of sigma, rounded down; None where nothing is certified; inf only when cells with
@@ -73,14 +90,16 @@ def suffix_radius(
         ValueError: a value outside its range.
     """
     tokens = _budget(tokens, len(lower) - 1)
-    return suffix_radii(lower, kernel=kernel, sigma=sigma, tau=tau)[tokens]
+    return suffix_radii(lower, kernel=kernel, sigma=sigma, tau=tau, verdict=verdict)[tokens]
 
 
-def suffix_radii(lower: Sequence[float], *, kernel: TokenKernel, sigma: float, tau: float) -> list[float | None]:
+def suffix_radii(
+    lower: Sequence[float], *, kernel: TokenKernel, sigma: float, tau: float, verdict: Verdict = "unsafe"
+) -> list[float | None]:
     """The radii of all budgets d = 0..m at once, as `suffix_radius`; nonincreasing in d, None at the end."""
     weights, quantiles = _cells(lower, kernel)
     sigma = ranges.positive("sigma", sigma)
-    tau = ranges.open_unit("tau", tau)
+    tau = threshold(tau, verdict)
     radii: list[float | None] = []
     cap = math.inf
     for tokens, guess in enumerate(_guesses(weights, quantiles, tau)):

@@ -1,14 +1,30 @@
 """Settings of gateway and certifier."""
 
-from pydantic import Field, SecretStr
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, SecretStr
+from pydantic_settings import SettingsConfigDict
 
 from holdfast.settings import ProcessSettings
+from holdfast.signing import SigningKey, key_set
 
 __all__ = ["ServiceSettings"]
 
 
+def _is_a_seed(secret: SecretStr) -> SecretStr:
+    SigningKey.from_text(secret.get_secret_value())
+    return secret
+
+
+def _are_keys(retired: tuple[str, ...]) -> tuple[str, ...]:
+    key_set(None, retired)
+    return retired
+
+
 class ServiceSettings(ProcessSettings):
     """Settings of the gateway and of the certifier; `ProcessSettings` says where they are read from."""
+
+    model_config = SettingsConfigDict(hide_input_in_errors=True)
 
     redis_url: SecretStr | None = Field(None, description="Redis (>= 7) to queue in; none: an in-process one.")
     host: str = Field("127.0.0.1", description="Address the gateway listens on.")
@@ -21,5 +37,13 @@ class ServiceSettings(ProcessSettings):
         description="Derives each job's seed from its request, so that equal requests get equal draws; none: fresh"
         " random seeds. Keep it secret: an attacker who knows the draws beforehand is outside the guarantee.",
     )
-    orders_ahead: int = Field(4, gt=0, description="Orders a job may have out beyond its counted prefix.")
+    signing_key: Annotated[SecretStr, AfterValidator(_is_a_seed)] | None = Field(
+        None,
+        description="Signs every certificate: a 32-byte Ed25519 seed in base64, which `python -m holdfast.signing`"
+        " makes; none: certificates are unsigned.",
+    )
+    verification_keys: Annotated[tuple[str, ...], AfterValidator(_are_keys)] = Field(
+        (),
+        description="Public keys (the `x` of each) that signed before the current one: published and accepted still.",
+    )
     sweep_every_s: float = Field(5.0, gt=0, description="How often the certifier looks at every open job unasked.")

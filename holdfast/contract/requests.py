@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, model_validator
+from pydantic import BaseModel, ConfigDict, FailFast, Field, field_validator, model_validator
 
 from holdfast.contract.models import TokenKernelName
 
@@ -32,6 +32,7 @@ TextThreatKind = Literal["suffix", "l0", "none"]
 
 
 _MAX_FIELDS = 100
+_MAX_TOKENS = 1024
 
 
 class _Strict(BaseModel):
@@ -66,10 +67,18 @@ class Input(_Strict):
         None, min_length=1, repr=False, description="Tabular input: a value per field, text for a categorical one."
     )
 
+    @field_validator("fields", mode="before")
+    @classmethod
+    def _are_few(cls, fields: object) -> object:
+        if isinstance(fields, dict) and len(fields) > _MAX_FIELDS:
+            raise ValueError(f"fields must be at most {_MAX_FIELDS}, not {len(fields)}; send those of the model")
+        return fields
+
     @model_validator(mode="after")
     def _is_one_kind(self) -> Self:
         multimodal = self.text is not None and self.image is not None
-        if multimodal == (self.fields is not None) or (self.fields is not None and (self.text or self.image)):
+        of_text = self.text is not None or self.image is not None or self.suffix != ""
+        if multimodal == (self.fields is not None) or (self.fields is not None and of_text):
             raise ValueError("give text and image for a multimodal guard, or fields for a tabular one; not both")
         if "\x00" in (self.text or "") or "\x00" in self.suffix:
             raise ValueError("text and suffix must not contain NUL characters; remove them")
@@ -86,8 +95,8 @@ class TextThreat(_Strict):
     """
 
     kind: TextThreatKind | None = None
-    slots: int | None = Field(None, ge=1)
-    max_tokens: int | None = Field(None, ge=0)
+    slots: int | None = Field(None, ge=1, le=_MAX_TOKENS)
+    max_tokens: int | None = Field(None, ge=0, le=_MAX_TOKENS)
 
 
 class ImageThreat(_Strict):
@@ -115,7 +124,7 @@ class Noise(_Strict):
 
     token_kernel: TokenKernelName | None = None
     beta: float | None = Field(None, gt=0, le=1)
-    sigma: float | None = Field(None, gt=0, le=100)
+    sigma: float | None = Field(None, ge=1e-6, le=100)
     scope: Scope = "shared"
 
 
@@ -132,14 +141,14 @@ class Decision(_Strict):
 class Target(_Strict):
     """The yes/no question: is a verdict certified against `tokens` attacker tokens and image radius `epsilon`?"""
 
-    tokens: int = Field(ge=0)
+    tokens: int = Field(ge=0, le=_MAX_TOKENS)
     epsilon: float = Field(0.0, ge=0, le=1e6)
 
 
 class Confidence(_Strict):
     """`alpha` is the risk of the whole response: all its numbers hold together with 1 - alpha."""
 
-    alpha: float | None = Field(None, gt=0, le=0.5)
+    alpha: float | None = Field(None, ge=1e-12, le=0.5)
 
 
 class Sampling(_Strict):

@@ -127,7 +127,7 @@ def _max_tokens(request: CertificationRequest, model: ModelInfo, text: TextThrea
         return 0
     if text == "suffix":
         return slots if asked is None else asked
-    return _or(asked, min(2, slots) if model.kind == "tabular" else 3)
+    return _or(asked, min(2, slots) if model.kind == "tabular" else min(3, model.limits.max_tokens))
 
 
 def _at_defaults(spec: CertificationSpec, defaults: Defaults) -> bool:
@@ -143,14 +143,16 @@ def _or(asked: T | None, default: T) -> T:
 
 def _violations(request: CertificationRequest, spec: CertificationSpec, model: ModelInfo) -> list[tuple[str, str]]:
     return [
-        *_input_violations(request, model),
+        *_input_violations(request, spec, model),
         *_threat_violations(request, spec, model),
         *_noise_violations(spec, model),
         *_method_violations(request, spec),
     ]
 
 
-def _input_violations(request: CertificationRequest, model: ModelInfo) -> list[tuple[str, str]]:
+def _input_violations(
+    request: CertificationRequest, spec: CertificationSpec, model: ModelInfo
+) -> list[tuple[str, str]]:
     found, given = [], request.input
     if (given.fields is not None) != (model.kind == "tabular"):
         wanted = "fields" if model.kind == "tabular" else "text and image"
@@ -164,7 +166,7 @@ def _input_violations(request: CertificationRequest, model: ModelInfo) -> list[t
                 f" for model {model.name}; shorten it",
             )
         )
-    if given.suffix and request.threat.text.kind not in (None, "suffix"):
+    if given.suffix and spec.text != "suffix":
         found.append(("input.suffix", "a suffix belongs to the suffix threat; put it into the text or drop it"))
     for field in model.fields:
         value = (given.fields or {}).get(field.name)
@@ -172,9 +174,9 @@ def _input_violations(request: CertificationRequest, model: ModelInfo) -> list[t
             found.append((f"input.fields.{field.name}", f"field {field.name} is missing; give it a value"))
         elif field.values and value not in field.values:
             known = ", ".join(field.values[:20])
-            found.append((f"input.fields.{field.name}", f"field {field.name} must be one of: {known}"))
+            found.append((f"input.fields.{field.name}", f"field {field.name} must be one of: {known}; send one"))
         elif not field.values and isinstance(value, str):
-            found.append((f"input.fields.{field.name}", f"field {field.name} must be a number"))
+            found.append((f"input.fields.{field.name}", f"field {field.name} must be a number; send it as one"))
     if unknown := set(given.fields or {}) - {field.name for field in model.fields}:
         found.append(("input.fields", f"{len(unknown)} fields are not the model's; see GET /v1/models/{model.name}"))
     return found
@@ -199,12 +201,25 @@ def _threat_violations(
     if spec.text != "none" and spec.max_tokens > limit:
         where = "target.tokens" if spec.target is not None else "threat.text.max_tokens"
         found.append((where, f"a budget of {spec.max_tokens} tokens must be at most {limit}; lower it"))
-    if spec.text == "none" and (spec.max_tokens or asked.max_tokens):
-        found.append(("threat.text.max_tokens", "without a text threat the token budget is 0; drop it"))
+    if spec.text == "none" and spec.max_tokens:
+        found.append(("target.tokens", f"tokens={spec.max_tokens} must be 0 without a text threat; lower it"))
+    if spec.text == "none" and asked.max_tokens:
+        found.append(
+            ("threat.text.max_tokens", f"max_tokens={asked.max_tokens} must be 0 without a text threat; drop it")
+        )
+    elif spec.target is not None and asked.max_tokens not in (None, spec.target.tokens):
+        found.append(
+            (
+                "threat.text.max_tokens",
+                f"max_tokens={asked.max_tokens} must be the target's {spec.target.tokens} tokens; drop it",
+            )
+        )
     if spec.text == "none" and spec.sigma == 0:
         found.append(("threat", "an attacker who may change nothing needs no certificate; allow text or image"))
     if spec.sigma == 0 and spec.target is not None and spec.target.epsilon > 0:
-        found.append(("target.epsilon", "without an image threat epsilon is 0; drop it"))
+        found.append(("target.epsilon", f"epsilon={spec.target.epsilon} must be 0 without an image threat; drop it"))
+    if spec.sigma == 0 and request.noise.sigma is not None:
+        found.append(("noise.sigma", f"sigma={request.noise.sigma} has no use without an image threat; drop it"))
     return found
 
 
@@ -213,7 +228,10 @@ def _noise_violations(spec: CertificationSpec, model: ModelInfo) -> list[tuple[s
     if spec.token_kernel not in model.limits.token_kernels:
         known = ", ".join(model.limits.token_kernels)
         found.append(
-            ("noise.token_kernel", f"token_kernel={spec.token_kernel} must be one of {known} for model {model.name}")
+            (
+                "noise.token_kernel",
+                f"token_kernel={spec.token_kernel} must be one of {known} for model {model.name}; ask for one",
+            )
         )
     smallest = min(spec.alphabets)
     if spec.token_kernel == "uniform" and spec.beta > (smallest - 1) / smallest and spec.text != "none":

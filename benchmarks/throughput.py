@@ -27,7 +27,8 @@ from holdfast.certificates.kernels import UniformKernel, suffix_draws
 from holdfast_worker import models
 from holdfast_worker.models import registry
 from holdfast_worker.models.config import GuardConfig
-from holdfast_worker.models.llava import Draws, LlavaGuard
+from holdfast_worker.models.draws import Draws
+from holdfast_worker.models.llava import LlavaGuard
 from holdfast_worker.noise import replace_tokens
 
 NAME = "reference-guard"
@@ -41,6 +42,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, nargs="*", default=[1, torch.get_num_threads()])
     guard = registry.load(NAME, {})
+    assert isinstance(guard, LlavaGuard)
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     print(f"{NAME} on {guard.device}: text of {len(TEXT)} bytes, {SLOTS} slots, {SLOTS + 1} cells, sigma {SIGMA}")
     ratios = [compare(guard, image, threads) for threads in dict.fromkeys(parser.parse_args().threads)]

@@ -16,7 +16,7 @@ from transformers.models.llava_onevision import LlavaOnevisionImageProcessorPil
 
 from holdfast.certificates.kernels import UniformKernel, suffix_draws
 from holdfast_worker.models.config import load_config
-from holdfast_worker.models.llava import Draws
+from holdfast_worker.models.draws import Draws
 from holdfast_worker.models.loading import load_guard
 from holdfast_worker.noise import replace_tokens
 

@@ -7,8 +7,8 @@ import torch
 from tokenizers import Tokenizer, normalizers
 
 from holdfast_worker.models.config import load_config
+from holdfast_worker.models.draws import Draws
 from holdfast_worker.models.errors import GuardConfigError, GuardOutputError, InputRefusedError
-from holdfast_worker.models.llava import Draws
 from holdfast_worker.models.loading import load_guard
 from holdfast_worker.models.preprocessing import to_tiles
 from holdfast_worker.noise import gaussian

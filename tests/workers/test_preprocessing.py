@@ -4,10 +4,10 @@ import torch
 from transformers.models.llava_onevision import LlavaOnevisionImageProcessorPil
 
 from holdfast_worker.models.config import load_config
+from holdfast_worker.models.draws import Draws
 from holdfast_worker.models.errors import GuardConfigError
-from holdfast_worker.models.llava import Draws
 from holdfast_worker.models.loading import load_guard
-from holdfast_worker.models.preprocessing import Pixels, grid_for, pack, resize, to_noise_space, to_tiles
+from holdfast_worker.models.preprocessing import Pixels, grid_for, pack, to_tiles
 
 PINPOINTS = ((32, 32), (32, 64), (64, 32), (64, 64), (32, 96), (96, 32))
 # No size here shrinks in height much more than in width: from 13 on, Pillow takes the vertical pass first there.
@@ -102,17 +102,6 @@ def test_anyres_margins_equal_transformers_own_path(checkpoint, draw, size, most
     # The tiles may differ by single 8-bit steps wherever they were resized.
     tolerance = 1e-5 if size == (32, 32) else 5e-3
     np.testing.assert_allclose(guard.margins([draws])[0], float(expected), atol=tolerance)
-
-
-def test_noise_space_keeps_an_image_of_its_own_size_exactly():
-    image = picture((10, 12))
-    space = to_noise_space(torch.tensor(image), (10, 12))
-    np.testing.assert_allclose(space.permute(1, 2, 0), image / 255, atol=1e-7)
-
-
-def test_the_way_to_noise_space_is_linear_before_its_clamp():
-    a, b = (torch.rand(1, 3, 20, 30, generator=torch.Generator().manual_seed(s)) for s in (0, 1))
-    assert torch.allclose(resize(a - 2 * b, (8, 8)), resize(a, (8, 8)) - 2 * resize(b, (8, 8)), atol=1e-5)
 
 
 def test_noise_outside_the_8_bit_range_is_clamped():

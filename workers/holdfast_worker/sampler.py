@@ -1,11 +1,10 @@
 """The worker's loop: take orders across jobs, batch, run, report.
 
-What a draw turns out to be depends only on the job's seed and the draw's index, so an order that is run twice, here or
-elsewhere, gives the same tally.
+What a draw turns out to be depends only on the job's seed and the draw's index (`drawing`), so an order that is run
+twice, here or elsewhere, gives the same tally.
 """
 
 import asyncio
-import io
 import logging
 import os
 import secrets
@@ -14,25 +13,21 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
-from PIL import Image
 from redis.exceptions import RedisError
 
-from holdfast.certificates import AbsorbingKernel, TokenKernel, UniformKernel, suffix_draws
-from holdfast.contract.models import ModelInfo
 from holdfast.contract.problems import InputRefusedError
-from holdfast.contract.requests import CertificationSpec
 from holdfast.queue import jobs, keys, orders
 from holdfast.queue.broker import AsyncRedis, Broker
 from holdfast.queue.leases import Heartbeat
 from holdfast.queue.orders import Delivery, Tally
+from holdfast_worker import drawing
+from holdfast_worker.drawing import Ready
 from holdfast_worker.models import errors, registry
-from holdfast_worker.models.llava import Draws, LlavaGuard, PreparedInput
-from holdfast_worker.noise import replace_tokens
+from holdfast_worker.models.registry import Guard
 from holdfast_worker.settings import WorkerSettings
 
-__all__ = ["Worker", "model_info", "run", "serve", "warm_up"]
+__all__ = ["Worker", "run", "serve"]
 
 _log = logging.getLogger(__name__)
 _EMPTY_PAUSE_S = 0.02
@@ -40,23 +35,14 @@ _REDIS_PAUSE_S = 1.0
 _INPUTS_KEPT = 64
 
 
-@dataclass(frozen=True)
-class _Input:
-    """A job's input, ready for draws."""
-
-    spec: CertificationSpec
-    seed: str
-    prepared: PreparedInput
-
-
 @dataclass
 class Worker:
     """A worker's identity, its guards by fingerprint, and the inputs it has lately prepared."""
 
     settings: WorkerSettings
-    guards: dict[str, LlavaGuard]
+    guards: dict[str, Guard]
     id: str = field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}")
-    inputs: OrderedDict[str, _Input] = field(default_factory=OrderedDict)
+    inputs: OrderedDict[str, Ready] = field(default_factory=OrderedDict)
 
 
 async def serve(broker: Broker) -> None:
@@ -68,48 +54,18 @@ async def serve(broker: Broker) -> None:
     worker = Worker(settings, guards)
     async with broker.client() as redis:
         await _until_reachable(redis, worker)
-        with Heartbeat(broker, worker.id, [model_info(guard) for guard in guards.values()]):
+        with Heartbeat(broker, worker.id, [guard.info for guard in guards.values()]):
             _log.info("worker ready", extra={"worker": worker.id, "models": list(settings.models)})
             await run(redis, worker)
 
 
-def _load(settings: WorkerSettings) -> dict[str, LlavaGuard]:
+def _load(settings: WorkerSettings) -> dict[str, Guard]:
     guards = {}
     for name in settings.models:
-        overrides = dict(settings.guards.get(name, {}))
-        guard = registry.load(overrides.pop("folder", name), {**overrides, "name": name})
-        warm_up(guard)
+        guard = registry.load_served(name, settings.guards)
+        drawing.warm_up(guard)
         guards[guard.fingerprint] = guard
     return guards
-
-
-def warm_up(guard: LlavaGuard) -> None:
-    """Runs real passes: a guard that cannot run them must not announce itself."""
-    defaults, config = guard.config.defaults, guard.config
-    blank = np.full((config.noise_height, config.noise_width, 3), 128, dtype=np.uint8)
-    prepared = guard.prepare("warm up", "", blank, slots=defaults.slots)
-    kernel = UniformKernel(defaults.beta, len(guard.alphabet))
-    guard.votes([_draws(guard, prepared, kernel, "00" * 32, defaults.sigma, range(4), range(defaults.slots + 1))])
-
-
-def model_info(guard: LlavaGuard) -> ModelInfo:
-    """The guard as the API describes it."""
-    config = guard.config
-    return ModelInfo.model_validate(
-        {
-            "name": config.name,
-            "fingerprint": guard.fingerprint,
-            "space": {"channels": 3, "height": config.noise_height, "width": config.noise_width},
-            "alphabet_size": len(guard.alphabet),
-            "defaults": config.defaults.model_dump(),
-            "limits": {
-                "max_slots": config.max_slots,
-                "max_text_bytes": config.max_text_bytes,
-                "token_kernels": ("uniform",) if config.mask_token is None else ("uniform", "absorbing"),
-            },
-            "false_flag": config.false_flag,
-        }
-    )
 
 
 async def _until_reachable(redis: AsyncRedis, worker: Worker) -> None:
@@ -162,7 +118,7 @@ async def _claim(redis: AsyncRedis, worker: Worker) -> list[Delivery]:
     return claimed
 
 
-async def _run_orders(redis: AsyncRedis, worker: Worker, guard: LlavaGuard, deliveries: Sequence[Delivery]) -> None:
+async def _run_orders(redis: AsyncRedis, worker: Worker, guard: Guard, deliveries: Sequence[Delivery]) -> None:
     wanted = []
     for delivery in deliveries:
         ready = await _input(redis, worker, guard, delivery.order.job_id)
@@ -173,7 +129,7 @@ async def _run_orders(redis: AsyncRedis, worker: Worker, guard: LlavaGuard, deli
     if not wanted:
         return
     try:
-        tallies = await asyncio.to_thread(_tally, guard, wanted)
+        tallies = await asyncio.to_thread(_tallies, guard, wanted)
     except Exception as error:
         if len(wanted) > 1:  # one bad order must not fail the others that happened to share its batch
             for delivery, _ in wanted:
@@ -187,7 +143,7 @@ async def _run_orders(redis: AsyncRedis, worker: Worker, guard: LlavaGuard, deli
         await orders.complete(redis, delivery, tally)
 
 
-async def _input(redis: AsyncRedis, worker: Worker, guard: LlavaGuard, job_id: str) -> _Input | None:
+async def _input(redis: AsyncRedis, worker: Worker, guard: Guard, job_id: str) -> Ready | None:
     """The job's prepared input, or None where the job has ended, by the guard's refusal perhaps."""
     if not await jobs.is_open(redis, job_id):
         worker.inputs.pop(job_id, None)
@@ -198,61 +154,19 @@ async def _input(redis: AsyncRedis, worker: Worker, guard: LlavaGuard, job_id: s
     record, given = await jobs.read(redis, job_id), await jobs.read_input(redis, job_id)
     if record is None or given is None:
         return None
-    text, suffix, png = given
     try:
-        prepared = await asyncio.to_thread(lambda: guard.prepare(text, suffix, _decode(png), slots=record.spec.slots))
+        ready = await asyncio.to_thread(drawing.prepare, guard, record.spec, record.seed, given)
     except errors.InputRefusedError as error:
         problem = InputRefusedError(str(error)).problem()
         await jobs.finish(redis, job_id, "failed", retention_s=worker.settings.retention_s, problem=problem)
         return None
-    worker.inputs[job_id] = _Input(record.spec, record.seed, prepared)
+    worker.inputs[job_id] = ready
     while len(worker.inputs) > _INPUTS_KEPT:
         worker.inputs.popitem(last=False)
-    return worker.inputs[job_id]
+    return ready
 
 
-def _decode(png: bytes) -> np.ndarray:
-    """The RGB pixels, uint8 (H, W, 3), of the gateway's own PNG."""
-    with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
-        return np.array(image.convert("RGB"))
-
-
-def _tally(guard: LlavaGuard, wanted: Sequence[tuple[Delivery, _Input]]) -> list[Tally]:
-    batch = [
-        _draws(
-            guard,
-            ready.prepared,
-            _kernel(ready.spec),
-            ready.seed,
-            ready.spec.sigma,
-            range(delivery.order.start, delivery.order.stop),
-            delivery.order.cells,
-        )
-        for delivery, ready in wanted
-    ]
-    return [
-        Tally(delivery.order.start, delivery.order.stop, delivery.order.cells, tuple(map(int, votes.sum(axis=0))))
-        for (delivery, _), votes in zip(wanted, guard.votes(batch), strict=True)
-    ]
-
-
-def _draws(
-    guard: LlavaGuard,
-    prepared: PreparedInput,
-    kernel: TokenKernel,
-    seed: str,
-    sigma: float,
-    indexes: range,
-    cells: Sequence[int],
-) -> Draws:
-    """The draws of these indexes in these cells: image noise by seed and index, tails with their tokens replaced."""
-    slots = len(prepared.tail_base)
-    drawn = suffix_draws(kernel, slots=slots, seed=seed, start=indexes.start, stop=indexes.stop)
-    tails = replace_tokens(drawn, prepared.tail_base, guard.alphabet, guard.mask_id)
-    return Draws(prepared, seed, sigma, indexes.start, indexes.stop, tails[:, list(cells)])
-
-
-def _kernel(spec: CertificationSpec) -> TokenKernel:
-    if spec.token_kernel == "uniform":
-        return UniformKernel(spec.beta, spec.alphabet_size)
-    return AbsorbingKernel(spec.beta)
+def _tallies(guard: Guard, wanted: Sequence[tuple[Delivery, Ready]]) -> list[Tally]:
+    batch = [(delivery.order, ready) for delivery, ready in wanted]
+    found = drawing.margins(guard, batch)
+    return [drawing.tally(ready, order, margins) for (order, ready), margins in zip(batch, found, strict=True)]

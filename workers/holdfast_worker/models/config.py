@@ -1,32 +1,34 @@
-"""What a guard is, apart from its weights: policy, prompt, verdict tokens, noise space and limits.
+"""What a guard is, apart from its weights: policy, prompt, verdict tokens, noise space and limits; or its fields.
 
-A checkpoint folder carries these fields in ``holdfast.json``; a folder without that file (a published
-LLaVA-Guard, say) is served by giving them all in the worker's settings.
+A checkpoint folder carries these settings in ``holdfast.json``; a folder without that file (a published
+LLaVA-Guard, say) is served by giving them all in the worker's settings. ``kind`` says which of the two it is.
 """
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from holdfast.contract.models import Defaults, FalseFlag
+from holdfast.contract.models import Defaults, FalseFlag, FieldInfo
 from holdfast_worker.models.errors import GuardConfigError
 
-__all__ = ["CONFIG_FILE", "GuardConfig", "load_config"]
+__all__ = ["CONFIG_FILE", "GuardConfig", "TabularConfig", "load_config", "load_tabular_config", "read_settings"]
 
 CONFIG_FILE = "holdfast.json"
 
+Config = TypeVar("Config", bound=BaseModel)
 Tokens = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
 
 
 class GuardConfig(BaseModel):
-    """One served guard. Immutable; a misspelt field is an error."""
+    """One served guard of text and image. Immutable; a misspelt field is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(min_length=1, description="Name under which the API serves the guard.")
+    kind: Literal["hybrid"] = Field("hybrid", description="What it reads: a text and an image.")
     policy: str = Field("multimodal-safety-v1", min_length=1, description="A named policy, or the policy text.")
     user_template: str = Field(
         "{policy}\n{text}", description="The user turn after the image; the slots follow {text} directly."
@@ -75,6 +77,50 @@ class GuardConfig(BaseModel):
         return self
 
 
+class TabularConfig(BaseModel):
+    """One served guard of tabular inputs. Immutable; a misspelt field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str = Field(min_length=1, description="Name under which the API serves the guard.")
+    kind: Literal["tabular"] = Field(description="What it reads: categorical and numeric fields.")
+    fields: tuple[FieldInfo, ...] = Field(description="Fields in the model's order; with values, or numeric without.")
+    means: tuple[float, ...] = Field(description="What is subtracted from each numeric field, in their order.")
+    stds: tuple[Annotated[float, Field(gt=0)], ...] = Field(description="What each is then divided by.")
+    dtype: Literal["float32", "float64"] = Field("float32", description="Weights and activations.")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto is cuda where present.")
+    defaults: Defaults = Field(
+        Defaults(), description="Operating point where a request is silent; measured, not copied."
+    )
+    false_flag: FalseFlag | None = Field(None, description="What that operating point was measured to flag.")
+
+    @property
+    def categorical(self) -> tuple[FieldInfo, ...]:
+        """The fields that have values, the positions that token noise and attackers may change."""
+        return tuple(field for field in self.fields if field.values)
+
+    @property
+    def numeric(self) -> tuple[FieldInfo, ...]:
+        """The fields without values, which Gaussian noise is added to."""
+        return tuple(field for field in self.fields if not field.values)
+
+    @model_validator(mode="after")
+    def _check(self) -> "TabularConfig":
+        for names in ([field.name for field in self.fields], *(field.values for field in self.categorical)):
+            if len(set(names)) < len(names):
+                raise ValueError("two fields, or two values of one field, are named alike; rename one")
+        if not self.numeric or not self.categorical or min(len(field.values) for field in self.categorical) < 2:
+            raise ValueError("fields must be at least one numeric and one categorical, of two values or more; add them")
+        if not len(self.means) == len(self.stds) == len(self.numeric):
+            raise ValueError(
+                f"{len(self.means)} means and {len(self.stds)} stds must be one per numeric field,"
+                f" of which there are {len(self.numeric)}; correct them"
+            )
+        if self.defaults.token_kernel != "uniform":
+            raise ValueError("defaults.token_kernel=absorbing needs a mask value, which fields lack; use uniform")
+        return self
+
+
 def load_config(folder: Path, overrides: Mapping[str, Any]) -> GuardConfig:
     """Reads ``holdfast.json`` and lays the given fields over it; nested objects merge field by field.
 
@@ -86,6 +132,20 @@ def load_config(folder: Path, overrides: Mapping[str, Any]) -> GuardConfig:
     Raises:
         GuardConfigError: The file is not a JSON object, or a field is missing, unknown or out of range.
     """
+    return _validated(GuardConfig, folder, read_settings(folder, overrides))
+
+
+def load_tabular_config(folder: Path, overrides: Mapping[str, Any]) -> TabularConfig:
+    """As ``load_config``, for a tabular guard."""
+    return _validated(TabularConfig, folder, read_settings(folder, overrides))
+
+
+def read_settings(folder: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of ``holdfast.json`` with ``overrides`` laid over them, not yet validated.
+
+    Raises:
+        GuardConfigError: The file is not a JSON object.
+    """
     path = folder / CONFIG_FILE
     try:
         stored = json.loads(path.read_text("utf-8")) if path.is_file() else {}
@@ -93,8 +153,12 @@ def load_config(folder: Path, overrides: Mapping[str, Any]) -> GuardConfig:
         raise GuardConfigError(f"{path} is not valid JSON ({error}); rewrite it") from error
     if not isinstance(stored, dict):
         raise GuardConfigError(f"{path} holds a {type(stored).__name__}, must hold one JSON object; rewrite it")
+    return _merged(stored, overrides)
+
+
+def _validated(model: type[Config], folder: Path, settings: Mapping[str, Any]) -> Config:
     try:
-        return GuardConfig.model_validate(_merged(stored, overrides))
+        return model.model_validate(settings)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'guard'}: {e['msg']}" for e in error.errors())
         raise GuardConfigError(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from holdfast_worker.models.config import CONFIG_FILE, GuardConfig
 from holdfast_worker.models.policies import policy_text
 
-__all__ = ["fingerprint"]
+__all__ = ["digest", "fingerprint", "weights_and_files"]
 
 _SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
 
@@ -33,21 +34,31 @@ def fingerprint(folder: Path, config: GuardConfig, alphabet: NDArray[np.int64], 
     Returns:
         ``sha256:`` and 64 hexadecimal digits.
     """
-    digest = hashlib.sha256()
-
-    def add(name: str, content: bytes) -> None:
-        digest.update(len(name).to_bytes(8, "big") + name.encode() + len(content).to_bytes(8, "big") + content)
-
-    for path in sorted(folder.iterdir()):
-        if path.suffix in _SUFFIXES and path.name != CONFIG_FILE:
-            add(path.name, _file_digest(path))
     prompt = config.model_dump(include={"user_template", "unsafe_tokens", "safe_tokens", "filler_token", "mask_token"})
     space = config.model_dump(include={"tiles", "noise_height", "noise_width"})
-    add("policy", policy_text(config.policy).encode())
-    add("prompt", json.dumps(prompt, sort_keys=True).encode())
-    add("alphabet", alphabet.astype("<i8").tobytes())
-    add("computation", json.dumps(space | {"dtype": dtype, "device": device}, sort_keys=True).encode())
-    return f"sha256:{digest.hexdigest()}"
+    return digest(
+        [
+            *weights_and_files(folder),
+            ("policy", policy_text(config.policy).encode()),
+            ("prompt", json.dumps(prompt, sort_keys=True).encode()),
+            ("alphabet", alphabet.astype("<i8").tobytes()),
+            ("computation", json.dumps(space | {"dtype": dtype, "device": device}, sort_keys=True).encode()),
+        ]
+    )
+
+
+def weights_and_files(folder: Path) -> list[tuple[str, bytes]]:
+    """Name and SHA-256 of every file of a checkpoint folder that may decide a vote, ``holdfast.json`` left out."""
+    paths = [path for path in sorted(folder.iterdir()) if path.suffix in _SUFFIXES and path.name != CONFIG_FILE]
+    return [(path.name, _file_digest(path)) for path in paths]
+
+
+def digest(parts: Iterable[tuple[str, bytes]]) -> str:
+    """SHA-256 over framed (name, bytes) pairs, as ``sha256:`` and 64 hexadecimal digits."""
+    found = hashlib.sha256()
+    for name, content in parts:
+        found.update(len(name).to_bytes(8, "big") + name.encode() + len(content).to_bytes(8, "big") + content)
+    return f"sha256:{found.hexdigest()}"
 
 
 def _file_digest(path: Path) -> bytes:

@@ -7,7 +7,6 @@ probability of the Unsafe variants against that of the Safe ones at the last pos
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,76 +16,20 @@ from torch import Tensor
 from transformers import DynamicCache, LlavaOnevisionForConditionalGeneration
 
 from holdfast.certificates.kernels import BLOCK
+from holdfast.contract.models import Limits, ModelInfo, NoiseSpace
 from holdfast_worker.models.config import GuardConfig
+from holdfast_worker.models.draws import Draws, PreparedInput, images_of_draws, noisy_images
 from holdfast_worker.models.errors import GuardConfigError, GuardOutputError, InputRefusedError
-from holdfast_worker.models.preprocessing import Pixels, pack, to_noise_space, to_tiles
+from holdfast_worker.models.noise_space import MAX_SIDE, resize_norm, to_noise_space
+from holdfast_worker.models.preprocessing import Pixels, pack, to_tiles
 from holdfast_worker.models.prompt import Prompt
 from holdfast_worker.models.stages import StageClock
 from holdfast_worker.models.tails import shared_with_last, tail_layout
-from holdfast_worker.noise import gaussian
 
-__all__ = ["Draws", "LlavaGuard", "PreparedInput"]
+__all__ = ["LlavaGuard"]
 
 # Language-model positions in one forward pass to begin with: on a CPU what stays in its caches, on a GPU what fills it.
 _POSITIONS = {"cpu": 8192, "cuda": 131_072}
-
-
-@dataclass(frozen=True, eq=False)
-class PreparedInput:
-    """One input on the device, ready for any number of draws.
-
-    Attributes:
-        clean: The image in noise space, float32 (3, height, width) in [0,1].
-        prefix: Token ids before the slots, image placeholders expanded, shape (P,).
-        tail_base: Clean slot tokens, the suffix and then the filler, shape (slots,).
-    """
-
-    clean: Tensor
-    prefix: Tensor
-    tail_base: NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class Draws:
-    """The draws ``[start, stop)`` of one prepared input.
-
-    Attributes:
-        prepared: The input.
-        seed: The job's secret seed; with the draw's index it fixes the image noise.
-        sigma: Standard deviation of the image noise in [0,1] pixels, at least 0.
-        start: First draw index.
-        stop: One past the last draw index.
-        tails: Noised slot tokens, shape (stop - start, cells, slots).
-    """
-
-    prepared: PreparedInput
-    seed: str
-    sigma: float
-    start: int
-    stop: int
-    tails: NDArray[np.int64]
-
-    def __post_init__(self) -> None:
-        shape = self.tails.shape
-        if not 0 <= self.start < self.stop:
-            raise ValueError(
-                f"draws [{self.start}, {self.stop}) must satisfy 0 <= start < stop; ask for a nonempty range"
-            )
-        if len(shape) != 3 or shape[0] != self.stop - self.start or shape[2] != len(self.prepared.tail_base):
-            raise ValueError(
-                f"tails of shape {shape} must be (draws, cells, slots) with {self.stop - self.start} draws and"
-                f" {len(self.prepared.tail_base)} slots; build them by replace_tokens for this range"
-            )
-
-    @property
-    def passes(self) -> int:
-        """Verdicts that these draws give: one per draw and cell."""
-        return int(self.tails.shape[0] * self.tails.shape[1])
-
-    def part(self, start: int, stop: int) -> "Draws":
-        """The draws at offsets ``[start, stop)`` of this range."""
-        tails = self.tails[start:stop]
-        return Draws(self.prepared, self.seed, self.sigma, self.start + start, self.start + stop, tails)
 
 
 class LlavaGuard:
@@ -135,8 +78,26 @@ class LlavaGuard:
         """Token id that the absorbing kernel writes, if the guard has one."""
         return self._prompt.mask
 
+    @property
+    def info(self) -> ModelInfo:
+        """The guard as the API describes it."""
+        config = self.config
+        return ModelInfo(
+            name=config.name,
+            fingerprint=self.fingerprint,
+            space=NoiseSpace(channels=3, height=config.noise_height, width=config.noise_width),
+            alphabets=(len(self.alphabet),),
+            defaults=config.defaults,
+            limits=Limits(
+                max_slots=config.max_slots,
+                max_text_bytes=config.max_text_bytes,
+                token_kernels=("uniform",) if config.mask_token is None else ("uniform", "absorbing"),
+            ),
+            false_flag=config.false_flag,
+        )
+
     def prepare(self, text: str, suffix: str, image: NDArray[np.uint8], *, slots: int) -> PreparedInput:
-        """Tokenises an input and copies its image to the device.
+        """Tokenises an input and copies its image to the device; the slots follow the text.
 
         Args:
             text: The user's text.
@@ -147,22 +108,42 @@ class LlavaGuard:
         Raises:
             InputRefusedError: Something is too long for this guard, or the image is not 8-bit RGB.
         """
-        self._check_sizes(text, suffix, image, slots)
+        if not 0 <= slots <= self.config.max_slots:
+            raise InputRefusedError(f"slots={slots} must be 0 to {self.config.max_slots}; choose fewer slots")
+        self._check_sizes(text + suffix, image)
         tail = self._prompt.encode(suffix)
         if len(tail) > slots:
             raise InputRefusedError(
                 f"suffix has {len(tail)} tokens, must be at most slots={slots}; shorten it or raise slots"
             )
+        filler = np.full(slots - len(tail), self._prompt.filler)
+        return self._prepared(self._prompt.encode(text), np.append(tail, filler), image)
+
+    def prepare_all_tokens(self, text: str, image: NDArray[np.uint8]) -> PreparedInput:
+        """As ``prepare``, with every token of the text a slot: the l0 threat's input.
+
+        Raises:
+            InputRefusedError: As ``prepare``, or the text has no token.
+        """
+        self._check_sizes(text, image)
+        tokens = self._prompt.encode(text)
+        if not len(tokens):
+            raise InputRefusedError("the text has 0 tokens, must have at least 1 for the l0 threat; write some text")
+        return self._prepared(tokens[:0], tokens, image)
+
+    def _prepared(self, text: NDArray[np.int64], tail: NDArray[np.int64], image: NDArray[np.uint8]) -> PreparedInput:
         prefix = self._prefix_ids(text)
-        if (length := len(prefix) + slots + len(self._prompt.after)) > self._context:
+        if (length := len(prefix) + len(tail) + len(self._prompt.after)) > self._context:
             raise InputRefusedError(
                 f"the prompt has {length} tokens, must be at most {self._context}; shorten the text or lower slots"
             )
-        pixels = torch.tensor(image, device=self.device)
+        space = self.config.noise_height, self.config.noise_width
+        height, width = image.shape[:2]
         return PreparedInput(
-            clean=to_noise_space(pixels, (self.config.noise_height, self.config.noise_width)),
+            clean=to_noise_space(torch.tensor(image, device=self.device), space),
             prefix=torch.as_tensor(prefix, device=self.device),
-            tail_base=np.append(tail, np.full(slots - len(tail), self._prompt.filler)),
+            tail_base=tail,
+            operator_norm=resize_norm((height, width), space),
         )
 
     def _require_context(self) -> None:
@@ -174,11 +155,9 @@ class LlavaGuard:
                 f" of {self._context} tokens beside policy, image and {self.config.max_slots} slots; lower it"
             )
 
-    def _check_sizes(self, text: str, suffix: str, image: NDArray[np.uint8], slots: int) -> None:
-        if not 0 <= slots <= self.config.max_slots:
-            raise InputRefusedError(f"slots={slots} must be 0 to {self.config.max_slots}; choose fewer slots")
+    def _check_sizes(self, text: str, image: NDArray[np.uint8]) -> None:
         try:
-            size = len((text + suffix).encode())
+            size = len(text.encode())
         except UnicodeEncodeError:
             # Its message would quote the text.
             raise InputRefusedError("text holds a lone surrogate, must be valid Unicode; remove it") from None
@@ -190,11 +169,13 @@ class LlavaGuard:
             raise InputRefusedError(
                 f"image is {image.dtype} of shape {image.shape}, must be uint8 (H, W, 3); convert it to RGB"
             )
+        if (side := max(image.shape)) > MAX_SIDE:
+            raise InputRefusedError(f"the image's longer side has {side} pixels, must have at most {MAX_SIDE}; crop it")
 
-    def _prefix_ids(self, text: str) -> NDArray[np.int64]:
+    def _prefix_ids(self, text: NDArray[np.int64]) -> NDArray[np.int64]:
         before, at = self._prompt.before, self._prompt.image_at
         image = [before[at]] * self._pixels.image_tokens
-        return np.concatenate(([*before[:at], *image, *before[at + 1 :]], self._prompt.encode(text)))
+        return np.concatenate(([*before[:at], *image, *before[at + 1 :]], text))
 
     def votes(self, batch: Sequence[Draws]) -> list[NDArray[np.bool_]]:
         """Runs the draws of any jobs and says which passes found Unsafe.
@@ -260,7 +241,7 @@ class LlavaGuard:
 
     def _forward(self, batch: list[Draws]) -> Tensor:
         self.clock.begin()
-        images = self._noisy_images(batch)
+        images = torch.cat([noisy_images(draws) for draws in batch])
         self.clock.mark("noise")
         tiles = to_tiles(images, self._pixels)
         self.clock.mark("preprocess")
@@ -271,15 +252,6 @@ class LlavaGuard:
         margins = self._read_tails(batch, cache)
         self.clock.mark("tails")
         return margins
-
-    def _noisy_images(self, batch: list[Draws]) -> Tensor:
-        clean = [draws.prepared.clean for draws in batch]
-        return torch.cat(
-            [
-                gaussian(draws.seed, draws.start, draws.stop, image.shape, self.device).mul_(draws.sigma).add_(image)
-                for draws, image in zip(batch, clean, strict=True)
-            ]
-        )
 
     def _image_features(self, tiles: Tensor) -> Tensor:
         inner = self._model.model
@@ -292,12 +264,14 @@ class LlavaGuard:
 
     def _read_prefix(self, batch: list[Draws], features: Tensor) -> DynamicCache:
         embed = self._model.get_input_embeddings()
-        texts = [embed(draws.prepared.prefix).expand(len(draws.tails), -1, -1) for draws in batch]
+        texts = [embed(draws.prepared.prefix).expand(draws.images, -1, -1) for draws in batch]
         embeddings = torch.cat(texts)
         at = self._prompt.image_at
         embeddings[:, at : at + features.shape[1]] = features
         cache = DynamicCache()
         self._model.model.language_model(inputs_embeds=embeddings, past_key_values=cache, use_cache=True)
+        if any(not draws.sigma for draws in batch):  # one image without noise stands for all draws of its range
+            cache.batch_select_indices(images_of_draws(batch).to(self.device))
         return cache
 
     def _read_tails(self, batch: list[Draws], cache: DynamicCache) -> Tensor:

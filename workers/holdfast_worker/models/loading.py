@@ -15,7 +15,7 @@ from holdfast_worker.models.llava import LlavaGuard
 from holdfast_worker.models.preprocessing import load_pixels
 from holdfast_worker.models.prompt import load_prompt
 
-__all__ = ["load_guard"]
+__all__ = ["find_device", "load_guard"]
 
 
 def load_guard(folder: Path, config: GuardConfig) -> LlavaGuard:
@@ -30,7 +30,7 @@ def load_guard(folder: Path, config: GuardConfig) -> LlavaGuard:
     """
     _check_folder(folder)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    device = _device(config.device)
+    device = find_device(config.device)
     dtype = _dtype(config.dtype, device)
     model = _load_model(folder, dtype)
     model.to(device)  # type: ignore[arg-type]
@@ -57,7 +57,12 @@ def _check_folder(folder: Path) -> None:
         )
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """The device of this name; ``auto`` is CUDA where there is one.
+
+    Raises:
+        GuardConfigError: It is not there.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():

@@ -21,7 +21,7 @@ from transformers.models.llava_onevision import LlavaOnevisionImageProcessorPil
 
 from holdfast_worker.models.errors import GuardConfigError
 
-__all__ = ["Grid", "Pixels", "grid_for", "load_pixels", "pack", "resize", "to_noise_space", "to_tiles"]
+__all__ = ["Grid", "Pixels", "grid_for", "load_pixels", "pack", "resize", "to_tiles"]
 
 
 @dataclass(frozen=True)
@@ -175,23 +175,6 @@ def _unpadded(size: tuple[int, int], rows: int, columns: int) -> tuple[int, int]
     if width / height > columns / rows:
         return rows - 2 * ((rows - int(round(height * (columns / width), 7))) // 2), columns
     return rows, columns - 2 * ((columns - int(round(width * (rows / height), 7))) // 2)
-
-
-def to_noise_space(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Brings an 8-bit image to the space the noise is added in.
-
-    The resize is linear and the clamp after it never lengthens a difference, so that ``ε_native = ε / L`` holds with
-    L the resize's operator norm (maths.md §9); hence no rounding here.
-
-    Args:
-        image: uint8, shape (H, W, 3).
-        size: Height and width of the noise space.
-
-    Returns:
-        float32, shape (3, height, width), in [0,1].
-    """
-    pixels = image.permute(2, 0, 1).float()
-    return (resize(pixels[None], size)[0] / 255).clamp_(0, 1).contiguous()
 
 
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:

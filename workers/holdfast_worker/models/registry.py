@@ -1,38 +1,64 @@
 """Guards by name: what ships with the worker, and any checkpoint folder."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from holdfast_worker.models.config import load_config
+from holdfast_worker.models.config import load_config, load_tabular_config, read_settings
 from holdfast_worker.models.errors import GuardConfigError
 from holdfast_worker.models.llava import LlavaGuard
 from holdfast_worker.models.loading import load_guard
+from holdfast_worker.models.tabular import TabularGuard, load_tabular
 
-__all__ = ["PACKAGED", "load"]
+__all__ = ["PACKAGED", "Guard", "load", "load_served"]
+
+Guard = LlavaGuard | TabularGuard
 
 PACKAGED = {"reference-guard": "reference_guard"}
 """Name of a guard that ships with the worker → its folder beside this module."""
 
 
-def load(folder_or_name: str | Path, overrides: Mapping[str, Any]) -> LlavaGuard:
-    """Loads a guard.
+def load_served(name: str, guards: Mapping[str, Mapping[str, Any]]) -> Guard:
+    """Loads the guard that the worker's settings serve under this name.
 
     Args:
-        folder_or_name: A name in ``PACKAGED``, or a checkpoint folder.
-        overrides: Fields of ``GuardConfig`` laid over the folder's ``holdfast.json``.
+        name: The name; of a packaged guard, or with a folder in ``guards``.
+        guards: The settings' table of guards: per name the folder and configuration.
 
     Raises:
         GuardConfigError: There is no such guard, or it cannot be served.
     """
+    overrides = dict(guards.get(name, {}))
+    return load(overrides.pop("folder", name), {**overrides, "name": name})
+
+
+def load(folder_or_name: str | Path, overrides: Mapping[str, Any]) -> Guard:
+    """Loads a guard of the kind that its settings name.
+
+    Args:
+        folder_or_name: A name in ``PACKAGED``, or a checkpoint folder.
+        overrides: Fields of ``GuardConfig`` or ``TabularConfig`` laid over the folder's ``holdfast.json``.
+
+    Raises:
+        GuardConfigError: There is no such guard, or it cannot be served.
+    """
+    with _folder(folder_or_name) as folder:
+        if read_settings(folder, overrides).get("kind") == "tabular":
+            return load_tabular(folder, load_tabular_config(folder, overrides))
+        return load_guard(folder, load_config(folder, overrides))
+
+
+@contextmanager
+def _folder(folder_or_name: str | Path) -> Iterator[Path]:
     packaged = PACKAGED.get(str(folder_or_name))
     if packaged is not None:
         with resources.as_file(resources.files(__package__) / packaged) as folder:
-            return load_guard(folder, load_config(folder, overrides))
-    folder = Path(folder_or_name)
-    if not folder.is_dir():
+            yield folder
+    elif Path(folder_or_name).is_dir():
+        yield Path(folder_or_name)
+    else:
         raise GuardConfigError(
             f"guard {str(folder_or_name)!r} must be one of {sorted(PACKAGED)} or an existing folder; correct the name"
         )
-    return load_guard(folder, load_config(folder, overrides))

@@ -1,0 +1,84 @@
+"""Jobs as a worker meets them: a spec that the contract resolved, an input, and the tally of one order."""
+
+import io
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from holdfast.contract.requests import CertificationRequest, ImageData, Input
+from holdfast.contract.spec import CertificationSpec, resolve
+from holdfast.queue.jobs import JobInput
+from holdfast.queue.orders import Order, Tally
+from holdfast_worker import drawing
+from holdfast_worker.models.registry import Guard
+
+SEED = "ab" * 32
+TEXT = "Put the flame next to the fuel can"
+FIELDS: dict[str, str | float] = {"colour": "red", "age": 31.0, "state": "on", "pulse": 64.0}
+TABLE: dict[str, Any] = {
+    "name": "table",
+    "kind": "tabular",
+    "fields": [
+        {"name": "colour", "values": ["red", "green", "blue"]},
+        {"name": "age"},
+        {"name": "state", "values": ["off", "on"]},
+        {"name": "pulse"},
+    ],
+    "means": [40.0, 70.0],
+    "stds": [12.0, 9.0],
+    "defaults": {"beta": 0.3, "sigma": 0.5, "tau": 0.3},
+    "device": "cpu",
+}
+
+
+def png(height: int = 64, width: int = 64) -> bytes:
+    """A random RGB image as the gateway would hand it on."""
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def table_folder(folder: Path, widths: tuple[int, ...] = (7, 6, 1), **settings: Any) -> Path:
+    """Writes a tabular guard of random weights; the settings given are laid over `TABLE`."""
+    generator = torch.Generator().manual_seed(5)
+    weights = {}
+    for index, (into, out) in enumerate(itertools.pairwise(widths)):
+        weights[f"layers.{index}.weight"] = torch.randn(out, into, generator=generator)
+        weights[f"layers.{index}.bias"] = 0.1 * torch.randn(out, generator=generator)
+    save_file(weights, folder / "model.safetensors")
+    (folder / "holdfast.json").write_text(json.dumps(TABLE | settings))
+    return folder
+
+
+def spec_of(guard: Guard, **asked: Any) -> CertificationSpec:
+    """What a request with these parts means for the guard."""
+    info = guard.info
+    tabular = Input(fields=FIELDS) if info.kind == "tabular" else Input(text=TEXT, image=ImageData(data="given"))
+    return resolve(CertificationRequest.model_validate({"model": info.name, "input": tabular} | asked), info)
+
+
+def ready_for(
+    guard: Guard, *, text: str = TEXT, suffix: str = "", size: tuple[int, int] = (64, 64), **asked: Any
+) -> drawing.Ready:
+    """The input of a job that asks for these parts, prepared."""
+    given = JobInput(fields=FIELDS) if guard.info.kind == "tabular" else JobInput(text, suffix, png(*size))
+    return drawing.prepare(guard, spec_of(guard, **asked), SEED, given)
+
+
+def tally_of(guard: Guard, ready: drawing.Ready, start: int, stop: int, cells: tuple[int, ...] | None = None) -> Tally:
+    """The tally of one order, in all of the job's cells where none are named."""
+    order = Order("job", 0, start, stop, tuple(range(ready.spec.cells)) if cells is None else cells)
+    return drawing.tally(ready, order, drawing.margins(guard, [(order, ready)])[0])
+
+
+def bits(outcomes: str | None, draws: int) -> list[int]:
+    """A tally's outcomes, one number per draw."""
+    assert outcomes is not None
+    return [int(bit) for bit in f"{int(outcomes, 16):0{4 * len(outcomes)}b}"][:draws]

@@ -1,0 +1,99 @@
+"""One prepared input and the ranges of its draws, whatever guard votes on them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from holdfast_worker.noise import gaussian
+
+__all__ = ["Draws", "PreparedInput", "images_of_draws", "noisy_images"]
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedInput:
+    """One input on the device, ready for any number of draws.
+
+    Attributes:
+        clean: What Gaussian noise is added to, float32: the image in noise space, (3, height, width) in [0,1], or the
+            standardised numeric fields, (1, 1, n).
+        prefix: Token ids before the slots, image placeholders expanded, shape (P,); none in a tabular input.
+        tail_base: What token noise is written over, shape (slots,): the clean slot tokens, or each categorical field's
+            value as an index into its values.
+        operator_norm: Of the resize from the image's own size to the noise space, rounded up; 1 without one.
+    """
+
+    clean: Tensor
+    prefix: Tensor
+    tail_base: NDArray[np.int64]
+    operator_norm: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """The draws ``[start, stop)`` of one prepared input.
+
+    Attributes:
+        prepared: The input.
+        seed: The job's secret seed; with the draw's index it fixes the Gaussian noise.
+        sigma: Standard deviation of the Gaussian noise, at least 0.
+        start: First draw index.
+        stop: One past the last draw index.
+        tails: Noised slots, shape (stop - start, cells, slots).
+    """
+
+    prepared: PreparedInput
+    seed: str
+    sigma: float
+    start: int
+    stop: int
+    tails: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        shape = self.tails.shape
+        if not 0 <= self.start < self.stop:
+            raise ValueError(
+                f"draws [{self.start}, {self.stop}) must satisfy 0 <= start < stop; ask for a nonempty range"
+            )
+        if len(shape) != 3 or shape[0] != self.stop - self.start or shape[2] != len(self.prepared.tail_base):
+            raise ValueError(
+                f"tails of shape {shape} must be (draws, cells, slots) with {self.stop - self.start} draws and"
+                f" {len(self.prepared.tail_base)} slots; build them by replace_tokens for this range"
+            )
+
+    @property
+    def passes(self) -> int:
+        """Verdicts that these draws give: one per draw and cell."""
+        return int(self.tails.shape[0] * self.tails.shape[1])
+
+    @property
+    def images(self) -> int:
+        """Different images among the draws: one per draw, or a single one where no noise is added."""
+        return len(self.tails) if self.sigma else 1
+
+    def part(self, start: int, stop: int) -> "Draws":
+        """The draws at offsets ``[start, stop)`` of this range."""
+        tails = self.tails[start:stop]
+        return Draws(self.prepared, self.seed, self.sigma, self.start + start, self.start + stop, tails)
+
+
+def noisy_images(draws: Draws) -> Tensor:
+    """The different images of the draws, shape (``draws.images``, *shape of ``clean``); fresh memory."""
+    clean = draws.prepared.clean
+    if not draws.sigma:
+        return clean[None].clone()
+    return gaussian(draws.seed, draws.start, draws.stop, clean.shape, clean.device).mul_(draws.sigma).add_(clean)
+
+
+def images_of_draws(batch: list[Draws]) -> Tensor:
+    """Which of the batch's images each of its draws sees, shape (draws,)."""
+    sizes = torch.tensor([draws.images for draws in batch])
+    first = sizes.cumsum(0) - sizes
+    return torch.cat(
+        [
+            at + (torch.arange(len(draws.tails)) if draws.sigma else torch.zeros(len(draws.tails), dtype=torch.int64))
+            for at, draws in zip(first, batch, strict=True)
+        ]
+    )

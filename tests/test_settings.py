@@ -25,7 +25,7 @@ def test_the_environment_goes_over_the_file_and_the_file_over_the_default(
     monkeypatch.setenv("HOLDFAST_CONFIG", str(tmp_path / "h.toml"))
     monkeypatch.setenv("HOLDFAST_PORT", "2")
     settings = ServiceSettings()
-    assert (settings.port, settings.host, settings.orders_ahead) == (2, "h", 4)
+    assert (settings.port, settings.host, settings.max_active_jobs) == (2, "h", 1000)
     assert WorkerSettings().guards == {"m": {"folder": "f"}}
 
 

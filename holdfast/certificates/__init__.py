@@ -1,5 +1,6 @@
 """Certificates as pure functions of evidence and parameters: NumPy and SciPy only."""
 
+from holdfast.certificates.answer import Answer, Counts, Point, Question, Row, answer, position_masks
 from holdfast.certificates.confidence import (
     Bound,
     any_time_lower,
@@ -49,6 +50,11 @@ from holdfast.certificates.neyman_pearson import (
     neyman_pearson_radius,
     neyman_pearson_value,
 )
+from holdfast.certificates.partitioned import (
+    PartitionCell,
+    observed_change_groups,
+    partitioned_neyman_pearson_value,
+)
 from holdfast.certificates.ratios import (
     RatioGroups,
     product_groups,
@@ -78,17 +84,24 @@ __all__ = [
     "BLOCK",
     "MAX_COVERS",
     "AbsorbingKernel",
+    "Answer",
     "Bound",
+    "Counts",
     "CoverBounds",
     "FieldDraws",
     "Method",
+    "PartitionCell",
+    "Point",
+    "Question",
     "RatioGroups",
     "Reach",
+    "Row",
     "SuffixDraws",
     "TokenKernel",
     "UniformKernel",
     "Verdict",
     "WorstCase",
+    "answer",
     "any_time_lower",
     "auto_frontier",
     "block_key",
@@ -111,7 +124,10 @@ __all__ = [
     "neyman_pearson_frontier",
     "neyman_pearson_radius",
     "neyman_pearson_value",
+    "observed_change_groups",
+    "partitioned_neyman_pearson_value",
     "passes_to_detect",
+    "position_masks",
     "product_groups",
     "ratio_groups",
     "resize_operator_norm",

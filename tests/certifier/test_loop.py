@@ -4,37 +4,24 @@ import random
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
-import numpy as np
 import pytest
 
+from holdfast.certificates import verify
 from holdfast.contract.certificates import Certificate
-from holdfast.contract.models import NoiseSpace
-from holdfast.contract.requests import CertificationSpec
+from holdfast.contract.requests import Target
+from holdfast.contract.spec import CertificationSpec
 from holdfast.queue import events, jobs, keys, orders
 from holdfast.queue.broker import AsyncRedis, connect
-from holdfast.queue.orders import Order, Tally
+from holdfast_service.certifier.allocation import AHEAD
 from holdfast_service.certifier.loop import advance
 from holdfast_service.settings import ServiceSettings
+from tests.certifier.specs import SEED, Rate, spec, tally
 
-SETTINGS = ServiceSettings(orders_ahead=5)
+SETTINGS = ServiceSettings()
 JOB = "cert_0000000000000123456789abcdef"
-SPEC = CertificationSpec(
-    model="guard",
-    fingerprint="sha256:0",
-    token_kernel="uniform",
-    alphabet_size=480,
-    slots=8,
-    beta=0.9,
-    sigma=0.25,
-    tau=0.3,
-    alpha=0.01,
-    max_passes=3000,
-    stop="any_time",
-    tolerance=0.05,
-    epsilons=(0.0, 0.5),
-    space=NoiseSpace(channels=3, height=64, width=64),
-    false_flag=None,
-)
+SPEC = spec(max_passes=3000)
+# Above this beta the smallest alphabet has no latent form.
+FIELDS = {"kind": "tabular", "slots": 3, "alphabets": (5, 9, 3), "beta": 0.6}
 
 
 @pytest.fixture
@@ -44,50 +31,49 @@ async def redis() -> AsyncIterator[AsyncRedis]:
         yield client
 
 
-async def submit(redis: AsyncRedis) -> None:
-    record = jobs.JobRecord(JOB, "queued", SPEC, "00" * 32, datetime.now(UTC), (64, 64))
-    await jobs.create(redis, record, text="text", suffix="", image_png=b"png")
+async def submit(redis: AsyncRedis, asked: CertificationSpec = SPEC) -> None:
+    record = jobs.JobRecord(JOB, "queued", asked, SEED, datetime.now(UTC), (64, 64))
+    await jobs.create(redis, record, jobs.JobInput("text", "", b"png"))
 
 
-def outcome(order: Order, rate: float) -> Tally:
-    """A tally that depends on the draws' indexes alone, as a worker's does."""
-    unsafe = np.random.default_rng(order.index).binomial(order.stop - order.start, rate, len(order.cells))
-    return Tally(order.start, order.stop, order.cells, tuple(map(int, unsafe)))
-
-
-async def work(redis: AsyncRedis, rng: random.Random, rate: float = 0.97) -> None:
+async def work(redis: AsyncRedis, rng: random.Random, asked: CertificationSpec = SPEC, rate: Rate = 0.97) -> None:
     """Runs every order that is out, in an order of its own."""
-    taken = await orders.take(redis, [SPEC.fingerprint], "worker", count=100, block_ms=None)
+    taken = await orders.take(redis, [asked.fingerprint], "worker", count=100, block_ms=None)
     rng.shuffle(taken)
     for delivery in taken:
-        await orders.complete(redis, delivery, outcome(delivery.order, rate))
-        if rng.random() < 0.5:
+        await orders.complete(redis, delivery, tally(asked, delivery.order, rate))
+        if rng.random() < 0.1:  # as a certifier does that has just started
             await advance(redis, SETTINGS, JOB)
 
 
-async def certify(redis: AsyncRedis, seed: int, rate: float = 0.97) -> Certificate:
-    await submit(redis)
-    rng = random.Random(seed)
-    for _ in range(100):
-        await advance(redis, SETTINGS, JOB)
+async def certify(redis: AsyncRedis, seed: int = 0, asked: CertificationSpec = SPEC, rate: Rate = 0.97) -> Certificate:
+    await submit(redis, asked)
+    rng, view = random.Random(seed), None
+    for _ in range(1000):
+        view = await advance(redis, SETTINGS, JOB, view)
         record = await jobs.read(redis, JOB)
         assert record is not None
         if record.certificate is not None:
             return record.certificate
-        await work(redis, rng, rate)
+        assert record.is_open, record.problem
+        await work(redis, rng, asked, rate)
     raise AssertionError("never certified")
 
 
 def timeless(certificate: Certificate) -> dict[str, object]:
-    return certificate.model_dump(exclude={"created_at", "finished_at"})
+    return certificate.model_dump(exclude={"created_at", "finished_at", "signature"})
 
 
-@pytest.mark.parametrize("seed", range(8))
-async def test_the_certificate_is_the_same_in_whatever_order_tallies_arrive(redis: AsyncRedis, seed: int) -> None:
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("changes", [{}, {"text": "l0", "slots": 0, "max_tokens": 2}, {"scope": "per_budget"}])
+async def test_the_certificate_is_the_same_in_whatever_order_tallies_arrive(
+    redis: AsyncRedis, seed: int, changes: dict[str, object]
+) -> None:
+    asked = spec(max_passes=900, **changes)
     async with connect(None).client() as other:
         await orders.open_streams(other, [SPEC.fingerprint])
-        straight = await certify(other, 1000)
-    assert timeless(await certify(redis, seed)) == timeless(straight)
+        straight = await certify(other, 1000, asked)
+    assert timeless(await certify(redis, seed, asked)) == timeless(straight)
 
 
 async def test_a_certifier_that_starts_in_the_middle_finishes_the_job(redis: AsyncRedis) -> None:
@@ -96,14 +82,14 @@ async def test_a_certifier_that_starts_in_the_middle_finishes_the_job(redis: Asy
     await work(redis, random.Random(0))
     view = await advance(redis, SETTINGS, JOB, view)
     assert view is not None
-    assert view.counted == 5
+    assert len(view.tallies) == AHEAD
     fresh = await advance(redis, SETTINGS, JOB)
     assert fresh is not None
-    assert (fresh.found, fresh.counted) == (view.found, view.counted)
+    assert (fresh.found, fresh.tallies, fresh.plan) == (view.found, view.tallies, view.plan)
 
 
 async def test_a_finished_job_keeps_no_input_and_leaves_the_active_set(redis: AsyncRedis) -> None:
-    await certify(redis, 0)
+    await certify(redis)
     kept = {key.decode() for key in await redis.keys("*")}
     expected = {keys.job(JOB), keys.tallies(JOB), keys.events(JOB), keys.TALLY_HINTS, keys.orders(SPEC.fingerprint)}
     assert kept == expected
@@ -112,12 +98,12 @@ async def test_a_finished_job_keeps_no_input_and_leaves_the_active_set(redis: As
 
 
 async def test_progress_grows_and_the_last_event_is_the_outcome(redis: AsyncRedis) -> None:
-    certificate = await certify(redis, 0)
+    certificate = await certify(redis)
     seen = [event async for event in events.follow(redis, JOB, wait_s=1) if event is not None]
     assert [event.name for event in seen[-2:]] == ["progress", "done"]
     progress = await events.last_progress(redis, JOB)
     assert progress is not None
-    assert progress.passes == certificate.evidence.passes
+    assert (progress.passes, progress.verdict) == (certificate.evidence.passes, "unsafe")
     assert list(progress.frontier) == [point.radius for point in certificate.frontier]
 
 
@@ -127,24 +113,54 @@ async def test_orders_stop_when_the_job_is_cancelled(redis: AsyncRedis) -> None:
     assert await jobs.finish(redis, JOB, "cancelled", retention_s=60)
     assert await advance(redis, SETTINGS, JOB) is None
     (first, *_) = await orders.take(redis, [SPEC.fingerprint], "worker", count=100, block_ms=None)
-    assert not await orders.complete(redis, first, outcome(first.order, 1.0))
+    assert not await orders.complete(redis, first, tally(SPEC, first.order, 1.0))
     assert not await redis.exists(keys.tallies(JOB))
 
 
-async def test_an_input_that_is_not_flagged_is_abstained_and_says_so(redis: AsyncRedis) -> None:
-    certificate = await certify(redis, 0, rate=0.01)
-    assert certificate.verdict == "abstained"
-    assert certificate.max_tokens is None
-    assert all(point.radius is None and point.method is None for point in certificate.frontier)
-    assert certificate.evidence.stopped == "not_certifiable"
-    assert any("no certificate of safety" in line for line in certificate.notice)
+@pytest.mark.parametrize(
+    ("changes", "rate", "verdict", "max_tokens"),
+    [
+        ({}, 1.0, "unsafe", 8),
+        ({}, 0.0, "safe", 3),
+        ({"verdict": "unsafe"}, 0.0, "abstained", None),
+        ({"method": "neyman_pearson"}, 1.0, "unsafe", 8),
+        ({"method": "neyman_pearson"}, 0.0, "safe", 3),
+        ({"scope": "per_budget"}, 1.0, "unsafe", 8),
+        ({"scope": "per_budget", "method": "neyman_pearson", "verdict": "unsafe"}, 1.0, "unsafe", 8),
+        ({"text": "none", "slots": 0, "max_tokens": 0}, 1.0, "unsafe", 0),
+        ({"sigma": 0.0, "epsilons": (0.0,)}, 1.0, "unsafe", 8),
+        ({"text": "l0", "slots": 0, "max_tokens": 2}, 1.0, "unsafe", 2),
+        ({"text": "l0", "slots": 0, "max_tokens": 2}, 0.0, "safe", 2),
+        ({"text": "l0", "max_tokens": 2, **FIELDS}, 1.0, "unsafe", 2),
+        ({"target": Target(tokens=3, epsilon=0.25), "max_tokens": 3}, 1.0, "unsafe", 3),
+        ({"token_kernel": "absorbing", "stop": "fixed"}, 1.0, "unsafe", 8),
+    ],
+)  # fmt: skip
+async def test_every_threat_verdict_and_method_gives_a_certificate_that_verifies(
+    redis: AsyncRedis, changes: dict[str, object], rate: float, verdict: str, max_tokens: int | None
+) -> None:
+    asked = spec(**{"max_passes": 1800, **changes})
+    certificate = await certify(redis, asked=asked, rate=rate)
+    assert (certificate.verdict, certificate.max_tokens) == (verdict, max_tokens)
+    assert certificate.reason.lower().startswith(verdict)
+    failed = [check for check in verify(certificate.model_dump(mode="json")) if not check.ok]
+    assert not failed
+
+
+async def test_a_text_only_certificate_has_no_image_budget(redis: AsyncRedis) -> None:
+    certificate = await certify(redis, asked=spec(sigma=0.0, epsilons=(0.0,), max_passes=900), rate=1.0)
+    assert {point.radius for point in certificate.frontier} == {0.0}
+    assert certificate.threat.image == "none"
+    assert "leaves the rest as it is" in certificate.notice[2]
 
 
 async def test_the_certificate_states_what_it_rests_on(redis: AsyncRedis) -> None:
-    certificate = await certify(redis, 0)
-    assert certificate.verdict == "unsafe"
-    assert certificate.evidence.passes == sum(cell.draws for cell in certificate.evidence.cells)
-    assert certificate.evidence.alpha == SPEC.alpha
+    certificate = await certify(redis)
+    evidence = certificate.evidence
+    assert evidence.passes == sum(cell.draws for cell in evidence.cells)
+    assert evidence.passes == sum((order.stop - order.start) * len(order.cells) for order in evidence.orders)
+    assert evidence.alpha_split == {"unsafe": 0.5, "safe": 0.5}
     assert len(certificate.worst_case) == 9 * len(SPEC.epsilons)
-    assert certificate.space.token_alphabet == SPEC.alphabet_size
-    assert certificate.seed == "00" * 32
+    assert certificate.space.alphabets == SPEC.alphabets
+    assert certificate.seed == SEED
+    assert all(row.unsafe_probability_at_least <= row.unsafe_probability_at_most for row in certificate.worst_case)

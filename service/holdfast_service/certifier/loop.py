@@ -14,11 +14,15 @@ from dataclasses import dataclass, replace
 
 from redis.exceptions import RedisError
 
+from holdfast.certificates import Answer, answer
+from holdfast.contract.certificates import Certificate, Progress, Stopped
 from holdfast.contract.problems import InternalError
 from holdfast.queue import events, jobs, keys, orders
 from holdfast.queue.broker import AsyncRedis, Broker
-from holdfast.queue.orders import Tally
-from holdfast_service.certifier.evidence import Assessment, assess, fold, next_order, no_evidence
+from holdfast.queue.orders import Order, Tally
+from holdfast.signing import SigningKey, sign
+from holdfast_service.certifier.allocation import AHEAD, is_checkpoint, next_order, stopped
+from holdfast_service.certifier.evidence import Cells, counts_of, fold, no_cells, progress_question, question_of
 from holdfast_service.certifier.writing import write
 from holdfast_service.settings import ServiceSettings
 
@@ -31,11 +35,34 @@ _REDIS_PAUSE_S = 1.0
 
 @dataclass(frozen=True)
 class View:
-    """How much of an open job has been counted: its first `counted` orders."""
+    """An open job as far as it has been counted.
+
+    Attributes:
+        record: The job.
+        cells: What its tallies add up to.
+        tallies: Its contiguous prefix of tallies.
+        plan: The orders that this prefix asks for: `AHEAD` more than are counted, or fewer at the end of the passes.
+        found: What the prefix certifies; None before the first tally.
+        stopped: Why no more draws are wanted, or None.
+    """
 
     record: jobs.JobRecord
-    found: Assessment
-    counted: int = 0
+    cells: Cells
+    tallies: tuple[Tally, ...] = ()
+    plan: tuple[Order, ...] = ()
+    found: Answer | None = None
+    stopped: Stopped | None = None
+
+    @property
+    def progress(self) -> Progress:
+        """The view as clients see it while the job runs."""
+        found = self.found
+        return Progress(
+            passes=sum(tally.passes for tally in self.tallies),
+            max_passes=self.record.spec.max_passes,
+            frontier=() if found is None else tuple(point.radius for point in found.frontier),
+            verdict="abstained" if found is None else found.verdict,
+        )
 
 
 async def serve(broker: Broker) -> None:
@@ -94,34 +121,55 @@ async def advance(redis: AsyncRedis, settings: ServiceSettings, job_id: str, vie
         record = await jobs.read(redis, job_id)
         if record is None:
             return None
-        view = View(record, assess(record.spec, no_evidence(record.spec)))
+        view = _planned(View(record, no_cells(record.spec)), AHEAD)
     if not await jobs.is_open(redis, job_id):
         return None
-    tallies = await orders.read_tallies(redis, job_id, first=view.counted)
+    tallies = await orders.read_tallies(redis, job_id, first=len(view.tallies))
     if tallies:
         view = await asyncio.to_thread(_count, view, tallies)
-        await events.publish(redis, job_id, view.found.progress(view.record.spec))
-    if view.found.stopped is not None:
-        certificate = write(view.record, view.found, view.found.stopped)
+        await events.publish(redis, job_id, view.progress)
+    if view.stopped is not None:
+        certificate = await asyncio.to_thread(_certificate, view, view.stopped, settings)
         await jobs.finish(redis, job_id, "done", retention_s=settings.retention_s, certificate=certificate)
-        _log.info("certified", extra={"job": job_id, "passes": view.found.passes, "stopped": view.found.stopped})
+        _log.info("certified", extra={"job": job_id, "passes": certificate.evidence.passes, "stopped": view.stopped})
         return None
-    await _order_more(redis, settings, view)
+    for order in view.plan[len(view.tallies) :]:
+        await orders.issue(redis, view.record.spec.fingerprint, order)
     return view
 
 
 def _count(view: View, tallies: list[Tally]) -> View:
+    """Counts one tally after the other, so that the plan and the stop depend on the draws alone."""
+    spec, seed = view.record.spec, view.record.seed
     for tally in tallies:
-        found = assess(view.record.spec, fold(view.found.cells, tally))
-        view = replace(view, found=found, counted=view.counted + 1)
-        if found.stopped is not None:
+        view = replace(view, tallies=(*view.tallies, tally), cells=fold(view.cells, tally))
+        question = progress_question(spec, view.tallies)
+        if is_checkpoint(spec, len(view.tallies), len(view.plan)):
+            counts = counts_of(spec, seed, view.tallies, view.cells)
+            found = answer(question, counts)
+            passes = sum(tally.passes for tally in view.tallies)
+            view = replace(view, found=found, stopped=stopped(spec, question, counts, found, passes))
+        if view.stopped is not None:
             break
+        view = _planned(view, 1)
     return view
 
 
-async def _order_more(redis: AsyncRedis, settings: ServiceSettings, view: View) -> None:
-    for index in range(view.counted, view.counted + settings.orders_ahead):
-        order = next_order(view.record.spec, view.record.id, index)
-        if order is None:
-            return
-        await orders.issue(redis, view.record.spec.fingerprint, order)
+def _planned(view: View, orders_more: int) -> View:
+    spec, plan = view.record.spec, view.plan
+    for _ in range(orders_more):
+        if (order := next_order(spec, question_of(spec), view.record.id, plan, view.cells)) is None:
+            break
+        plan = (*plan, order)
+    return replace(view, plan=plan)
+
+
+def _certificate(view: View, stopped: Stopped, settings: ServiceSettings) -> Certificate:
+    """The job's certificate, signed if there is a key."""
+    record, tallies = view.record, view.tallies
+    found = answer(question_of(record.spec, tallies), counts_of(record.spec, record.seed, tallies, view.cells))
+    certificate = write(record, tallies, view.cells, found, stopped)
+    if settings.signing_key is None:
+        return certificate
+    key = SigningKey.from_text(settings.signing_key.get_secret_value())
+    return certificate.model_copy(update={"signature": sign(certificate, key)})

@@ -1,9 +1,10 @@
-"""The certificate: evidence, parameters and frontier in the words of the contract."""
+"""The certificate: evidence, parameters and answer in the words of the contract."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-from holdfast.certificates import passes_to_detect, worst_case
+from holdfast.certificates import Answer, Question, cover_count
 from holdfast.contract.certificates import (
     CellEvidence,
     Certificate,
@@ -11,89 +12,182 @@ from holdfast.contract.certificates import (
     FrontierPoint,
     ModelRef,
     NoiseUsed,
+    OrderEvidence,
     Space,
     Stopped,
+    TargetAnswer,
     ThreatUsed,
     WorstCase,
 )
-from holdfast.contract.requests import CertificationSpec
+from holdfast.contract.spec import CertificationSpec
 from holdfast.queue.jobs import JobRecord
-from holdfast_service.certifier.evidence import Assessment, bound_name, kernel_of
+from holdfast.queue.orders import Tally
+from holdfast_service.certifier.evidence import Cells, question_of
 
 __all__ = ["write"]
 
 
-def write(record: JobRecord, found: Assessment, stopped: Stopped) -> Certificate:
-    """The certificate of a job whose sampling has stopped."""
-    spec = record.spec
-    certified = [tokens for tokens, radius in enumerate(found.frontier) if radius is not None]
+def write(record: JobRecord, tallies: Sequence[Tally], cells: Cells, found: Answer, stopped: Stopped) -> Certificate:
+    """The certificate, not yet signed, of a job whose sampling has stopped after these tallies."""
+    spec, question = record.spec, question_of(record.spec, tallies)
     return Certificate(
         id=record.id,
+        kind=spec.kind,
         created_at=record.created_at,
         finished_at=datetime.now(UTC),
-        verdict="unsafe" if certified else "abstained",
+        verdict=found.verdict,
+        reason=_reason(spec, found, stopped),
         frontier=tuple(
-            FrontierPoint(tokens=tokens, radius=radius, method=None if radius is None else "stratified")
-            for tokens, radius in enumerate(found.frontier)
+            FrontierPoint(
+                tokens=point.tokens, radius=point.radius, native_radius=point.native_radius, method=point.method
+            )
+            for point in found.frontier
         ),
-        max_tokens=max(certified, default=None),
-        worst_case=_worst_case(spec, found),
-        evidence=_evidence(spec, found, stopped),
-        threat=ThreatUsed(slots=spec.slots),
-        noise=NoiseUsed(token_kernel=spec.token_kernel, beta=spec.beta, sigma=spec.sigma),
+        max_tokens=found.max_tokens,
+        target=None
+        if spec.target is None
+        else TargetAnswer(tokens=spec.target.tokens, epsilon=spec.target.epsilon, verdict=found.target),
+        worst_case=tuple(
+            WorstCase(
+                tokens=row.tokens,
+                epsilon=row.epsilon,
+                unsafe_probability_at_least=row.at_least,
+                unsafe_probability_at_most=row.at_most,
+                passes_to_detect=row.passes_to_detect,
+            )
+            for row in found.worst_case
+        ),
+        evidence=_evidence(spec, question, tallies, cells, found, stopped),
+        method=spec.method,
+        asked_verdict=spec.verdict,
+        threat=ThreatUsed(
+            text=spec.text, slots=spec.slots, max_tokens=spec.max_tokens, image="l2" if spec.sigma > 0 else "none"
+        ),
+        noise=NoiseUsed(token_kernel=spec.token_kernel, beta=spec.beta, sigma=spec.sigma, scope=spec.scope),
         tau=spec.tau,
         space=Space(
             **spec.space.model_dump(),
-            token_alphabet=spec.alphabet_size,
+            alphabets=spec.alphabets,
             input_height=record.input_size[0],
             input_width=record.input_size[1],
+            native_operator_norm=question.operator_norm,
         ),
         model=ModelRef(name=spec.model, fingerprint=spec.fingerprint),
         false_flag=spec.false_flag,
         seed=record.seed,
         software=f"holdfast {version('holdfast')}",
-        notice=_notice(spec, bool(certified)),
+        notice=_notice(spec, found),
+        signature=None,
     )
 
 
-def _worst_case(spec: CertificationSpec, found: Assessment) -> tuple[WorstCase, ...]:
-    grid = worst_case(found.lower, kernel=kernel_of(spec), sigma=spec.sigma, epsilons=spec.epsilons)
-    return tuple(
-        WorstCase(
-            tokens=tokens,
-            epsilon=epsilon,
-            unsafe_probability_at_least=value,
-            passes_to_detect=passes_to_detect(value) if value > 0 else None,
-        )
-        for tokens, epsilon, value in grid
-    )
-
-
-def _evidence(spec: CertificationSpec, found: Assessment, stopped: Stopped) -> Evidence:
+def _evidence(
+    spec: CertificationSpec,
+    question: Question,
+    tallies: Sequence[Tally],
+    cells: Cells,
+    found: Answer,
+    stopped: Stopped,
+) -> Evidence:
     return Evidence(
-        passes=found.passes,
-        cells=tuple(
-            CellEvidence(leading_masked=k, draws=draws, unsafe=unsafe, lower=lower)
-            for k, ((draws, unsafe), lower) in enumerate(zip(found.cells, found.lower, strict=True))
+        passes=sum(tally.passes for tally in tallies),
+        orders=tuple(
+            OrderEvidence(
+                start=tally.start, stop=tally.stop, cells=tally.cells, unsafe=tally.unsafe, outcomes=tally.outcomes
+            )
+            for tally in tallies
         ),
-        bound=bound_name(spec),
+        cells=tuple(
+            CellEvidence(
+                leading_masked=_leading_masked(spec, cell),
+                at_least=spec.scope == "per_budget" or cell == spec.strata,
+                slots=cell if spec.scope == "per_budget" else spec.slots,
+                draws=draws,
+                unsafe=unsafe,
+                lower=lower,
+                upper=upper,
+            )
+            for cell, ((draws, unsafe), lower, upper) in enumerate(zip(cells, found.lower, found.upper, strict=True))
+        ),
+        positions=tallies[0].positions if spec.masks_matter and tallies else None,
+        bound=question.bound,
         alpha=spec.alpha,
-        alpha_split={"stratified": 1.0},
+        alpha_split={side: 1 / len(question.sides) for side in question.sides},
+        sharing=_sharing(spec, tallies),
         stopped=stopped,
     )
 
 
-def _notice(spec: CertificationSpec, certified: bool) -> tuple[str, ...]:
+def _leading_masked(spec: CertificationSpec, cell: int) -> int:
+    if spec.scope == "per_budget":
+        return 0 if spec.method == "neyman_pearson" else cell
+    return cell
+
+
+def _sharing(spec: CertificationSpec, tallies: Sequence[Tally]) -> str:
+    """How each direction's alpha was shared, in words."""
+    if spec.masks_matter and spec.method != "neyman_pearson":
+        positions = tallies[0].positions if tallies else spec.slots
+        covers = ", ".join(str(cover_count(positions, tokens)) for tokens in range(spec.max_tokens + 1))
+        return f"equally over {spec.max_tokens + 1} budgets, then over the covers of each: {covers}"
+    cells = len(spec.wanted_cells)
+    return "undivided: one bound serves every number" if cells == 1 else f"equally over {cells} cells"
+
+
+def _reason(spec: CertificationSpec, found: Answer, stopped: Stopped) -> str:
+    """Which verdict is certified and why, or why none is."""
+    if found.verdict == "abstained":
+        tried = "neither verdict is" if spec.verdict == "both" else f"the {spec.verdict.title()} verdict is not"
+        why = {
+            "passes_spent": "the passes are spent; more passes may decide it",
+            "not_certifiable": "more passes would not change that",
+        }.get(stopped, "sampling stopped")
+        return f"Abstained: {tried} certified even without an attack, and {why}."
+    beside = "above" if found.verdict == "unsafe" else "below"
+    line = f"{found.verdict.title()}: the smoothed Unsafe probability stays {beside} tau={spec.tau}"
+    line += f" against up to {found.max_tokens} tokens at the radii of the frontier."
+    if spec.target is not None:
+        asked = f"({spec.target.tokens} tokens, radius {spec.target.epsilon})"
+        answered = f"certified {found.target.title()}" if found.target else "not certified"
+        line += f" The target {asked} is {answered}."
+    return line
+
+
+def _notice(spec: CertificationSpec, found: Answer) -> tuple[str, ...]:
     lines = [
-        f"The guarantee is for the smoothed guard: the guard under {spec.token_kernel} token noise (beta={spec.beta})"
-        f" in {spec.slots} suffix slots and Gaussian image noise (sigma={spec.sigma}), flagged where it says Unsafe"
-        f" with probability above tau={spec.tau}; the attacker rewrites the first d slots and shifts the image by at"
-        " most the radius, in the L2 norm of the noise space.",
-        f"It holds with probability 1 - alpha = {1 - spec.alpha} over the draws, for every number here together.",
+        f"The guarantee is for the smoothed guard: {_smoothing(spec)}, which says Unsafe where the guard does so with"
+        f" probability above tau={spec.tau}.",
+        f"It holds with probability 1 - alpha, alpha = {spec.alpha}, over the draws, for every number here together.",
+        _attacker(spec),
     ]
-    if not certified:
-        lines.append(
-            "Not certified: the evidence does not show that the smoothed guard flags this input, attacked or not."
-            " This is no certificate of safety."
-        )
+    if any(point.method == "neyman_pearson" for point in found.frontier) and spec.token_kernel == "uniform":
+        lines.append("Radii by neyman_pearson cover attackers who use tokens of the alphabet only, no special tokens.")
+    if found.verdict == "abstained":
+        lines.append("Not certified: the evidence supports neither verdict. This is no certificate of safety.")
     return tuple(lines)
+
+
+def _smoothing(spec: CertificationSpec) -> str:
+    where = {
+        "suffix": f"in {spec.slots} suffix slots",
+        "l0": "in every categorical field" if spec.kind == "tabular" else "in every token of the text",
+    }
+    parts = [f"{spec.token_kernel} token noise (beta={spec.beta}) {where[spec.text]}"] if spec.text != "none" else []
+    if spec.sigma > 0:
+        what = "numeric fields" if spec.kind == "tabular" else "image"
+        parts.append(f"Gaussian noise (sigma={spec.sigma}) on the {what}")
+    if spec.scope == "per_budget":
+        parts.append("for each budget d a guard of its own, with d slots")
+    return "the guard under " + " and ".join(parts)
+
+
+def _attacker(spec: CertificationSpec) -> str:
+    tokens = {
+        "suffix": "rewrites the first d slots",
+        "l0": f"rewrites any d {'categorical fields' if spec.kind == 'tabular' else 'tokens of the text'}",
+        "none": "leaves the text as it is",
+    }[spec.text]
+    shift = "shifts the image by at most the radius, in the L2 norm of the noise space"
+    if spec.kind == "tabular":
+        shift = "shifts the standardised numeric fields by at most the radius, in L2"
+    return f"The attacker {tokens} and {shift if spec.sigma > 0 else 'leaves the rest as it is'}."

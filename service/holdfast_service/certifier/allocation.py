@@ -1,0 +1,145 @@
+"""Which draws to ask for next, and when to ask for no more: pure functions of what was counted.
+
+Every order takes fresh draw indexes, and what it asks for depends on the counted prefix alone, so the any-time bounds
+hold whatever these rules are (maths.md §4); they decide the cost of a certificate, never its truth.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from holdfast.certificates import Answer, Counts, Question, answer, any_time_lower, safe_threshold, suffix_radii
+from holdfast.contract.certificates import Stopped
+from holdfast.contract.spec import CertificationSpec
+from holdfast.queue.orders import Order
+from holdfast_service.certifier.evidence import Cells
+
+__all__ = ["AHEAD", "is_checkpoint", "next_order", "stopped"]
+
+AHEAD = 4
+"""Orders that are out beyond the counted prefix: what keeps workers busy while the certifier thinks."""
+ORDER_DRAWS = 16
+"""Draws in one order: one block of seeded noise, small enough that no job holds a worker for long."""
+_FIRST_DECISION_DRAWS = 4
+_WORTH = 0.5
+"""A cell is sampled next if it promises at least this share of what the best cell promises."""
+
+
+def next_order(
+    spec: CertificationSpec, question: Question, job_id: str, plan: Sequence[Order], cells: Cells
+) -> Order | None:
+    """The order after `plan`, given what has been counted; None once `max_passes` are spent."""
+    chosen = _chosen_cells(spec, question, cells)
+    start = plan[-1].stop if plan else 0
+    left = (spec.max_passes - sum(order.passes for order in plan)) // len(chosen)
+    draws = min(_order_draws(spec, len(plan)), left)
+    return Order(job_id, len(plan), start, start + draws, chosen) if draws > 0 else None
+
+
+def _order_draws(spec: CertificationSpec, index: int) -> int:
+    """A decision is often ready after a few draws, so its orders start small and double every fourth."""
+    if spec.target is None or spec.masks_matter:
+        return ORDER_DRAWS
+    return min(ORDER_DRAWS, _FIRST_DECISION_DRAWS << (index // AHEAD))
+
+
+def _chosen_cells(spec: CertificationSpec, question: Question, cells: Cells) -> tuple[int, ...]:
+    """The cells whose draws promise most for the frontier; all of them where that cannot be told."""
+    if spec.stop == "fixed" or len(spec.wanted_cells) == 1 or spec.scope == "per_budget":
+        return spec.wanted_cells
+    if any(draws == 0 for draws, _ in cells):
+        return spec.wanted_cells
+    gains = _gains(spec, question, cells)
+    if gains is None:
+        return spec.wanted_cells
+    return tuple(cell for cell, gain in enumerate(gains) if gain >= _WORTH * max(gains))
+
+
+def _gains(spec: CertificationSpec, question: Question, cells: Cells) -> list[float] | None:
+    """By how much the radii of all budgets would grow together if one cell got an order's draws at its rate so far."""
+    share = question.alpha / len(question.sides) / len(cells)
+    for side in question.sides:
+        hits = [unsafe if side == "unsafe" else draws - unsafe for draws, unsafe in cells]
+        lower = [any_time_lower(hit, draws, share) for hit, (draws, _) in zip(hits, cells, strict=True)]
+        tau = spec.tau if side == "unsafe" else safe_threshold(spec.tau)
+        total = _total(spec, question, lower, tau)
+        if total == 0.0:
+            continue
+        gains = []
+        for cell, (hit, (draws, _)) in enumerate(zip(hits, cells, strict=True)):
+            more = draws + ORDER_DRAWS
+            better = any_time_lower(math.floor(hit * more / draws), more, share)
+            hoped = [*lower[:cell], max(better, lower[cell]), *lower[cell + 1 :]]
+            gains.append(_total(spec, question, hoped, tau) - total)
+        return gains if max(gains) > 0.0 else None
+    return None
+
+
+def _total(spec: CertificationSpec, question: Question, lower: Sequence[float], tau: float) -> float:
+    (kernel, *_) = question.kernels
+    radii = suffix_radii(lower, kernel=kernel, sigma=spec.sigma or 1.0, tau=tau)
+    return sum(radius for radius in radii if radius is not None)
+
+
+def is_checkpoint(spec: CertificationSpec, counted: int, planned: int) -> bool:
+    """Whether to look at the evidence after this many orders: always, but for covers, which are slow to count.
+
+    Those are looked at whenever the orders have grown by an eighth, and at the end.
+    """
+    if not spec.masks_matter or counted == planned:
+        return True
+    return counted % (1 << max(0, counted.bit_length() - 4)) == 0
+
+
+def stopped(spec: CertificationSpec, question: Question, counts: Counts, found: Answer, passes: int) -> Stopped | None:
+    """Why no more draws are wanted, or None.
+
+    Before the passes are spent that is when the target is decided, or when even the best that two standard errors
+    allow would not certify anything more, nor let a radius grow by more than the tolerance.
+    """
+    if found.target is not None and spec.stop == "any_time":
+        return "target"
+    if passes + len(spec.wanted_cells) > spec.max_passes:
+        return "passes_spent"
+    if spec.stop == "fixed" or any(counts.cells[cell][0] == 0 for cell in spec.wanted_cells):
+        return None
+    if spec.masks_matter:
+        return None if _may_certify(spec, question, counts) else "not_certifiable"
+    hopes = [_hope(spec, question, counts.cells, side) for side in _open_sides(question, found)]
+    if spec.target is not None:
+        return None if any(hope.target is not None for hope in hopes) else "not_certifiable"
+    if any(_gains_more(spec, found, hope) for hope in hopes):
+        return None
+    return "not_certifiable" if found.verdict == "abstained" else "tolerance"
+
+
+def _open_sides(question: Question, found: Answer) -> Sequence[str]:
+    return question.sides if found.verdict == "abstained" else (found.verdict,)
+
+
+def _hope(spec: CertificationSpec, question: Question, cells: Cells, side: str) -> Answer:
+    """The answer, were the rest of the passes spent with each cell's rate at the far end of its Wilson interval."""
+    spent = sum(draws for draws, _ in cells)
+    rest = (spec.max_passes - spent) // len(spec.wanted_cells)
+    hoped = [(0, 0)] * len(cells)
+    for cell in spec.wanted_cells:
+        draws, unsafe = cells[cell]
+        hits = unsafe if side == "unsafe" else draws - unsafe
+        rate = (hits + 2 + 2 * math.sqrt(hits * (draws - hits) / draws + 1)) / (draws + 4)
+        hits += min(rest, math.ceil(rest * rate))
+        hoped[cell] = (draws + rest, hits if side == "unsafe" else draws + rest - hits)
+    return answer(replace(question, epsilons=()), Counts(tuple(hoped)))
+
+
+def _gains_more(spec: CertificationSpec, found: Answer, hope: Answer) -> bool:
+    slack = spec.tolerance * (hope.frontier[0].radius or 0.0)
+    return any(
+        best.radius is not None and (now.radius is None or best.radius - now.radius > slack)
+        for now, best in zip(found.frontier, hope.frontier, strict=True)
+    )
+
+
+def _may_certify(spec: CertificationSpec, question: Question, counts: Counts) -> bool:
+    """Whether the clean probability alone may still certify a verdict; what the covers need cannot be told cheaply."""
+    natural = replace(question, method="neyman_pearson", max_tokens=0, target=None)
+    return any(_hope(spec, natural, counts.cells, side).verdict != "abstained" for side in question.sides)

@@ -1,0 +1,61 @@
+"""Specs and simulated workers for the certifier's tests: a guard whose cells say Unsafe at a known rate."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from holdfast.certificates import Question, position_masks
+from holdfast.contract.models import NoiseSpace
+from holdfast.contract.spec import CertificationSpec
+from holdfast.queue.orders import Order, Tally
+from holdfast_service.certifier.evidence import question_of
+
+SEED = "ab" * 32
+Rate = float | Callable[[int], float]
+
+
+def spec(**changes: object) -> CertificationSpec:
+    values = {
+        "model": "guard",
+        "fingerprint": "sha256:0",
+        "kind": "hybrid",
+        "text": "suffix",
+        "slots": 8,
+        "max_tokens": 8,
+        "token_kernel": "uniform",
+        "alphabets": (480,),
+        "beta": 0.9,
+        "sigma": 0.5,
+        "scope": "shared",
+        "tau": 0.3,
+        "verdict": "both",
+        "alpha": 0.01,
+        "method": "auto",
+        "max_passes": 9000,
+        "stop": "any_time",
+        "tolerance": 0.05,
+        "target": None,
+        "epsilons": (0.0, 0.5),
+        "space": NoiseSpace(channels=3, height=64, width=64),
+        "false_flag": None,
+    }
+    return CertificationSpec.model_validate({**values, **changes})
+
+
+def tally(asked: CertificationSpec, order: Order, rate: Rate, positions: int = 12) -> Tally:
+    """What a worker reports: it depends on the draws' indexes and cells alone."""
+    draws = order.stop - order.start
+    rates = [rate(cell) if callable(rate) else rate for cell in range(asked.cells)]
+    noise = np.stack([np.random.default_rng(index).random(asked.cells) for index in range(order.start, order.stop)])
+    votes = (noise < rates)[:, list(order.cells)]
+    unsafe = tuple(map(int, votes.sum(axis=0)))
+    if not asked.masks_matter:
+        return Tally(order.start, order.stop, order.cells, unsafe)
+    outcomes = np.packbits(votes[:, 0]).tobytes().hex()
+    assert len(votes) == draws
+    return Tally(order.start, order.stop, order.cells, unsafe, outcomes, positions)
+
+
+def masks_of(asked: CertificationSpec, draws: int, positions: int = 12) -> np.ndarray:
+    question: Question = question_of(asked)
+    return position_masks(question, positions=positions, seed=SEED, start=0, stop=draws)

@@ -1,0 +1,135 @@
+"""What the certifier asks for and when it stops: cheap where it can be, never twice the same draw."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+
+from holdfast.certificates import Answer, answer
+from holdfast.contract.requests import Target
+from holdfast.contract.spec import CertificationSpec
+from holdfast.queue.orders import Order, Tally
+from holdfast_service.certifier.allocation import AHEAD, is_checkpoint, next_order, stopped
+from holdfast_service.certifier.evidence import counts_of, fold, no_cells, progress_question, question_of
+from tests.certifier.specs import SEED, Rate, spec, tally
+
+
+def run(asked: CertificationSpec, rate: Rate) -> tuple[list[Order], list[Tally], Answer, str]:
+    """The certifier's rules on a guard of known rates, with the orders it would have out."""
+    question, cells = progress_question(asked, []), no_cells(asked)
+    plan: list[Order] = []
+    tallies: list[Tally] = []
+    while True:
+        while len(plan) < len(tallies) + AHEAD and (order := next_order(asked, question, "job", plan, cells)):
+            plan.append(order)
+        tallies.append(tally(asked, plan[len(tallies)], rate))
+        cells = fold(cells, tallies[-1])
+        counts = counts_of(asked, SEED, tallies, cells)
+        found = answer(question, counts)
+        if reason := stopped(asked, question, counts, found, sum(one.passes for one in tallies)):
+            return plan, tallies, found, reason
+
+
+def passes(tallies: list[Tally]) -> int:
+    return sum(one.passes for one in tallies)
+
+
+def radii(found: Answer) -> list[float]:
+    return [point.radius or 0.0 for point in found.frontier]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"stop": "fixed", "max_passes": 1000},
+        {"method": "neyman_pearson", "max_passes": 500},
+        {"text": "none", "slots": 0, "max_tokens": 0, "max_passes": 300},
+        {"scope": "per_budget", "max_passes": 900},
+        {"target": Target(tokens=3, epsilon=0.2), "max_tokens": 3},
+        {"text": "l0", "slots": 0, "max_tokens": 2, "max_passes": 400},
+        {"max_passes": 9},
+    ],
+)
+@pytest.mark.parametrize("rate", [0.0, 0.3, 0.6, 1.0])
+def test_orders_are_fresh_contiguous_and_within_the_passes(changes: dict[str, object], rate: float) -> None:
+    plan, tallies, _, _ = run(spec(**changes), rate)
+    assert [order.index for order in plan] == list(range(len(plan)))
+    assert [order.start for order in plan] == [0, *(order.stop for order in plan)][: len(plan)]
+    assert all(order.stop > order.start for order in plan)
+    assert sum(order.passes for order in plan) <= spec(**changes).max_passes
+    assert len(tallies) <= len(plan) <= len(tallies) + AHEAD
+
+
+def test_an_input_never_flagged_is_certified_safe_where_tau_allows_it() -> None:
+    _, _, found, _ = run(spec(), 0.0)
+    assert found.verdict == "safe"
+    assert found.max_tokens == 3  # 1 - 0.9^4 > tau = 0.3: no bound from masks can rule out more
+
+
+def test_an_input_never_flagged_stops_early_when_only_unsafe_is_asked() -> None:
+    _, tallies, found, reason = run(spec(verdict="unsafe"), 0.0)
+    assert (found.verdict, reason) == ("abstained", "not_certifiable")
+    assert passes(tallies) <= 500
+
+
+def test_a_rate_at_tau_abstains() -> None:
+    _, _, found, reason = run(spec(max_passes=1800), 0.3)
+    assert found.verdict == "abstained"
+    assert reason in ("not_certifiable", "passes_spent")
+
+
+def test_an_input_always_flagged_stops_within_the_tolerance_of_spending_all() -> None:
+    _, early, found, reason = run(spec(tolerance=0.1), 1.0)
+    _, late, best, _ = run(spec(tolerance=0.0), 1.0)
+    assert reason == "tolerance"
+    assert passes(early) < passes(late)
+    assert all(b - a <= 0.1 * radii(best)[0] for a, b in zip(radii(found), radii(best), strict=True))
+
+
+def test_a_decision_is_ready_within_ten_passes() -> None:
+    asked = spec(
+        beta=0.25, tau=4.6e-5, alphabets=(30_000,), target=Target(tokens=3, epsilon=0.5), max_tokens=3, max_passes=1000
+    )
+    _, tallies, found, reason = run(asked, 0.99)
+    assert (found.target, reason) == ("unsafe", "target")
+    assert passes(tallies) <= 10
+
+
+def test_a_decision_samples_one_cell_alone() -> None:
+    asked = spec(target=Target(tokens=3, epsilon=0.5), max_tokens=3)
+    plan, _, _, _ = run(asked, 1.0)
+    assert {order.cells for order in plan} == {(3,)}
+
+
+def test_a_decision_that_cannot_succeed_any_more_says_so() -> None:
+    asked = spec(target=Target(tokens=8, epsilon=2.0), tau=0.4)
+    _, tallies, found, reason = run(asked, 0.5)
+    assert (found.target, reason) == (None, "not_certifiable")
+    assert passes(tallies) < 500
+
+
+def test_a_fixed_sample_spends_every_pass_and_uses_every_cell_alike() -> None:
+    plan, tallies, _, reason = run(spec(stop="fixed", max_passes=900), 1.0)
+    assert (reason, passes(tallies)) == ("passes_spent", 900)
+    assert {order.cells for order in plan} == {tuple(range(9))}
+
+
+def test_draws_go_to_the_cells_that_gain_most() -> None:
+    """At 900 all-Unsafe passes the radii's sum is at least that of equal shares."""
+    asked = spec(beta=0.25, tau=4.6e-5, sigma=1.0, alphabets=(30_000,), max_passes=900, tolerance=0.0, verdict="unsafe")
+    _, _, found, _ = run(asked, 1.0)
+    _, _, equal, _ = run(asked.model_copy(update={"stop": "fixed"}), 1.0)
+    question = replace(question_of(asked), epsilons=())
+    uniform = answer(question, counts_of(asked, SEED, [], ((100, 100),) * 9))
+    assert sum(radii(found)) >= sum(radii(uniform))
+    assert equal.max_tokens == 7
+
+
+def test_covers_are_counted_at_checkpoints_and_at_the_end() -> None:
+    asked = spec(text="l0", slots=0, max_tokens=2)
+    looked = [counted for counted in range(1, 200) if is_checkpoint(asked, counted, 1000)]
+    assert len(looked) < 50
+    assert all(later <= earlier * 1.15 + 1 for earlier, later in itertools.pairwise(looked))
+    assert is_checkpoint(asked, 123, 123)
+    assert all(is_checkpoint(spec(), counted, 1000) for counted in range(1, 200))

@@ -231,7 +231,7 @@ class _Shared:
         sigma = self.question.sigma or 1.0
         (kernel, *_) = self.question.kernels
         found = 0.0
-        if self.question.method != "neyman_pearson":
+        if self.question.method != "neyman_pearson" and tokens < len(self.bounds):
             found = suffix_value(self.bounds, kernel=kernel, tokens=tokens, epsilon=epsilon, sigma=sigma)
         if self.question.method != "stratified":
             found = max(found, _neyman_pearson_value(self.question, self._clean, tokens, epsilon))
@@ -243,7 +243,7 @@ class _Shared:
         found: list[Reach] = [(None, None)] * len(budgets)
         if self.question.method != "neyman_pearson":
             radii = suffix_radii(self.bounds, kernel=kernel, sigma=self.question.sigma or 1.0, tau=threshold)
-            found = [_reach(radius, "stratified") for radius in radii[: len(budgets)]]
+            found[: len(radii)] = [_reach(radius, "stratified") for radius in radii[: len(budgets)]]
         if self.question.method != "stratified":
             rivals = [_neyman_pearson_radius(self.question, self._clean, tokens, threshold) for tokens in budgets]
             found = [_better(one, _reach(other, "neyman_pearson")) for one, other in zip(found, rivals, strict=True)]

@@ -53,10 +53,19 @@ class CertificationSpec(BaseModel):
 
     @property
     def strata(self) -> int:
-        """s: cells k < s have exactly k leading masked slots, the last at least s; 0 is the natural noise."""
+        """s: cells k < s have exactly k leading masked slots, the last at least s; 0 is the natural noise.
+
+        A frontier needs no finer cells than thresholds allow: budgets whose whole mass is at most tau (or 1 - tau, if
+        smaller and Safe is tried for) can never be certified by cells, so their cells are sampled as one.
+        """
         if self.text != "suffix" or self.method == "neyman_pearson":
             return 0
-        return self.slots if self.target is None else self.target.tokens
+        if self.target is not None:
+            return self.target.tokens
+        thresholds = {"unsafe": self.tau, "safe": 1 - self.tau, "both": min(self.tau, 1 - self.tau)}
+        size = self.alphabets[0]
+        masked = self.beta if self.token_kernel == "absorbing" else min(1.0, self.beta * size / (size - 1))
+        return max(k for k in range(self.slots + 1) if k == 0 or masked**k > thresholds[self.verdict])
 
     @property
     def cells(self) -> int:

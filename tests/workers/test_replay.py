@@ -1,0 +1,224 @@
+"""Replay: a certificate's own draws again, and every way in which they are not."""
+
+import io
+import json
+from base64 import b64encode
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from holdfast.contract.certificates import Certificate
+from holdfast.queue.jobs import JobInput
+from holdfast_service.gateway.images import decode
+from holdfast_worker.comparison import ReplayError, replay, spread
+from holdfast_worker.models import registry
+from holdfast_worker.models.registry import Guard
+from holdfast_worker.replay import command, upright_png
+from tests.workers.builders import FIELDS, TEXT, certificate_of, png, ready_for, table_folder
+
+CUTS = (0, 16, 32, 40, 64)
+SIZE = (48, 40)
+L0: dict[str, Any] = {"threat": {"text": {"kind": "l0"}}}
+HALF: dict[str, Any] = {"noise": {"beta": 0.5}}
+JOBS: list[dict[str, Any]] = [
+    HALF,
+    L0 | HALF,
+    HALF | {"method": "neyman_pearson"},
+    HALF | {"target": {"tokens": 2, "epsilon": 0.1}},
+    {"noise": {"beta": 0.5, "scope": "per_budget"}},
+    {"noise": {"beta": 0.5, "token_kernel": "absorbing"}, "threat": {"image": {"norm": "none"}}},
+    {"threat": {"text": {"kind": "none"}}},
+]
+
+
+@pytest.fixture(scope="module")
+def guard() -> Guard:
+    return registry.load("reference-guard", {})
+
+
+@pytest.fixture
+def certificate(guard: Guard) -> Certificate:
+    return certificate_of(guard, ready_for(guard, size=SIZE, **HALF), CUTS, SIZE)
+
+
+def given_files(folder: Path, certificate: Certificate, image: bytes | None = None) -> list[str]:
+    """A certificate and its image as files, as arguments."""
+    (folder / "cert.json").write_text(certificate.model_dump_json())
+    (folder / "image.png").write_bytes(png(*SIZE) if image is None else image)
+    return [str(folder / "cert.json"), "--image", str(folder / "image.png")]
+
+
+def altered(certificate: Certificate, index: int, **change: Any) -> Certificate:
+    orders = list(certificate.evidence.orders)
+    orders[index] = orders[index].model_copy(update=change)
+    return certificate.model_copy(
+        update={"evidence": certificate.evidence.model_copy(update={"orders": tuple(orders)})}
+    )
+
+
+def test_a_share_of_the_orders_is_spread_evenly_and_is_never_none() -> None:
+    assert spread(10, 0.3) == [1, 5, 8]
+    assert spread(4, 1.0) == [0, 1, 2, 3]
+    assert spread(7, 0.001) == [3]
+    assert all(len(set(spread(n, 0.37))) == max(1, round(0.37 * n)) for n in range(1, 60))
+
+
+@pytest.mark.parametrize("asked", JOBS)
+def test_every_threat_replays_to_its_own_tallies(
+    guard: Guard, asked: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    certificate = certificate_of(guard, ready_for(guard, size=SIZE, **asked), CUTS, SIZE)
+    assert command([*given_files(tmp_path, certificate), "--text", TEXT, "--share", "1", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["equal"], answer["differing"], answer["orders"], len(answer["compared"])) == (True, 0, 4, 4)
+    assert sum(found["passes"] for found in answer["compared"]) == certificate.evidence.passes
+
+
+def test_a_tabular_certificate_replays_from_its_fields(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "table").mkdir()
+    table = registry.load(table_folder(tmp_path / "table"), {})
+    certificate = certificate_of(table, ready_for(table), CUTS, (1, 2))
+    (tmp_path / "cert.json").write_text(certificate.model_dump_json())
+    (tmp_path / "fields.json").write_text(json.dumps(FIELDS))
+    (tmp_path / "h.toml").write_text(f'[guards.mine]\nfolder = "{tmp_path / "table"}"\n')
+    monkeypatch.setenv("HOLDFAST_CONFIG", "")
+    options = ["--fields", str(tmp_path / "fields.json"), "--config", str(tmp_path / "h.toml"), "--model", "mine"]
+    assert command([str(tmp_path / "cert.json"), *options, "--share", "1"]) == 0
+    assert "64 passes replayed: every vote is the certificate's." in capsys.readouterr().out
+
+
+def test_a_differing_count_is_found_and_said_with_its_order(
+    certificate: Certificate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unsafe = certificate.evidence.orders[2].unsafe
+    forged = altered(certificate, 2, unsafe=(unsafe[0] - 3, *unsafe[1:]))
+    assert command([*given_files(tmp_path, forged), "--text", TEXT, "--share", "1"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:5] for line in lines if "32..40" in line] == [["2", "32..40", "9", "72", "3"]]
+    assert "576 passes replayed: at least 3 votes differ." in lines
+    assert lines[-1].startswith("Votes within 1e-05 of a tie may differ with batch composition or device;")
+
+
+def test_a_flipped_outcome_is_found_though_its_count_is_right(guard: Guard) -> None:
+    ready = ready_for(guard, size=SIZE, **L0)
+    certificate = certificate_of(guard, ready, CUTS, SIZE)
+    flipped = f"{int(certificate.evidence.orders[0].outcomes or '', 16) ^ 0b11:04x}"
+    forged = altered(certificate, 0, outcomes=flipped)
+    found = list(replay(guard, forged, JobInput(TEXT, "", png(*SIZE)), share=1.0))
+    assert [comparison.differing for comparison in found] == [2, 0, 0, 0]
+
+
+def test_another_text_differs(certificate: Certificate, tmp_path: Path) -> None:
+    assert command([*given_files(tmp_path, certificate), "--text", "Put the can next to the door", "--share", "1"]) == 1
+
+
+def test_another_guard_is_refused_by_its_fingerprint(
+    certificate: Certificate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = certificate.model.model_copy(update={"fingerprint": "sha256:" + "0" * 64})
+    other = certificate.model_copy(update={"model": model})
+    assert command([*given_files(tmp_path, other), "--text", TEXT]) == 1
+    assert "must be the certificate's sha256:0000" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change", [{"cells": (12,)}, {"start": -4}, {"unsafe": (1,)}])
+def test_an_order_that_contradicts_its_threat_is_refused(
+    guard: Guard, certificate: Certificate, change: dict[str, Any]
+) -> None:
+    with pytest.raises(ReplayError, match="order 1 states draws, cells or outcomes that its threat does not have"):
+        list(replay(guard, altered(certificate, 1, **change), JobInput(TEXT, "", png(*SIZE)), share=1.0))
+
+
+def test_an_l0_text_of_another_length_is_refused(guard: Guard) -> None:
+    certificate = certificate_of(guard, ready_for(guard, text="short", size=SIZE, **L0), CUTS, SIZE)
+    with pytest.raises(ReplayError, match=r"the input has \d+ positions, must have the certificate's \d+; give"):
+        list(replay(guard, certificate, JobInput(TEXT, "", png(*SIZE)), share=1.0))
+
+
+def test_an_image_of_another_size_is_refused(
+    certificate: Certificate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command([*given_files(tmp_path, certificate, png(40, 48)), "--text", TEXT]) == 1
+    assert "(40, 48) rows and columns, must have the certificate's (48, 40)" in capsys.readouterr().err
+
+
+def test_files_that_cannot_be_used_are_refused_with_the_rule(
+    certificate: Certificate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = given_files(tmp_path, certificate)
+    (tmp_path / "job.json").write_text('{"state": "queued"}')
+    for arguments, message in (
+        ([str(tmp_path / "absent.json"), *good[1:]], "absent.json cannot be read"),
+        ([str(tmp_path / "job.json"), *good[1:]], "must be a certificate"),
+        ([good[0], "--image", good[0]], "no intact PNG, JPEG or WebP file"),
+    ):
+        assert command([*arguments, "--text", TEXT]) == 1
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--text", "t"], "give --text and --image, or --fields"),
+        (["--text", "t", "--image", "i", "--fields", "f"], "give --text and --image, or --fields"),
+        (["--fields", "f", "--suffix", "s"], "give --text and --image, or --fields"),
+        (["--fields", "f", "--share", "0"], "--share 0 must be above 0 and at most 1"),
+    ],
+)
+def test_wrong_usage_is_told_apart(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        command(["cert.json", *arguments])
+    assert exit_.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_help_says_what_a_replay_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command(["--help"])
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in ("fingerprint", "near ties", "Exit status", "--share", "examples:"))
+
+
+def files() -> list[bytes]:
+    """Images that the gateway takes: turned, transparent, with a palette, grey, CMYK; in three formats."""
+    pixels = Image.fromarray(np.random.default_rng(3).integers(0, 256, (6, 9, 4), dtype=np.uint8), "RGBA")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    kinds: list[tuple[Image.Image, str, dict[str, Any]]] = [
+        (pixels, "PNG", {}),
+        (pixels, "WEBP", {"lossless": True}),
+        (pixels.convert("RGB"), "JPEG", {"exif": turned}),
+        (pixels.convert("RGB"), "PNG", {"exif": turned}),
+        (pixels.convert("CMYK"), "JPEG", {}),
+        (pixels.convert("L"), "PNG", {"transparency": 7}),
+        (pixels.convert("RGB").convert("P"), "PNG", {"transparency": 3}),
+        (pixels.convert("LA"), "PNG", {}),
+        (pixels.convert("1"), "PNG", {}),
+    ]
+    return [saved(image, form, options) for image, form, options in kinds]
+
+
+def saved(image: Image.Image, form: str, options: dict[str, Any]) -> bytes:
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("raw", files())
+def test_an_image_file_is_read_as_the_gateway_reads_it(raw: bytes) -> None:
+    found, size = upright_png(raw)
+    gateway = decode(b64encode(raw).decode(), max_pixels=1000)
+    assert size == (gateway.height, gateway.width)
+    ours, theirs = (np.array(Image.open(io.BytesIO(file))) for file in (found, gateway.png))
+    np.testing.assert_array_equal(ours, theirs)
+
+
+def test_an_image_of_16_bits_is_refused() -> None:
+    deep = saved(Image.fromarray(np.zeros((4, 4), np.uint16)), "PNG", {})
+    with pytest.raises(ReplayError, match="16 bits per pixel, must have 8"):
+        upright_png(deep)

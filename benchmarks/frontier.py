@@ -1,8 +1,9 @@
-"""How long a nine-budget frontier takes on one core: stratified, Neyman–Pearson, and the published iteration.
+"""How long a frontier takes on one core: stratified, Neyman–Pearson, the published iteration, and l0 covers.
 
 Run as `python benchmarks/frontier.py`. The published iteration is written from the formulas of [H] A.13: one
 estimate per budget, 60 bisections of the radius around 80 bisections of the threshold, over all (i, j) groups. Its
-sums are vectorised here, so the ratios flatter it.
+sums are vectorised here, so the ratios flatter it. The covers are those of 64 positions up to three tokens (43,745
+sets) in a pool of 10,000 draws; the published method has no counterpart to them.
 """
 
 import math
@@ -18,12 +19,21 @@ from scipy.special import gammaln, ndtr
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from holdfast.certificates import UniformKernel, neyman_pearson_radius, ratio_groups, suffix_frontier
+from holdfast.certificates import (
+    UniformKernel,
+    l0_frontier,
+    mask_probability,
+    neyman_pearson_radius,
+    ratio_groups,
+    suffix_frontier,
+)
 
 KERNEL = UniformKernel(0.25, 30000)
 SIGMA, TAU, ALPHA, SLOTS = 1.0, 4.6e-5, 0.01, 8
 CLEAN = 0.99954
 LIMIT_MS = 10.0
+POSITIONS, MAX_TOKENS, DRAWS = 64, 3, 10_000
+COVERS_LIMIT_MS = 1000.0
 
 
 def stratified() -> list[float | None]:
@@ -34,6 +44,13 @@ def stratified() -> list[float | None]:
 def neyman_pearson() -> list[float | None]:
     ratio_groups.cache_clear()
     return [neyman_pearson_radius(CLEAN, kernel=KERNEL, tokens=d, sigma=SIGMA, tau=TAU) for d in range(SLOTS + 1)]
+
+
+def covers() -> list[float | None]:
+    rng = np.random.default_rng(0)
+    masks = rng.random((DRAWS, POSITIONS)) < mask_probability(KERNEL)
+    unsafe = rng.random(DRAWS) < 0.6
+    return l0_frontier(masks, unsafe, kernel=KERNEL, sigma=SIGMA, tau=TAU, alpha=ALPHA, max_tokens=MAX_TOKENS)
 
 
 def published() -> list[float | None]:
@@ -88,9 +105,11 @@ def main() -> int:
     print(f"{'frontier':32}{'median ms':>12}{'faster by':>12}")
     for name, milliseconds in rows:
         print(f"{name:32}{milliseconds:12.2f}{slowest / milliseconds:11.0f}x")
-    worst = max(milliseconds for _, milliseconds in rows[:2])
-    print(f"limit {LIMIT_MS:g} ms: {'kept' if worst < LIMIT_MS else 'exceeded'}")
-    return 0 if worst < LIMIT_MS else 1
+    cover_ms = median_ms(covers, 10)
+    print(f"{f'covers, {POSITIONS} positions, d = 0..{MAX_TOKENS}':32}{cover_ms:12.2f}")
+    kept = max(milliseconds for _, milliseconds in rows[:2]) < LIMIT_MS and cover_ms < COVERS_LIMIT_MS
+    print(f"limits {LIMIT_MS:g} ms, covers {COVERS_LIMIT_MS:g} ms: {'kept' if kept else 'exceeded'}")
+    return 0 if kept else 1
 
 
 if __name__ == "__main__":

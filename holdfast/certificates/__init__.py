@@ -1,11 +1,7 @@
 """Certificates as pure functions of evidence and parameters: NumPy and SciPy only."""
 
 from holdfast.certificates.answer import Answer, Counts, Point, Question, Row, answer, position_masks
-from holdfast.certificates.confidence import (
-    Bound,
-    any_time_lower,
-    clopper_pearson_lower,
-)
+from holdfast.certificates.confidence import Bound, any_time_lower, clopper_pearson_lower
 from holdfast.certificates.covers import (
     MAX_COVERS,
     CoverBounds,
@@ -16,9 +12,7 @@ from holdfast.certificates.covers import (
     cover_value,
     l0_frontier,
 )
-from holdfast.certificates.decision import (
-    decide,
-)
+from holdfast.certificates.decision import decide
 from holdfast.certificates.frontier import (
     WorstCase,
     cell_lower_bounds,
@@ -39,12 +33,7 @@ from holdfast.certificates.kernels import (
     mask_probability,
     suffix_draws,
 )
-from holdfast.certificates.methods import (
-    Method,
-    Reach,
-    auto_frontier,
-    l0_auto_frontier,
-)
+from holdfast.certificates.methods import Method, Reach, auto_frontier, l0_auto_frontier
 from holdfast.certificates.neyman_pearson import (
     neyman_pearson_frontier,
     neyman_pearson_radius,
@@ -53,32 +42,18 @@ from holdfast.certificates.neyman_pearson import (
 from holdfast.certificates.partitioned import (
     PartitionCell,
     observed_change_groups,
+    observed_change_value,
     partitioned_neyman_pearson_value,
 )
-from holdfast.certificates.ratios import (
-    RatioGroups,
-    product_groups,
-    ratio_groups,
-)
-from holdfast.certificates.space import (
-    native_radius,
-    resize_operator_norm,
-)
-from holdfast.certificates.stratified import (
-    suffix_radii,
-    suffix_radius,
-    suffix_value,
-)
+from holdfast.certificates.ratios import RatioGroups, product_groups, ratio_groups
+from holdfast.certificates.space import native_radius, resize_operator_norm
+from holdfast.certificates.stratified import suffix_radii, suffix_radius, suffix_value
 from holdfast.certificates.tabular import (
     fields_neyman_pearson_radius,
     fields_neyman_pearson_value,
     tabular_frontier,
 )
-from holdfast.certificates.verdicts import (
-    Verdict,
-    safe_threshold,
-    unsafe_at_most,
-)
+from holdfast.certificates.verdicts import Verdict, safe_threshold, unsafe_at_most
 
 __all__ = [
     "BLOCK",
@@ -125,6 +100,7 @@ __all__ = [
     "neyman_pearson_radius",
     "neyman_pearson_value",
     "observed_change_groups",
+    "observed_change_value",
     "partitioned_neyman_pearson_value",
     "passes_to_detect",
     "position_masks",

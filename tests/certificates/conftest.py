@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ GOLDEN = HERE.parents[2] / "shared" / "golden"
 def _load(name):
     spec = importlib.util.spec_from_file_location(f"certificates_{name}", HERE / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
 
@@ -23,6 +25,11 @@ def oracle():
 @pytest.fixture(scope="session")
 def world():
     return _load("world")
+
+
+@pytest.fixture(scope="session")
+def worlds():
+    return _load("worlds")
 
 
 @pytest.fixture(scope="session")

@@ -41,6 +41,25 @@ def test_twenty_passes_a_cell_certify_six_tokens_and_a_thousand_seven():
     assert thousand[8] is None
 
 
+# The published frontier at these settings, d = 0..5, from 10,000 all-Unsafe passes for each d ([H], default protocol).
+PUBLISHED = [7.22, 6.47, 5.62, 4.65, 3.46, 1.75, -1.0, -1.0]
+
+
+def test_nine_hundred_passes_outreach_eighty_thousand_from_four_tokens_on():
+    for bound in BOUNDS:
+        found = [rank(radius) for radius in suffix_frontier([(100, 100)] * 9, bound=bound, **SETTING)]
+        assert all(found[d] > PUBLISHED[d] for d in (4, 5, 6, 7))
+
+
+def test_nine_thousand_passes_outreach_them_from_two_tokens_on():
+    found = [rank(radius) for radius in suffix_frontier([(1000, 1000)] * 9, bound="clopper_pearson", **SETTING)]
+    assert all(found[d] > PUBLISHED[d] for d in range(2, 8))
+    assert found[0] >= 0.88 * PUBLISHED[0]
+    stopped = [rank(radius) for radius in suffix_frontier([(1000, 1000)] * 9, bound="any_time", **SETTING)]
+    assert all(stopped[d] > PUBLISHED[d] for d in range(3, 8))
+    assert stopped[0] >= 0.87 * PUBLISHED[0]
+
+
 @pytest.mark.parametrize("bound", BOUNDS)
 def test_half_the_passes_unsafe_still_certify_six_tokens(bound):
     assert suffix_frontier([(1000, 500)] * 9, bound=bound, **SETTING)[6] > 0

@@ -13,6 +13,7 @@ from holdfast.certificates import (
     UniformKernel,
     block_key,
     cell_weights,
+    field_draws,
     mask_probability,
     ratio_groups,
     suffix_draws,
@@ -157,6 +158,66 @@ def test_keys_and_draws_stay_what_recorded_seeds_promise():
         [70, 888, 38, 773],
     ]
     assert draws.masked[:, 0].astype(int).tolist() == [[0, 0, 0, 1], [0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("strata", [0, 1, 3, 4])
+def test_fewer_strata_are_the_same_draws_with_a_natural_last_cell(strata):
+    question = {"slots": 4, "seed": "s", "start": 3, "stop": 300}
+    every = suffix_draws(UniformKernel(0.5, 9), **question)
+    found = suffix_draws(UniformKernel(0.5, 9), strata=strata, **question)
+    assert found.masked.shape == (297, strata + 1, 4)
+    assert np.array_equal(found.replacement, every.replacement)
+    assert np.array_equal(found.masked[:, :strata], every.masked[:, :strata])
+    assert found.masked[:, strata, :strata].all()
+    assert np.array_equal(found.masked[:, strata, strata + 1 :], every.masked[:, strata, strata + 1 :])
+    assert strata == 4 or 0 < found.masked[:, strata, strata].sum() < 297
+
+
+def test_without_strata_the_masks_are_the_kernels_own():
+    kernel = UniformKernel(0.3, 4)
+    masked = suffix_draws(kernel, slots=5, seed="s", start=0, stop=10000, strata=0).masked
+    law = binom(masked.size, mask_probability(kernel))
+    assert masked.shape == (10000, 1, 5)
+    assert law.ppf(NEVER / 2) <= masked.sum() <= law.isf(NEVER / 2)
+
+
+def test_more_strata_than_slots_are_refused():
+    with pytest.raises(ValueError, match="strata=3 must be at most slots=2; lower strata"):
+        suffix_draws(AbsorbingKernel(0.5), slots=2, seed="s", start=0, stop=1, strata=3)
+
+
+FIELDS = (UniformKernel(0.3, 4), AbsorbingKernel(0.6), UniformKernel(0.4, 2))
+
+
+@pytest.mark.parametrize("cut", [(0, 5), (15, 17), (16, 64), (31, 31), (40, 41)])
+def test_field_draws_are_the_same_however_the_range_is_cut(cut):
+    whole = field_draws(FIELDS, seed="s", start=0, stop=64)
+    part = field_draws(FIELDS, seed="s", start=cut[0], stop=cut[1])
+    assert np.array_equal(part.masked, whole.masked[slice(*cut)])
+    assert np.array_equal(part.replacement, whole.replacement[slice(*cut)])
+
+
+def test_every_field_is_masked_and_redrawn_by_its_own_kernel():
+    draws = field_draws(FIELDS, seed="s", start=0, stop=10000)
+    for field, kernel in enumerate(FIELDS):
+        law = binom(10000, mask_probability(kernel))
+        assert law.ppf(NEVER / 2) <= draws.masked[:, field].sum() <= law.isf(NEVER / 2)
+    assert (draws.replacement[:, 1] == -1).all()
+    for field, size in [(0, 4), (2, 2)]:
+        counts = np.bincount(draws.replacement[:, field], minlength=size)
+        assert len(counts) == size
+        assert ((counts - 10000 / size) ** 2 / (10000 / size)).sum() < chi2(size - 1).isf(NEVER)
+
+
+def test_an_input_without_fields_has_empty_draws():
+    draws = field_draws([], seed="s", start=0, stop=20)
+    assert draws.masked.shape == draws.replacement.shape == (20, 0)
+
+
+def test_field_draws_stay_what_recorded_seeds_promise():
+    draws = field_draws([UniformKernel(0.4, 1000), UniformKernel(0.4, 3)], seed="seed", start=15, stop=18)
+    assert draws.masked.astype(int).tolist() == [[1, 0], [0, 1], [1, 1]]
+    assert draws.replacement.tolist() == [[138, 0], [712, 1], [324, 1]]
 
 
 @pytest.mark.parametrize("change", [{"slots": -1}, {"start": -1}, {"stop": 2}, {"start": 3.5}, {"slots": True}])

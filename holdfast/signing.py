@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from holdfast.certificates import Check
 from holdfast.certificates.canonical import canonical_json, digests
-from holdfast.certificates.checks import Check
 from holdfast.contract.certificates import Certificate, KeySet, PublicKey, Signature
 
 __all__ = ["SigningKey", "check_signature", "key_set", "public_key", "sign"]

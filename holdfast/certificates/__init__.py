@@ -1,6 +1,7 @@
 """Certificates as pure functions of evidence and parameters: NumPy and SciPy only."""
 
 from holdfast.certificates.answer import Answer, Counts, Point, Question, Row, answer, position_masks
+from holdfast.certificates.checks import Check
 from holdfast.certificates.confidence import Bound, any_time_lower, clopper_pearson_lower
 from holdfast.certificates.covers import (
     MAX_COVERS,
@@ -54,6 +55,7 @@ from holdfast.certificates.tabular import (
     tabular_frontier,
 )
 from holdfast.certificates.verdicts import Verdict, safe_threshold, unsafe_at_most
+from holdfast.certificates.verify import verify
 
 __all__ = [
     "BLOCK",
@@ -61,6 +63,7 @@ __all__ = [
     "AbsorbingKernel",
     "Answer",
     "Bound",
+    "Check",
     "Counts",
     "CoverBounds",
     "FieldDraws",
@@ -115,5 +118,6 @@ __all__ = [
     "suffix_value",
     "tabular_frontier",
     "unsafe_at_most",
+    "verify",
     "worst_case",
 ]

@@ -1,0 +1,80 @@
+"""Signed certificates as the certifier writes them, for guards of a known rate."""
+
+import base64
+import json
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+from holdfast.certificates import answer
+from holdfast.contract.certificates import Certificate, Stopped
+from holdfast.contract.spec import CertificationSpec
+from holdfast.queue.jobs import JobRecord
+from holdfast.queue.orders import Order
+from holdfast.signing import SigningKey, sign
+from holdfast_service.certifier.evidence import counts_of, fold, no_cells, question_of
+from holdfast_service.certifier.writing import write
+from tests.certifier.specs import SEED, spec, tally
+
+KEY = SigningKey.from_text(base64.b64encode(bytes(32)).decode())
+BORN = datetime(2026, 1, 2, 3, 4, 5, 600_000, UTC)
+
+TARGET = {"tokens": 2, "epsilon": 0.5}
+FIELDS = {"kind": "tabular", "text": "l0", "slots": 3, "max_tokens": 2, "alphabets": (5, 4, 12), "beta": 0.6}
+L0 = {"text": "l0", "slots": 0, "max_tokens": 2}
+KINDS: dict[str, dict[str, Any]] = {
+    "suffix": {},
+    "safe": {"rate": 0.01},
+    "abstained": {"rate": 0.3},
+    "unsafe alone": {"verdict": "unsafe"},
+    "absorbing": {"token_kernel": "absorbing"},
+    "neyman_pearson": {"method": "neyman_pearson", "beta": 0.25, "slots": 3, "max_tokens": 3},
+    "per budget": {"scope": "per_budget", "slots": 3, "max_tokens": 3},
+    "per budget by neyman_pearson": {
+        "scope": "per_budget", "slots": 2, "max_tokens": 2, "method": "neyman_pearson", "beta": 0.25},
+    "target": {"target": TARGET, "max_tokens": 2, "stopped": "target", "orders": 3},
+    "target per budget": {"target": TARGET, "max_tokens": 2, "scope": "per_budget", "stopped": "target", "orders": 3},
+    "fixed": {"stop": "fixed", "stopped": "passes_spent"},
+    "image only": {"text": "none", "slots": 0, "max_tokens": 0},
+    "text only": {"sigma": 0.0, "epsilons": (0.0,)},
+    "l0": L0,
+    "l0 by neyman_pearson": {**L0, "method": "neyman_pearson", "beta": 0.25},
+    "l0 and safe": {**L0, "rate": 0.02, "beta": 0.8},
+    "tabular": FIELDS,
+    "tabular target": {**FIELDS, "target": TARGET, "stopped": "passes_spent", "rate": 0.6},
+}  # fmt: skip
+
+
+def issue(*, rate: float = 0.99, orders: int = 12, stopped: Stopped = "tolerance", **changes: object) -> dict[str, Any]:
+    """A certificate after so many orders of 16 draws in every wanted cell, as it is parsed from the wire."""
+    asked = spec(**changes)
+    plan = [Order("job", index, 16 * index, 16 * index + 16, asked.wanted_cells) for index in range(orders)]
+    positions = asked.slots if asked.kind == "tabular" else 7
+    tallies = [tally(asked, order, rate, positions) for order in plan]
+    cells = no_cells(asked)
+    for one in tallies:
+        cells = fold(cells, one)
+    found = answer(question_of(asked, tallies), counts_of(asked, SEED, tallies, cells))
+    return signed(write(_record(asked), tallies, cells, found, stopped))
+
+
+def signed(certificate: Certificate) -> dict[str, Any]:
+    """The certificate with a signature by `KEY`, as plain JSON."""
+    made = certificate.model_copy(update={"signature": sign(certificate, KEY)})
+    plain: dict[str, Any] = json.loads(made.model_dump_json())
+    return plain
+
+
+@cache
+def _written(kind: str) -> str:
+    return json.dumps(issue(**KINDS[kind]))
+
+
+def issued(kind: str) -> dict[str, Any]:
+    """A fresh copy of the certificate of this kind."""
+    plain: dict[str, Any] = json.loads(_written(kind))
+    return plain
+
+
+def _record(asked: CertificationSpec) -> JobRecord:
+    return JobRecord("cert_0", "running", asked, SEED, BORN, (4, 6))

@@ -10,7 +10,17 @@ from typing import Any
 import httpx
 from PIL import Image
 
-from holdfast.contract.certificates import Certificate, Evidence, ModelRef, NoiseUsed, Space, ThreatUsed
+from holdfast.contract.certificates import (
+    CellEvidence,
+    Certificate,
+    Evidence,
+    FrontierPoint,
+    ModelRef,
+    NoiseUsed,
+    OrderEvidence,
+    Space,
+    ThreatUsed,
+)
 from holdfast.queue import keys
 from holdfast.queue.broker import AsyncRedis
 
@@ -54,26 +64,50 @@ def body(*, text: str = "Love the way you smell today", image: bytes | str = PNG
 
 
 def certificate(job_id: str) -> Certificate:
-    """A certificate of this job that certifies nothing."""
+    """A certificate of this job that certifies nothing: image-only, one draw."""
     now = datetime.now(UTC)
     return Certificate(
         id=job_id,
+        kind="hybrid",
         created_at=now,
         finished_at=now,
         verdict="abstained",
-        frontier=(),
+        reason="Abstained.",
+        frontier=(FrontierPoint(tokens=0, radius=None, native_radius=None, method=None),),
         max_tokens=None,
+        target=None,
         worst_case=(),
-        evidence=Evidence(passes=9, cells=(), bound="any_time", alpha=0.01, alpha_split={}, stopped="not_certifiable"),
-        threat=ThreatUsed(slots=8),
-        noise=NoiseUsed(token_kernel="uniform", beta=0.25, sigma=0.25),
+        evidence=Evidence(
+            passes=1,
+            orders=(OrderEvidence(start=0, stop=1, cells=(0,), unsafe=(0,)),),
+            cells=(CellEvidence(leading_masked=0, at_least=True, slots=0, draws=1, unsafe=0, lower=0.0, upper=1.0),),
+            positions=None,
+            bound="any_time",
+            alpha=0.01,
+            alpha_split={"unsafe": 1.0},
+            sharing="undivided",
+            stopped="not_certifiable",
+        ),
+        method="auto",
+        asked_verdict="unsafe",
+        threat=ThreatUsed(text="none", slots=0, max_tokens=0, image="l2"),
+        noise=NoiseUsed(token_kernel="uniform", beta=0.25, sigma=0.25, scope="shared"),
         tau=0.01,
-        space=Space(channels=3, height=64, width=64, token_alphabet=101, input_height=4, input_width=6),
+        space=Space(
+            channels=3,
+            height=64,
+            width=64,
+            alphabets=(101,),
+            input_height=4,
+            input_width=6,
+            native_operator_norm=1.0,
+        ),
         model=ModelRef(name="reference-guard", fingerprint="sha256:0123"),
         false_flag=None,
         seed="5eed",
         software="holdfast",
         notice=(),
+        signature=None,
     )
 
 

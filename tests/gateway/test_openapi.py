@@ -16,6 +16,8 @@ ROUTES = {
     ("GET", f"{URL}/{{job_id}}/events"),
     ("GET", "/v1/models"),
     ("GET", "/v1/models/{name}"),
+    ("POST", "/v1/verify"),
+    ("GET", "/.well-known/holdfast-keys.json"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),
     ("GET", "/metrics"),

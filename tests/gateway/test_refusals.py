@@ -1,6 +1,7 @@
 """Every bad input has its problem, leaves nothing in the queue, and does no harm to the service."""
 
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -64,35 +65,71 @@ VALUES: dict[str, tuple[dict[str, Any], str]] = {
     "white space": (body(text=" \n\t"), "input"),
     "NUL in the text": (body(text="a\x00b"), "input"),
     "lone surrogate": (body(text="\ud800"), "input.text"),
-    "text over the model's limit": (body(text="x" * 100_000), "input.text"),
     "text over every limit": (body(text="x" * 100_001), "input.text"),
-    "no image": ({"input": {"text": "text"}}, "input.image"),
+    "no image": ({"input": {"text": "text"}}, "input"),
+    "nothing at all": ({"input": {}}, "input"),
+    "fields beside text": ({"input": {**body()["input"], "fields": {"age": 3}}}, "input"),
+    "101 fields": ({"input": {"fields": {f"f{n}": 0 for n in range(101)}}}, "input.fields"),
     "empty image": (body(image=""), "input.image.data"),
     "NaN sigma": (body(noise={"sigma": float("nan")}), "noise.sigma"),
     "infinite epsilon": (body(epsilons=[float("inf")]), "epsilons.0"),
     "infinite passes": (body(sampling={"max_passes": float("inf")}), "sampling.max_passes"),
     "sigma 0": (body(noise={"sigma": 0}), "noise.sigma"),
+    "alpha of nothing": (body(confidence={"alpha": 5e-324}), "confidence.alpha"),
     "beta 0": (body(noise={"beta": 0}), "noise.beta"),
-    "beta over (V-1)/V": (body(noise={"beta": 0.995}), "noise.beta"),
     "number of 400 digits": (body(noise={"beta": 10**400}), "noise.beta"),
     "tau 1": (body(decision={"tau": 1}), "decision.tau"),
     "alpha over a half": (body(confidence={"alpha": 0.51}), "confidence.alpha"),
     "negative epsilon": (body(epsilons=[0, -1]), "epsilons.1"),
     "65 epsilons": (body(epsilons=list(range(65))), "epsilons"),
-    "slots over the limit": (body(threat={"text": {"slots": 17}}), "threat.text.slots"),
-    "fewer passes than cells": (body(sampling={"max_passes": 8}), "sampling.max_passes"),
+    "slots without end": (body(threat={"text": {"slots": 10**12}}), "threat.text.slots"),
     "unknown field": (body(temperature=1), "temperature"),
     "unknown kernel": (body(noise={"token_kernel": "gaussian"}), "noise.token_kernel"),
 }
 
+# What only the model can tell.
+RULES: dict[str, tuple[dict[str, Any], str]] = {
+    "text over the model's limit": (body(text="x" * 100_000), "input.text"),
+    "fields for a multimodal model": ({"input": {"fields": {"age": 3}}}, "input"),
+    "sigma without an image threat": (body(noise={"sigma": 1}, threat={"image": {"norm": "none"}}), "noise.sigma"),
+    "beta over (V-1)/V": (body(noise={"beta": 0.995}), "noise.beta"),
+    "slots over the limit": (body(threat={"text": {"slots": 17}}), "threat.text.slots"),
+    "slots of the l0 threat": (body(threat={"text": {"kind": "l0", "slots": 3}}), "threat.text.slots"),
+    "suffix of the l0 threat": (
+        {"input": {**body()["input"], "suffix": "tail"}, "threat": {"text": {"kind": "l0"}}}, "input.suffix"),
+    "l0 budget over the limit": (body(threat={"text": {"kind": "l0", "max_tokens": 9}}), "threat.text.max_tokens"),
+    "budget apart from the slots": (body(threat={"text": {"slots": 4, "max_tokens": 3}}), "threat.text.max_tokens"),
+    "budget without a text threat": (
+        body(threat={"text": {"kind": "none", "max_tokens": 1}}), "threat.text.max_tokens"),
+    "no attacker": (body(threat={"text": {"kind": "none"}, "image": {"norm": "none"}}), "threat"),
+    "target over the slots": (body(target={"tokens": 9}), "target.tokens"),
+    "target of tokens without a text threat": (
+        body(target={"tokens": 1}, threat={"text": {"kind": "none"}}), "target.tokens"),
+    "target beside another budget": (
+        body(target={"tokens": 1}, threat={"text": {"kind": "l0", "max_tokens": 2}}), "threat.text.max_tokens"),
+    "target of a radius without an image threat": (
+        body(target={"tokens": 1, "epsilon": 1}, threat={"image": {"norm": "none"}}), "target.epsilon"),
+    "a guard per budget of the l0 threat": (
+        body(noise={"scope": "per_budget"}, threat={"text": {"kind": "l0"}}), "noise.scope"),
+    "fewer passes than cells": (body(sampling={"max_passes": 8}), "sampling.max_passes"),
+}  # fmt: skip
 
-@pytest.mark.parametrize("name", VALUES)
+
+@pytest.mark.parametrize("name", VALUES | RULES)
 async def test_a_value_out_of_range_is_named(http: httpx.AsyncClient, name: str) -> None:
-    content, path = VALUES[name]
+    content, path = (VALUES | RULES)[name]
     headers = {"Content-Type": "application/json"}
     answer = await http.post(URL, content=json.dumps(content), headers=headers)
     problem = assert_problem(answer, 422, "invalid-value")
     assert path in [error["path"] for error in problem["errors"]]
+
+
+@pytest.mark.parametrize("name", RULES)
+async def test_a_rule_of_the_model_comes_with_a_remedy(http: httpx.AsyncClient, name: str) -> None:
+    content, path = RULES[name]
+    problem = (await http.post(URL, json=content)).json()
+    (message, *_) = [error["message"] for error in problem["errors"] if error["path"] == path]
+    assert re.fullmatch(r".+; [a-z].+", message)
 
 
 async def test_a_refused_beta_is_told_its_value_rule_and_remedy(http: httpx.AsyncClient) -> None:

@@ -37,9 +37,8 @@ async def test_the_input_is_queued_as_our_own_png(http: httpx.AsyncClient, redis
     job = (await http.post(URL, json=request)).json()["id"]
     found = await jobs.read_input(redis, job)
     assert found is not None
-    text, suffix, image = found
-    assert (text, suffix, image[:8]) == ("tëxt", "tail", b"\x89PNG\r\n\x1a\n")
-    assert Image.open(BytesIO(image)).tobytes() == Image.open(BytesIO(PNG)).tobytes()
+    assert (found.text, found.suffix, found.image_png[:8]) == ("tëxt", "tail", b"\x89PNG\r\n\x1a\n")
+    assert Image.open(BytesIO(found.image_png)).tobytes() == Image.open(BytesIO(PNG)).tobytes()
 
 
 @pytest.mark.usefixtures("worker")

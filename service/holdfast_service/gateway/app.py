@@ -9,8 +9,10 @@ import uvicorn
 from anyio import CapacityLimiter
 from fastapi import FastAPI
 
+from holdfast.contract.certificates import KeySet
 from holdfast.queue.broker import Broker
-from holdfast_service.gateway import certifications, models, probes
+from holdfast.signing import SigningKey, key_set
+from holdfast_service.gateway import certifications, models, probes, verification
 from holdfast_service.gateway.context import Gateway
 from holdfast_service.gateway.limits import BodyLimit
 from holdfast_service.gateway.metrics import Observed, new_metrics
@@ -26,11 +28,12 @@ _GRACE_S = 3
 def create_app(broker: Broker, settings: ServiceSettings) -> FastAPI:
     """The REST service on this broker; it connects when its lifespan starts."""
     metrics = new_metrics()
+    keys = _published_keys(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         redis = broker.client(read_timeout_s=_READ_TIMEOUT_S)
-        app.state.gateway = Gateway(redis, settings, metrics, CapacityLimiter(os.cpu_count() or 1))
+        app.state.gateway = Gateway(redis, settings, metrics, keys, CapacityLimiter(os.cpu_count() or 1))
         try:
             yield
         finally:
@@ -44,12 +47,18 @@ def create_app(broker: Broker, settings: ServiceSettings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    for part in (certifications, models, probes):
+    for part in (certifications, verification, models, probes):
         app.include_router(part.router)
     handle_problems(app)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(Observed, metrics=metrics)
     return app
+
+
+def _published_keys(settings: ServiceSettings) -> KeySet:
+    secret = settings.signing_key
+    current = SigningKey.from_text(secret.get_secret_value()) if secret is not None else None
+    return key_set(current, settings.verification_keys)
 
 
 async def serve(broker: Broker) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
+from holdfast.contract.certificates import KeySet
 from holdfast.queue.broker import AsyncRedis
 from holdfast_service.gateway.metrics import Metrics
 from holdfast_service.settings import ServiceSettings
@@ -15,12 +16,16 @@ __all__ = ["Gateway", "GatewayOfApp"]
 
 @dataclass(frozen=True)
 class Gateway:
-    """One running app: its queue, settings and metrics, and how many images may be decoded at once."""
+    """One running app: its queue, settings, metrics and published keys, and how much it computes at once.
+
+    `threads` bounds the images that are decoded and the certificates that are verified at the same time.
+    """
 
     redis: AsyncRedis
     settings: ServiceSettings
     metrics: Metrics
-    decoders: CapacityLimiter
+    keys: KeySet
+    threads: CapacityLimiter
 
 
 async def _gateway(request: Request) -> Gateway:

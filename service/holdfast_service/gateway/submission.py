@@ -1,4 +1,4 @@
-"""From a request to a queued job: model, spec, quota, image, seed."""
+"""From a request to a queued job: model, spec, quota, image or fields, seed."""
 
 import hashlib
 import hmac
@@ -6,6 +6,7 @@ import json
 import logging
 import secrets
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from anyio import to_thread
@@ -13,15 +14,25 @@ from pydantic import SecretStr
 
 from holdfast.contract.models import ModelInfo
 from holdfast.contract.problems import NotFoundError, NoWorkerError, QueueFullError
-from holdfast.contract.requests import CertificationRequest, CertificationSpec, resolve
+from holdfast.contract.requests import CertificationRequest, Input
+from holdfast.contract.spec import CertificationSpec, resolve
 from holdfast.queue import jobs, keys
 from holdfast.queue.leases import served_models
 from holdfast_service.gateway.context import Gateway
-from holdfast_service.gateway.images import DecodedImage, decode
+from holdfast_service.gateway.images import decode
 
 __all__ = ["find_model", "no_worker", "submit"]
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """An input as workers take it; `size` is the image's (height, width), or (1, numeric fields) of a tabular one."""
+
+    given: jobs.JobInput
+    size: tuple[int, int]
+    pixels_sha256: str
 
 
 async def submit(gateway: Gateway, request: CertificationRequest) -> jobs.JobRecord:
@@ -29,16 +40,16 @@ async def submit(gateway: Gateway, request: CertificationRequest) -> jobs.JobRec
     model = find_model(await served_models(gateway.redis), request.model)
     spec = resolve(request, model)
     await _check_quota(gateway)
-    image = await to_thread.run_sync(_decode, gateway, request, limiter=gateway.decoders)
+    prepared = await to_thread.run_sync(_prepared, request.input, model, gateway, limiter=gateway.threads)
     record = jobs.JobRecord(
         id=jobs.new_id(),
         state="queued",
         spec=spec,
-        seed=_seed(gateway.settings.root_seed, spec, request, image),
+        seed=_seed(gateway.settings.root_seed, spec, prepared),
         created_at=datetime.now(UTC),
-        input_size=(image.height, image.width),
+        input_size=prepared.size,
     )
-    await jobs.create(gateway.redis, record, text=request.input.text, suffix=request.input.suffix, image_png=image.png)
+    await jobs.create(gateway.redis, record, prepared.given)
     _log.info("job %s queued for %s", record.id, model.name, extra={"job": record.id, "model": model.name})
     return record
 
@@ -68,21 +79,22 @@ async def _check_quota(gateway: Gateway) -> None:
         raise QueueFullError(f"{active} jobs are queued or running, the limit is {limit}; try later", retry_after_s=10)
 
 
-def _decode(gateway: Gateway, request: CertificationRequest) -> DecodedImage:
-    return decode(request.input.image.data, max_pixels=gateway.settings.max_image_pixels)
+def _prepared(asked: Input, model: ModelInfo, gateway: Gateway) -> _Prepared:
+    if asked.fields is not None:
+        numeric = sum(not field.values for field in model.fields)
+        return _Prepared(jobs.JobInput(fields=asked.fields), (1, numeric), "")
+    data = asked.image.data if asked.image is not None else ""
+    image = decode(data, max_pixels=gateway.settings.max_image_pixels)
+    given = jobs.JobInput(asked.text or "", asked.suffix, image.png)
+    return _Prepared(given, (image.height, image.width), image.pixels_sha256)
 
 
-def _seed(
-    root_seed: SecretStr | None, spec: CertificationSpec, request: CertificationRequest, image: DecodedImage
-) -> str:
+def _seed(root_seed: SecretStr | None, spec: CertificationSpec, prepared: _Prepared) -> str:
     """The job's seed, 64 hexadecimal digits: fresh, or a function of everything that decides a draw."""
     if root_seed is None:
         return secrets.token_hex(32)
-    what = [
-        spec.model_dump(mode="json"),
-        request.input.text,
-        request.input.suffix,
-        [image.height, image.width, image.pixels_sha256],
-    ]
+    given = prepared.given
+    image = [*prepared.size, prepared.pixels_sha256]
+    what = [spec.model_dump(mode="json"), given.text, given.suffix, image, given.fields]
     message = json.dumps(what, sort_keys=True, separators=(",", ":")).encode()
     return hmac.new(root_seed.get_secret_value().encode(), message, hashlib.sha256).hexdigest()

@@ -1,0 +1,100 @@
+"""The routes that let anyone check a certificate: recompute it, and the public keys it may be signed with."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from anyio import to_thread
+from fastapi import APIRouter, Depends, Request, Response
+
+from holdfast.certificates import verify
+from holdfast.contract.certificates import Check, KeySet, Verification
+from holdfast.contract.problems import (
+    InternalError,
+    InvalidValueError,
+    MalformedRequestError,
+    TooLargeError,
+    UnsupportedMediaTypeError,
+)
+from holdfast.signing import check_signature
+from holdfast_service.gateway.context import GatewayOfApp
+from holdfast_service.gateway.limits import require_json
+from holdfast_service.gateway.problems import documented
+
+__all__ = ["router"]
+
+_KEYS_LIFE_S = 300  # how long a verifier may go without a new key
+_BODY = {
+    "required": True,
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Certificate"}}},
+}
+
+router = APIRouter(tags=["verification"])
+
+
+@router.post(
+    "/v1/verify",
+    summary="Check a certificate",
+    dependencies=[Depends(require_json)],
+    responses=documented(
+        MalformedRequestError, TooLargeError, UnsupportedMediaTypeError, InvalidValueError, InternalError
+    ),
+    openapi_extra={"requestBody": _BODY},
+)
+async def verify_certificate(request: Request, response: Response, gateway: GatewayOfApp) -> Verification:
+    """Recomputes every number of the certificate from its evidence, and checks its signature.
+
+    An unsigned certificate is valid only where this service has no keys.
+    """
+    body = await request.body()
+    response.headers["Cache-Control"] = "no-store"
+    return await to_thread.run_sync(_verified, body, gateway.keys, limiter=gateway.threads)
+
+
+@router.get("/.well-known/holdfast-keys.json", summary="Public keys")
+async def read_keys(response: Response, gateway: GatewayOfApp) -> KeySet:
+    """The keys that certificates are signed with now (the first) or were before, as a JSON Web Key Set."""
+    response.headers["Cache-Control"] = f"public, max-age={_KEYS_LIFE_S}"
+    return gateway.keys
+
+
+def _verified(body: bytes, keys: KeySet) -> Verification:
+    certificate = _certificate(body)
+    found = [*check_signature(certificate, keys, required=bool(keys.keys)), *verify(certificate)]
+    checks = tuple(Check(field=check.field, ok=check.ok, detail=check.detail) for check in found)
+    return Verification(valid=all(check.ok for check in checks), checks=checks)
+
+
+def _certificate(body: bytes) -> Mapping[str, Any]:
+    """The JSON object of the body; what readers of JSON could take in two ways is refused.
+
+    Raises:
+        MalformedRequestError: the body is no JSON.
+        InvalidValueError: it is no object.
+    """
+    try:
+        found = json.loads(body, object_pairs_hook=_distinct, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise MalformedRequestError(_unreadable(error)) from None
+    if not isinstance(found, dict):
+        raise InvalidValueError("the body must be a certificate, a JSON object; send the whole certificate")
+    return found
+
+
+def _unreadable(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "the body's JSON is nested too deeply; send the certificate as it was issued"
+    if isinstance(error, json.JSONDecodeError):
+        return f"the body is not JSON: {error.msg} (character {error.pos}); send the certificate as it was issued"
+    return "the body cannot be read as JSON; send the certificate as it was issued, in UTF-8"
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError
+    return found
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(name)

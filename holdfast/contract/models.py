@@ -4,7 +4,17 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Defaults", "FalseFlag", "FieldInfo", "Limits", "ModelInfo", "ModelList", "NoiseSpace", "TokenKernelName"]
+__all__ = [
+    "Defaults",
+    "FalseFlag",
+    "FieldInfo",
+    "L0Defaults",
+    "Limits",
+    "ModelInfo",
+    "ModelList",
+    "NoiseSpace",
+    "TokenKernelName",
+]
 
 TokenKernelName = Literal["uniform", "absorbing"]
 
@@ -22,6 +32,24 @@ class NoiseSpace(_Frozen):
     range: tuple[float, float] = (0.0, 1.0)
 
 
+class FalseFlag(_Frozen):
+    """The measured false-flag bound of the default operating point."""
+
+    rate_at_most: float = Field(ge=0, le=1)
+    alpha: float = Field(gt=0, lt=1)
+    scenes: int = Field(gt=0)
+    flagged: int = Field(ge=0)
+    measured_on: str
+
+
+class L0Defaults(_Frozen):
+    """The operating point of the l0 threat, whose noise falls on the text itself; measured apart."""
+
+    beta: float = Field(gt=0, le=1, description="Corruption rate of a token of the text.")
+    tau: float = Field(gt=0, lt=1, description="Flag when the smoothed Unsafe probability exceeds it.")
+    false_flag: FalseFlag | None = None
+
+
 class Defaults(_Frozen):
     """The operating point that a request gets where it is silent; measured, not copied from a paper."""
 
@@ -33,16 +61,7 @@ class Defaults(_Frozen):
     alpha: float = Field(0.01, gt=0, le=0.5, description="Risk shared by every number of a certificate.")
     max_passes: int = Field(9000, gt=0, description="Most noisy passes spent on one certificate.")
     tolerance: float = Field(0.02, ge=0, lt=1, description="Stop when no radius can grow by more than this share.")
-
-
-class FalseFlag(_Frozen):
-    """The measured false-flag bound of the default operating point."""
-
-    rate_at_most: float = Field(ge=0, le=1)
-    alpha: float = Field(gt=0, lt=1)
-    scenes: int = Field(gt=0)
-    flagged: int = Field(ge=0)
-    measured_on: str
+    l0: L0Defaults | None = Field(None, description="Of the l0 threat on text; none: a request must give beta and tau.")
 
 
 class Limits(_Frozen):

@@ -4,7 +4,7 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from holdfast.contract.models import Defaults, FalseFlag, ModelInfo, NoiseSpace, TokenKernelName
+from holdfast.contract.models import Defaults, FalseFlag, L0Defaults, ModelInfo, NoiseSpace, TokenKernelName
 from holdfast.contract.problems import FieldError, InvalidValueError
 from holdfast.contract.requests import CertificationRequest, Method, Scope, Side, Stop, Target, TextThreatKind
 
@@ -89,6 +89,7 @@ def resolve(request: CertificationRequest, model: ModelInfo) -> CertificationSpe
     defaults, threat = model.defaults, request.threat
     text = threat.text.kind or ("l0" if model.kind == "tabular" else "suffix")
     slots = _slots(request, model, text)
+    point = _operating_point(model, text) or defaults
     spec = CertificationSpec(
         model=model.name,
         fingerprint=model.fingerprint,
@@ -98,10 +99,10 @@ def resolve(request: CertificationRequest, model: ModelInfo) -> CertificationSpe
         max_tokens=_max_tokens(request, model, text, slots),
         token_kernel=_or(request.noise.token_kernel, defaults.token_kernel),
         alphabets=model.alphabets,
-        beta=_or(request.noise.beta, defaults.beta),
+        beta=_or(request.noise.beta, point.beta),
         sigma=0.0 if threat.image.norm == "none" else _or(request.noise.sigma, defaults.sigma),
         scope=request.noise.scope,
-        tau=_or(request.decision.tau, defaults.tau),
+        tau=_or(request.decision.tau, point.tau),
         verdict=request.decision.verdict,
         alpha=_or(request.confidence.alpha, defaults.alpha),
         method=request.method,
@@ -116,7 +117,7 @@ def resolve(request: CertificationRequest, model: ModelInfo) -> CertificationSpe
     errors = tuple(FieldError(path=path, message=message) for path, message in _violations(request, spec, model))
     if errors:
         raise InvalidValueError("; ".join(error.message for error in errors), errors=errors)
-    return spec.model_copy(update={"false_flag": model.false_flag}) if _at_defaults(spec, defaults) else spec
+    return spec.model_copy(update={"false_flag": _measured(spec, model)})
 
 
 def _slots(request: CertificationRequest, model: ModelInfo, text: TextThreatKind) -> int:
@@ -139,11 +140,19 @@ def _max_tokens(request: CertificationRequest, model: ModelInfo, text: TextThrea
     return _or(asked, min(2, slots) if model.kind == "tabular" else min(3, model.limits.max_tokens))
 
 
-def _at_defaults(spec: CertificationSpec, defaults: Defaults) -> bool:
-    """Whether the measured false-flag bound speaks of this smoothed guard and threshold."""
-    names = ("token_kernel", "slots", "beta", "sigma", "tau")
-    same = all(getattr(spec, name) == getattr(defaults, name) for name in names)
-    return same and spec.scope == "shared" and spec.text != "l0"
+def _operating_point(model: ModelInfo, text: TextThreatKind) -> Defaults | L0Defaults | None:
+    """What was measured for this threat's noise; None where nothing was."""
+    return model.defaults.l0 if text == "l0" and model.kind == "hybrid" else model.defaults
+
+
+def _measured(spec: CertificationSpec, model: ModelInfo) -> FalseFlag | None:
+    """The measured false-flag bound, if one speaks of exactly this smoothed guard and threshold."""
+    defaults, point = model.defaults, _operating_point(model, spec.text)
+    slots = {"hybrid": 0 if spec.text == "l0" else defaults.slots, "tabular": len(model.alphabets)}[spec.kind]
+    here = (spec.beta, spec.tau, spec.sigma, spec.token_kernel, spec.slots, spec.scope)
+    if point is None or here != (point.beta, point.tau, defaults.sigma, defaults.token_kernel, slots, "shared"):
+        return None
+    return point.false_flag if isinstance(point, L0Defaults) else model.false_flag
 
 
 def _or(asked: T | None, default: T) -> T:
@@ -154,7 +163,7 @@ def _violations(request: CertificationRequest, spec: CertificationSpec, model: M
     return [
         *_input_violations(request, spec, model),
         *_threat_violations(request, spec, model),
-        *_noise_violations(spec, model),
+        *_noise_violations(request, spec, model),
         *_method_violations(request, spec),
     ]
 
@@ -232,8 +241,17 @@ def _threat_violations(
     return found
 
 
-def _noise_violations(spec: CertificationSpec, model: ModelInfo) -> list[tuple[str, str]]:
+def _noise_violations(
+    request: CertificationRequest, spec: CertificationSpec, model: ModelInfo
+) -> list[tuple[str, str]]:
     found = []
+    if _operating_point(model, spec.text) is None:
+        asked = {"noise.beta": request.noise.beta, "decision.tau": request.decision.tau}
+        found += [
+            (path, f"model {model.name} has no measured default for noise on the text; give {path}")
+            for path, value in asked.items()
+            if value is None
+        ]
     if spec.token_kernel not in model.limits.token_kernels:
         known = ", ".join(model.limits.token_kernels)
         found.append(

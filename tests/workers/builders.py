@@ -73,7 +73,9 @@ def spec_of(guard: Guard, **asked: Any) -> CertificationSpec:
     info = guard.info
     tabular = Input(fields=FIELDS) if info.kind == "tabular" else Input(text=TEXT, image=ImageData(data="given"))
     return resolve(
-        CertificationRequest.model_validate({"model": info.name, "input": tabular, "decision": {"tau": 1e-3}} | asked),
+        CertificationRequest.model_validate(
+            {"model": info.name, "input": tabular, "noise": {"beta": 0.5}, "decision": {"tau": 1e-3}} | asked
+        ),
         info,
     )
 

@@ -33,6 +33,7 @@ examples:
 
 A few differing votes beside as many near ties are rounding: a margin within 1e-5 of a tie may fall either way in
 another batch or on another device. Differences everywhere mean another input, or a certificate that was altered.
+Equal votes do not show that the input is the one that was certified: another may get the same.
 The guard is the one that the settings name (holdfast.toml, HOLDFAST_GUARDS); --model serves it under another name.
 
 Exit status: 0 every replayed vote is the certificate's, 1 some are not or it cannot be replayed, 2 wrong usage,

@@ -13,7 +13,7 @@ from holdfast_worker.models.preprocessing import resize
 
 __all__ = ["MAX_SIDE", "axis_matrix", "resize_norm", "to_noise_space"]
 
-MAX_SIDE = 16_384
+MAX_SIDE = 8192
 """Longest side of an image in pixels: the resize's matrices take its square in time."""
 
 _STRIP = 256

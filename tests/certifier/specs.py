@@ -11,6 +11,7 @@ from holdfast.queue.orders import Order, Tally
 from holdfast_service.certifier.evidence import question_of
 
 SEED = "ab" * 32
+POSITIONS = 12  # tokens of the text
 Rate = float | Callable[[int], float]
 
 
@@ -42,7 +43,7 @@ def spec(**changes: object) -> CertificationSpec:
     return CertificationSpec.model_validate({**values, **changes})
 
 
-def tally(asked: CertificationSpec, order: Order, rate: Rate, positions: int = 12) -> Tally:
+def tally(asked: CertificationSpec, order: Order, rate: Rate) -> Tally:
     """What a worker reports: it depends on the draws' indexes and cells alone."""
     draws = order.stop - order.start
     rates = [rate(cell) if callable(rate) else rate for cell in range(asked.cells)]
@@ -53,9 +54,9 @@ def tally(asked: CertificationSpec, order: Order, rate: Rate, positions: int = 1
         return Tally(order.start, order.stop, order.cells, unsafe)
     outcomes = np.packbits(votes[:, 0]).tobytes().hex()
     assert len(votes) == draws
-    return Tally(order.start, order.stop, order.cells, unsafe, outcomes, positions)
+    return Tally(order.start, order.stop, order.cells, unsafe, outcomes, asked.slots or POSITIONS)
 
 
-def masks_of(asked: CertificationSpec, draws: int, positions: int = 12) -> np.ndarray:
+def masks_of(asked: CertificationSpec, draws: int) -> np.ndarray:
     question: Question = question_of(asked)
-    return position_masks(question, positions=positions, seed=SEED, start=0, stop=draws)
+    return position_masks(question, positions=asked.slots or POSITIONS, seed=SEED, start=0, stop=draws)

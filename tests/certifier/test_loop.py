@@ -124,7 +124,7 @@ async def test_orders_stop_when_the_job_is_cancelled(redis: AsyncRedis) -> None:
         ({}, 0.0, "safe", 3),
         ({"verdict": "unsafe"}, 0.0, "abstained", None),
         ({"method": "neyman_pearson"}, 1.0, "unsafe", 8),
-        ({"method": "neyman_pearson"}, 0.0, "safe", 3),
+        ({"method": "neyman_pearson"}, 0.0, "safe", 5),
         ({"scope": "per_budget"}, 1.0, "unsafe", 8),
         ({"scope": "per_budget", "method": "neyman_pearson", "verdict": "unsafe"}, 1.0, "unsafe", 8),
         ({"text": "none", "slots": 0, "max_tokens": 0}, 1.0, "unsafe", 0),

@@ -77,7 +77,7 @@ def _recomputed(certificate: Mapping[str, Any], limited: bool) -> list[Check]:
         return _checks_of([("worst_case", "must have a row for every budget and epsilon, in this order")])
     try:
         found = answer(question, counts_of(certificate, question))
-    except ValueError as error:
+    except (ValueError, ArithmeticError) as error:
         return _checks_of([("evidence", f"nothing can be computed from it: {error}")])
     faults = list(_differences(certificate, found))
     agreeing = [name for name in _COMPARED if name not in dict(faults)]

@@ -227,6 +227,18 @@ def test_kernels_without_a_latent_form_are_a_finding_and_no_crash() -> None:
     assert "(V-1)/V" in check.detail
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("tau",), 5e-324), (("tau",), 1 - 2**-53), (("evidence", "alpha"), 5e-324), (("noise", "beta"), 1e-300),
+        (("noise", "sigma"), 5e-324), (("space", "native_operator_norm"), 5e-324),
+    ],
+)  # fmt: skip
+def test_parameters_at_the_ends_of_their_ranges_are_no_crash(kind: str, path: Path, value: float) -> None:
+    assert failing(altered(issued(kind), path, lambda holder: holder.__setitem__(path[-1], value)))
+
+
 @pytest.mark.parametrize("given", [None, [], "text", 3])
 def test_what_is_no_object_is_refused(given: Any) -> None:
     with pytest.raises(ValueError, match="must be a JSON object; pass it whole"):

@@ -38,6 +38,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "image only": {"text": "none", "slots": 0, "max_tokens": 0},
     "text only": {"sigma": 0.0, "epsilons": (0.0,)},
     "l0": L0,
+    "l0 by covers": {**L0, "method": "stratified"},
     "l0 by neyman_pearson": {**L0, "method": "neyman_pearson", "beta": 0.25},
     "l0 and safe": {**L0, "rate": 0.02, "beta": 0.8},
     "tabular": FIELDS,
@@ -49,8 +50,7 @@ def issue(*, rate: float = 0.99, orders: int = 12, stopped: Stopped = "tolerance
     """A certificate after so many orders of 16 draws in every wanted cell, as it is parsed from the wire."""
     asked = spec(**changes)
     plan = [Order("job", index, 16 * index, 16 * index + 16, asked.wanted_cells) for index in range(orders)]
-    positions = asked.slots if asked.kind == "tabular" else 7
-    tallies = [tally(asked, order, rate, positions) for order in plan]
+    tallies = [tally(asked, order, rate) for order in plan]
     cells = no_cells(asked)
     for one in tallies:
         cells = fold(cells, one)

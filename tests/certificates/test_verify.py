@@ -153,7 +153,7 @@ def test_a_number_on_the_cautious_side_passes_within_a_billionth_and_one_beyond_
 
 
 def test_a_seed_decides_the_masks_of_an_l0_certificate() -> None:
-    certificate = unsigned(issued("l0"))
+    certificate = unsigned(issued("l0 by covers"))
     certificate["seed"] = "cd" * 32
     assert failing(certificate)
 

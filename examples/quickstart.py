@@ -27,12 +27,11 @@ from holdfast_client.render import certificate_view, problem_view, terminal, wat
 EXAMPLES = Path(__file__).parent / "examples.json"
 START_WITHIN_S = 120
 STOP_WITHIN_S = 15
-VERDICT_OF = {"unsafe": "unsafe", "safe": "abstained"}  # nothing certifies that an input is safe
 
 
 @dataclass(frozen=True)
 class Example:
-    """One input, and what the guard should make of it: `unsafe` or `safe`."""
+    """One input, and the verdict that should be certified: `unsafe` or `safe`."""
 
     name: str
     text: str
@@ -124,7 +123,7 @@ def certify(client: Client, example: Example, console: Console) -> bool:
         console.print(problem_view(error))
         return False
     console.print(certificate_view(certificate))
-    as_expected = certificate.verdict == VERDICT_OF[example.expected]
+    as_expected = certificate.verdict == example.expected
     if not as_expected:
         console.print(f"\nNot as expected: the verdict is {certificate.verdict}", style="bold red")
     console.print()

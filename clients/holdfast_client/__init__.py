@@ -8,27 +8,35 @@ with Client() as client:
         print(progress.passes, progress.frontier)
     certificate = certification.wait()
     print(certificate.verdict, [point.radius for point in certificate.frontier])
+
+`verify` checks a certificate without the service.
 """
 
-from holdfast.contract.certificates import Certificate, Job, Progress
+from holdfast.contract.certificates import Certificate, Check, Job, KeySet, Progress, Verification
 from holdfast.contract.problems import ProblemError
-from holdfast_client.client import Certification, Client
+from holdfast_client.certification import Certification
+from holdfast_client.client import Client
 from holdfast_client.errors import (
     CertificationCancelledError,
     ConnectionFailedError,
     ServiceUnreachableError,
     UnexpectedAnswerError,
 )
+from holdfast_client.verification import verify
 
 __all__ = [
     "Certificate",
     "Certification",
     "CertificationCancelledError",
+    "Check",
     "Client",
     "ConnectionFailedError",
     "Job",
+    "KeySet",
     "ProblemError",
     "Progress",
     "ServiceUnreachableError",
     "UnexpectedAnswerError",
+    "Verification",
+    "verify",
 ]

@@ -2,7 +2,7 @@
 
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 
-__all__ = ["axis_end", "probability_at_least", "radius", "share_at_most"]
+__all__ = ["axis_end", "probability_at_least", "probability_at_most", "radius", "share_at_most"]
 
 _DIGITS = 3
 
@@ -15,6 +15,11 @@ def radius(value: float) -> str:
 def probability_at_least(value: float) -> str:
     """A lower bound in [0, 1] with three significant digits, never above `value`."""
     return f"{Context(prec=_DIGITS, rounding=ROUND_FLOOR).create_decimal_from_float(value):g}"
+
+
+def probability_at_most(value: float) -> str:
+    """An upper bound in [0, 1] with three significant digits, never below `value`."""
+    return f"{Context(prec=_DIGITS, rounding=ROUND_CEILING).create_decimal_from_float(value).normalize():g}"
 
 
 def share_at_most(value: float) -> str:

@@ -1,6 +1,7 @@
 """The real gateway on a loopback port, with its queue in reach: what a worker and certifier would do, a test does."""
 
 import asyncio
+import base64
 import functools
 import threading
 import time
@@ -10,16 +11,19 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import uvicorn
+from pydantic import SecretStr
 
 from holdfast.contract.certificates import Certificate, Progress
 from holdfast.contract.problems import Problem
+from holdfast.contract.spec import CertificationSpec
 from holdfast.queue import events, jobs, keys
 from holdfast.queue.broker import AsyncRedis, Broker, connect
 from holdfast_service.gateway.app import create_app
 from holdfast_service.settings import ServiceSettings
 
 T = TypeVar("T")
-SETTINGS = ServiceSettings(redis_url=None, retention_s=3600)
+SIGNING_KEY = base64.b64encode(bytes(range(32))).decode()
+SETTINGS = ServiceSettings(redis_url=None, retention_s=3600, signing_key=SecretStr(SIGNING_KEY))
 
 
 @dataclass(frozen=True)
@@ -52,10 +56,21 @@ class Gateway:
     def forget_events(self, job_id: str) -> None:
         assert self._do(lambda redis: redis.delete(keys.events(job_id))) == 1
 
-    def state(self, job_id: str) -> str:
+    def record(self, job_id: str) -> jobs.JobRecord:
         record = self._do(lambda redis: jobs.read(redis, job_id))
         assert record is not None
-        return record.state
+        return record
+
+    def state(self, job_id: str) -> str:
+        return self.record(job_id).state
+
+    def spec(self, job_id: str) -> CertificationSpec:
+        return self.record(job_id).spec
+
+    def input(self, job_id: str) -> jobs.JobInput:
+        given = self._do(lambda redis: jobs.read_input(redis, job_id))
+        assert given is not None
+        return given
 
     def active(self) -> set[str]:
         return set(self._do(jobs.active_jobs))

@@ -1,5 +1,6 @@
 """The command line against the real gateway."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 
 from holdfast.contract.certificates import Certificate
 from holdfast_client.cli import main
+from tests.clients.certificates import changed
 from tests.clients.gateway import Gateway
 
 Capture = pytest.CaptureFixture[str]
@@ -18,6 +20,18 @@ Capture = pytest.CaptureFixture[str]
 def asked(gateway: Gateway, image: bytes, tmp_path: Path) -> list[str]:
     (tmp_path / "image.png").write_bytes(image)
     return ["certify", "--url", gateway.url, "--text", "what you see", "--image", str(tmp_path / "image.png")]
+
+
+def submitted(argv: list[str]) -> str:
+    """Submits with these arguments, interrupts the wait, and returns the job's id."""
+    command = [sys.executable, "-m", "holdfast_client", *argv]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+    assert process.returncode == 130, line
+    return line.split()[0]
 
 
 def python(code: str) -> "subprocess.CompletedProcess[str]":
@@ -65,9 +79,45 @@ def test_a_refusal_shows_title_and_fields_and_fails(asked: list[str], capsys: Ca
     assert "threat.text.slots: slots=9 must be at most 8" in messages
 
 
-def test_an_image_that_is_not_there_is_an_error_with_its_remedy(capsys: Capture) -> None:
-    assert main(["certify", "--text", "t", "--image", "nowhere.png"]) == 1
-    assert "No such file" in capsys.readouterr().err
+def test_a_decision_query_gets_its_answer_in_the_first_line(
+    gateway: Gateway, asked: list[str], certificate: Certificate, capsys: Capture
+) -> None:
+    target = {"tokens": 2, "epsilon": 0.5, "verdict": "unsafe"}
+    with gateway.finishing_the_next_job(changed(certificate, target=target)):
+        assert main([*asked, "--target", "2,0.5"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("Yes: unsafe is certified against 2 tokens and image radius 0.5\n")
+
+
+def test_the_options_are_asked_for_as_they_are_given(gateway: Gateway, asked: list[str], capsys: Capture) -> None:
+    options = ["--threat", "l0", "--max-tokens", "2", "--image-threat", "none", "--method", "stratified"]
+    more = ["--scope", "shared", "--verdict", "safe"]
+    spec = gateway.spec(submitted([*asked, *options, *more]))
+    assert (spec.text, spec.max_tokens, spec.sigma, spec.method) == ("l0", 2, 0.0, "stratified")
+    assert (spec.scope, spec.verdict) == ("shared", "safe")
+
+
+def test_a_tabular_input_comes_from_a_file(gateway: Gateway, tmp_path: Path) -> None:
+    fields = {"age": 41, "sex": "f", "city": "Rome"}
+    (tmp_path / "person.json").write_text(json.dumps(fields))
+    argv = ["certify", "--url", gateway.url, "--model", "tabular-guard", "--fields", str(tmp_path / "person.json")]
+    assert gateway.spec(submitted(argv)).kind == "tabular"
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "[" * 100_000])
+def test_a_fields_file_that_is_no_object_is_an_error_that_shows_one(
+    content: str, tmp_path: Path, capsys: Capture
+) -> None:
+    (tmp_path / "person.json").write_text(content)
+    assert main(["certify", "--fields", str(tmp_path / "person.json")]) == 1
+    assert 'such as {"age": 41, "city": "Rome"}' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--image", "--fields"])
+def test_a_file_that_is_not_there_is_an_error_with_its_remedy(option: str, capsys: Capture) -> None:
+    given = ["--text", "t"] if option == "--image" else []
+    assert main(["certify", *given, option, "nowhere"]) == 1
+    assert f"{option} cannot be read (No such file or directory); give" in capsys.readouterr().err
 
 
 def test_a_service_that_is_not_there_is_an_error_with_its_remedy(capsys: Capture) -> None:
@@ -75,17 +125,39 @@ def test_a_service_that_is_not_there_is_an_error_with_its_remedy(capsys: Capture
     assert "start one with `holdfast serve`" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("argv", [[], ["certify"], ["nonsense"], ["models", "--epsilons", "1"]])
+@pytest.mark.parametrize("argv", [[], ["nonsense"], ["models", "--epsilons", "1"], ["verify"]])
 def test_wrong_usage_exits_with_two(argv: list[str]) -> None:
     with pytest.raises(SystemExit) as exited:
         main(argv)
     assert exited.value.code == 2
 
 
-def test_epsilons_are_numbers_with_commas(asked: list[str], capsys: Capture) -> None:
+@pytest.mark.parametrize(
+    ("options", "remedy"),
+    [
+        ([], "give --text and --image, or --fields"),
+        (["--text", "t"], "give --text and --image, or --fields"),
+        (["--text", "t", "--fields", "f.json"], "drop --text, --image and --suffix"),
+        (["--epsilons", "0;1"], "such as 0,0.25,0.5"),
+        (["--target", "3"], "such as 3,0.5"),
+        (["--threat", "all"], "choose from"),
+    ],
+)
+def test_wrong_options_of_certify_exit_with_two_and_the_remedy(
+    options: list[str], remedy: str, capsys: Capture
+) -> None:
+    with pytest.raises(SystemExit) as exited:
+        main(["certify", *options])
+    assert exited.value.code == 2
+    assert remedy in capsys.readouterr().err
+
+
+def test_the_help_of_certify_shows_every_way_to_ask(capsys: Capture) -> None:
     with pytest.raises(SystemExit):
-        main([*asked, "--epsilons", "0;1"])
-    assert "such as 0,0.25,0.5" in capsys.readouterr().err
+        main(["certify", "--help"])
+    out = capsys.readouterr().out
+    for example in ("--target 3,0.5", "--threat none", "--image-threat none", "--threat l0", "--fields person.json"):
+        assert f"{example}\n" in out or f"{example} " in out
 
 
 def test_models_are_listed(gateway: Gateway, capsys: Capture) -> None:
@@ -125,8 +197,10 @@ def test_another_parts_command_gets_the_arguments_and_gives_the_status(
 
 def test_the_command_line_starts_without_the_heavy_parts() -> None:
     heavy = {
+        "cryptography",
         "holdfast.certificates",
         "holdfast.queue",
+        "holdfast.signing",
         "holdfast_service",
         "holdfast_worker",
         "numpy",

@@ -5,6 +5,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -20,6 +21,7 @@ from holdfast.contract.problems import (
     NoWorkerError,
     UnsupportedMediaTypeError,
 )
+from holdfast.contract.requests import Target
 from holdfast_client import (
     Certification,
     CertificationCancelledError,
@@ -95,13 +97,51 @@ def test_an_input_goes_in_and_its_certificate_comes_out(
     assert job.wait(5) == job.refresh() == certificate.model_copy(update={"id": job.id})
 
 
-def test_only_what_is_given_is_asked_for(client: Client, image: bytes, tmp_path: Path) -> None:
+def test_only_what_is_given_is_asked_for(gateway: Gateway, client: Client, image: bytes, tmp_path: Path) -> None:
     (tmp_path / "image.png").write_bytes(image)
     job = client.certify(text="t", image=tmp_path / "image.png", slots=5, tau=0.3, max_passes=60)
-    answer = job.refresh()
-    assert isinstance(answer, Job)
-    assert answer.progress.max_passes == 60
-    assert answer.model == "reference-guard"
+    spec = gateway.spec(job.id)
+    assert (spec.slots, spec.tau, spec.max_passes) == (5, 0.3, 60)
+    assert (spec.model, spec.text, spec.beta, spec.verdict, spec.target) == (
+        "reference-guard",
+        "suffix",
+        0.25,
+        "both",
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ({"target": (2, 0.5)}, {"target": Target(tokens=2, epsilon=0.5), "max_tokens": 2}),
+        ({"threat": "none"}, {"text": "none", "slots": 0, "max_tokens": 0}),
+        ({"image_threat": "none"}, {"sigma": 0.0, "epsilons": (0.0,)}),
+        ({"threat": "l0", "max_tokens": 2}, {"text": "l0", "slots": 0, "max_tokens": 2}),
+        ({"method": "neyman_pearson", "scope": "per_budget"}, {"method": "neyman_pearson", "scope": "per_budget"}),
+        ({"verdict": "safe", "stop": "fixed"}, {"verdict": "safe", "stop": "fixed"}),
+    ],
+)
+def test_every_threat_verdict_method_and_question_can_be_asked_for(
+    gateway: Gateway, client: Client, image: bytes, options: dict[str, Any], found: dict[str, Any]
+) -> None:
+    spec = gateway.spec(client.certify(text="t", image=image, **options).id)
+    assert {name: getattr(spec, name) for name in found} == found
+
+
+def test_the_fields_of_a_tabular_input_are_certified_instead_of_text_and_image(
+    gateway: Gateway, client: Client
+) -> None:
+    fields = {"age": 41, "sex": "f", "city": "Rome"}
+    job = client.certify(fields=fields, model="tabular-guard", max_tokens=1)
+    assert gateway.spec(job.id).kind == "tabular"
+    assert gateway.input(job.id).fields == fields
+
+
+@pytest.mark.parametrize("given", [{}, {"text": "t"}, {"image": b"png"}, {"text": "t", "fields": {"age": 1}}])
+def test_an_input_that_is_neither_kind_is_refused_with_the_remedy(given: dict[str, Any]) -> None:
+    with Client("http://127.0.0.1:9") as client, pytest.raises(InvalidValueError, match="give text and image"):
+        client.certify(**given)
 
 
 def test_progress_is_iterated_until_the_outcome(
@@ -207,15 +247,15 @@ def test_a_value_out_of_range_never_leaves_and_shows_no_input(options: dict[str,
     assert SECRET not in "".join(traceback.format_exception(refused.value))
 
 
-def test_models_and_readiness_are_told(client: Client, model: ModelInfo) -> None:
+def test_models_and_readiness_are_told(client: Client, model: ModelInfo, tabular_model: ModelInfo) -> None:
     assert client.ready()
-    assert client.models() == (model,)
+    assert client.models() == (model, tabular_model)
 
 
-def test_a_get_is_asked_again_when_its_connection_is_lost(gateway: Gateway, model: ModelInfo) -> None:
+def test_a_get_is_asked_again_when_its_connection_is_lost(gateway: Gateway) -> None:
     transport = Dropping(2, lambda request: request.method == "GET")
     with Client(gateway.url, transport=transport) as client:
-        assert client.models() == (model,)
+        assert len(client.models()) == 2
     assert len(transport.requests) == 3
 
 
@@ -276,5 +316,5 @@ def test_the_environment_names_the_service(gateway: Gateway, monkeypatch: pytest
 
 
 def test_the_public_names_are_these() -> None:
-    assert set(holdfast_client.__all__) >= {"Client", "Certification", "Certificate", "ProblemError"}
+    assert set(holdfast_client.__all__) >= {"Client", "Certification", "Certificate", "ProblemError", "verify"}
     assert all(hasattr(holdfast_client, name) for name in holdfast_client.__all__)

@@ -1,12 +1,26 @@
 import io
+from typing import Any
 
 import pytest
 from rich.console import Console, RenderableType
 
-from holdfast.contract.certificates import Certificate, FrontierPoint
+from holdfast.contract.certificates import Certificate, Check, FrontierPoint, Progress, Verification
 from holdfast.contract.models import ModelInfo
 from holdfast.contract.problems import FieldError, InvalidValueError
-from holdfast_client.render import FrontierPlot, certificate_view, frontier_in_short, models_table, problem_view
+from holdfast_client.render import (
+    FrontierPlot,
+    certificate_view,
+    models_table,
+    problem_view,
+    progress_in_short,
+    verification_view,
+)
+from tests.clients.certificates import changed
+
+NO_RADII = [{"tokens": tokens, "radius": None, "native_radius": None, "method": None} for tokens in range(4)]
+ABSTAINED = {"verdict": "abstained", "reason": "Abstained: too few passes.", "frontier": NO_RADII, "max_tokens": None}
+ZERO_RADII = [{"tokens": d, "radius": 0.0, "native_radius": 0.0, "method": "stratified"} for d in range(3)]
+TEXT_ONLY = {"frontier": ZERO_RADII + NO_RADII[3:], "threat": {"image": "none"}, "noise": {"sigma": 0}}
 
 
 def shown(view: RenderableType, *, encoding: str = "utf-8", width: int = 100) -> str:
@@ -16,45 +30,146 @@ def shown(view: RenderableType, *, encoding: str = "utf-8", width: int = 100) ->
         return raw.getvalue().decode(encoding)
 
 
+def rows(text: str) -> list[list[str]]:
+    """The cells of every table row, without those of headers and plots."""
+    lines = [line.split("│")[1:-1] for line in text.splitlines() if line.count("│") > 2]
+    return [[cell.strip() for cell in cells] for cells in lines]
+
+
 def bars(text: str) -> dict[str, int]:
     return {line.split()[0]: line.count("#") for line in text.splitlines() if "|" in line}
 
 
-def test_a_certificate_shows_its_radii_cut_and_says_where_nothing_is_certified(certificate: Certificate) -> None:
+def test_a_certificate_shows_its_radii_cut_with_their_method_and_says_where_nothing_is_certified(
+    certificate: Certificate,
+) -> None:
     text = shown(certificate_view(certificate))
-    assert "1.234 " in text
-    assert "0.987" in text
-    assert "1.235" not in text
-    assert "not certified" in text
+    assert rows(text)[:4] == [
+        ["0", "1.234", "2.469", "neyman_pearson"],
+        ["1", "0.987", "1.975", "stratified"],
+        ["2", "0.000", "0.000", "stratified"],
+        ["3", "not certified", "not certified", ""],
+    ]
 
 
-def test_a_certificate_shows_verdict_passes_alpha_and_the_whole_notice(certificate: Certificate) -> None:
+def test_radii_in_the_images_own_pixels_are_left_out_where_they_are_the_same(certificate: Certificate) -> None:
+    assert "at the image's own 128 x 128" in shown(certificate_view(certificate))
+    same = changed(certificate, space={"native_operator_norm": 1.0})
+    assert rows(shown(certificate_view(same)))[1] == ["1", "0.987", "stratified"]
+
+
+def test_a_certificate_shows_verdict_reason_passes_alpha_units_and_the_whole_notice(certificate: Certificate) -> None:
     text = shown(certificate_view(certificate))
-    for line in ("certified against up to 2 of 3 tokens", "6,400", "0.01", *certificate.notice):
+    for line in ("certified against up to 2 of 3 tokens", "6,400", "0.01", certificate.reason, *certificate.notice):
         assert line in text
+    assert "Frontier of the unsafe verdict" in text
+    assert "L2, 3 x 64 x 64 pixels in [0, 1]" in text
 
 
-def test_an_abstention_shows_no_plot_and_promises_nothing(certificate: Certificate) -> None:
-    nothing = tuple(FrontierPoint(tokens=tokens, radius=None, method=None) for tokens in range(4))
-    changes = {"verdict": "abstained", "frontier": nothing, "max_tokens": None, "worst_case": ()}
-    text = shown(certificate_view(certificate.model_copy(update=changes)))
-    assert "abstained" in text
-    assert "│0" not in text
+def test_an_abstention_gives_its_reason_and_promises_nothing(certificate: Certificate) -> None:
+    text = shown(certificate_view(changed(certificate, **ABSTAINED, worst_case=[])))
+    assert "abstained: nothing is certified" in text
+    assert "Abstained: too few passes." in text
+    assert "Frontier" not in text
     assert "unsafe:" not in text
 
 
-def test_a_worst_case_bound_is_cut_and_zero_stays_zero(certificate: Certificate) -> None:
-    rows = [line.split("│")[1:3] for line in shown(certificate_view(certificate)).splitlines() if line.count("│") == 3]
-    assert [[cell.strip() for cell in row] for row in rows] == [["0", "0.987 (2)"], ["3", "0"]]
+def test_a_safe_certificate_says_so_and_bounds_the_worst_case_from_above(certificate: Certificate) -> None:
+    text = shown(certificate_view(changed(certificate, verdict="safe")))
+    assert "safe: certified against up to 2 of 3 tokens" in text
+    assert "Frontier of the safe verdict" in text
+    assert "Unsafe probability at most" in text
+    assert "at least" not in text
+    assert rows(text)[-2:] == [["0", "1"], ["3", "1"]]
+
+
+def test_a_worst_case_from_below_is_cut_and_zero_stays_zero(certificate: Certificate) -> None:
+    text = shown(certificate_view(certificate))
+    assert "at most" not in text
+    assert rows(text)[-2:] == [["0", "0.987 (2)"], ["3", "0"]]
+
+
+def test_an_abstention_bounds_the_worst_case_from_both_sides(certificate: Certificate) -> None:
+    text = shown(certificate_view(changed(certificate, **ABSTAINED)))
+    assert "Unsafe probability at least" in text
+    assert "Unsafe probability at most" in text
+
+
+@pytest.mark.parametrize(
+    ("verdict", "line"),
+    [
+        ("unsafe", "Yes: unsafe is certified against 2 tokens and image radius 0.123456789"),
+        ("safe", "Yes: safe is certified against 2 tokens and image radius 0.123456789"),
+        (None, "No: no verdict is certified against 2 tokens and image radius 0.123456789"),
+    ],
+)
+def test_the_answer_to_a_question_stands_first(certificate: Certificate, verdict: str | None, line: str) -> None:
+    target = {"tokens": 2, "epsilon": 0.123456789, "verdict": verdict}
+    text = shown(certificate_view(changed(certificate, target=target)))
+    assert text.splitlines()[0].rstrip() == line
+    assert "█" not in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "attack"),
+    [
+        ({"threat": {"text": "none"}}, "image radius 0.5"),
+        ({"threat": {"image": "none"}}, "1 token"),
+        ({"kind": "tabular"}, "1 categorical field and numeric radius 0.5"),
+    ],
+)
+def test_the_answer_names_only_what_the_attacker_may_change(
+    certificate: Certificate, changes: dict[str, Any], attack: str
+) -> None:
+    asked = changed(certificate, target={"tokens": 1, "epsilon": 0.5, "verdict": None}, **changes)
+    assert shown(certificate_view(asked)).splitlines()[0].rstrip().endswith(f"certified against {attack}")
+
+
+def test_a_text_only_certificate_shows_tokens_without_radii_and_without_image_noise(certificate: Certificate) -> None:
+    text = shown(certificate_view(changed(certificate, **TEXT_ONLY)))
+    assert rows(text)[:4] == [*(["012"[d], "yes", "stratified"] for d in range(3)), ["3", "not certified", ""]]
+    assert "pixels" not in text
+    assert "sigma" not in text
+
+
+def test_an_image_only_certificate_shows_one_radius_and_no_token_noise(certificate: Certificate) -> None:
+    only = changed(certificate, frontier=[certificate.frontier[0]], max_tokens=0, threat={"text": "none", "slots": 0})
+    text = shown(certificate_view(only))
+    assert "unsafe: certified against shifts of the image" in text
+    assert rows(text)[0] == ["0", "1.234", "2.469", "neyman_pearson"]
+    assert "beta" not in text
+    assert text.count("image radius") == 1
+
+
+def test_an_l0_certificate_counts_the_tokens_of_the_text(certificate: Certificate) -> None:
+    l0 = changed(certificate, threat={"text": "l0", "slots": 0, "max_tokens": 3}, evidence={"positions": 14})
+    assert "unsafe: certified against up to 2 of 14 tokens" in shown(certificate_view(l0))
+
+
+def test_a_tabular_certificate_speaks_of_fields(certificate: Certificate) -> None:
+    space = {"channels": 1, "height": 1, "width": 5, "alphabets": [2, 3, 9], "native_operator_norm": 1.0}
+    text = shown(certificate_view(changed(certificate, kind="tabular", threat={"text": "l0"}, space=space)))
+    assert "unsafe: certified against up to 2 of 3 categorical fields" in text
+    assert "certified numeric radius\n(L2, 5 standardised numeric fields)" in text
+    assert "image" not in text
+
+
+def test_whether_a_certificate_is_signed_is_told(certificate: Certificate) -> None:
+    assert "unsigned" in shown(certificate_view(certificate))
+    document = certificate.model_dump(mode="json")
+    document["signature"] = {"kid": "key-1", "digests": {}, "value": "00"}
+    assert "signed by key-1" in shown(certificate_view(Certificate.model_validate(document)))
 
 
 def test_bars_are_proportional_cut_and_absent_where_nothing_is_certified() -> None:
-    points = [FrontierPoint(tokens=d, radius=r, method=None) for d, r in enumerate((1.0, 0.509, None))]
+    radii = enumerate((1.0, 0.509, None))
+    points = [FrontierPoint(tokens=d, radius=r, native_radius=r, method=None) for d, r in radii]
     assert bars(shown(FrontierPlot(points), encoding="ascii", width=77)) == {"0": 60, "1": 30, "2": 0}
 
 
 def test_a_frontier_of_zeros_has_no_plot() -> None:
-    assert shown(FrontierPlot([FrontierPoint(tokens=0, radius=0.0, method="stratified")])) == ""
+    zero = FrontierPoint(tokens=0, radius=0.0, native_radius=0.0, method="stratified")
+    assert shown(FrontierPlot([zero])) == ""
 
 
 @pytest.mark.parametrize("width", [20, 40, 200])
@@ -76,16 +191,44 @@ def test_a_problem_shows_title_detail_and_every_field() -> None:
     ]
 
 
-def test_the_frontier_in_short_is_cut_too() -> None:
-    assert frontier_in_short((1.2349, 0.5, None)) == "radius 1.234 at d=0, certified to d=1"
-    assert frontier_in_short((None, None)) == "nothing certified yet"
+@pytest.mark.parametrize(
+    ("verdict", "frontier", "line"),
+    [
+        ("unsafe", (1.2349, 0.5, None), "unsafe so far, certified to d=1, radius 1.234 at d=0"),
+        ("safe", (0.0, 0.0), "safe so far, certified to d=1"),
+        ("abstained", (None, None), "nothing certified yet"),
+    ],
+)
+def test_progress_in_short_gives_the_verdict_so_far_with_its_radius_cut(
+    verdict: Any, frontier: tuple[float | None, ...], line: str
+) -> None:
+    assert progress_in_short(Progress(passes=1, max_passes=2, frontier=frontier, verdict=verdict)) == line
 
 
-def test_the_models_table_names_every_guard_and_its_operating_point(model: ModelInfo) -> None:
-    text = shown(models_table([model]), width=160)
-    assert "reference-guard" in text
-    assert "3 x 64 x 64" in text
-    assert "4.6e-05" in text
+def test_failed_checks_come_first_and_the_outcome_counts_them() -> None:
+    checks = (
+        Check(field="frontier", ok=True, detail="as computed"),
+        Check(field="tau", ok=False, detail="was altered"),
+    )
+    text = shown(verification_view(Verification(valid=False, checks=checks)))
+    assert text.startswith("NOT valid: 1 of 2 checks failed")
+    assert rows(text) == [["tau", "FAILED", "was altered"], ["frontier", "ok", "as computed"]]
+
+
+def test_a_check_that_quotes_control_characters_does_not_reach_the_terminal() -> None:
+    checks = (Check(field="x\x1b[2J", ok=False, detail="\x9b2J\x07"),)
+    text = shown(verification_view(Verification(valid=False, checks=checks)))
+    assert all(character.isprintable() or character == "\n" for character in text)
+
+
+def test_the_models_table_names_every_guard_and_its_operating_point_in_80_columns(
+    model: ModelInfo, tabular_model: ModelInfo
+) -> None:
+    _, *lines = [" ".join(line.split()) for line in shown(models_table([model, tabular_model]), width=80).splitlines()]
+    assert lines[:2] == [
+        "reference-guard 3 x 64 x 64 485 3 of 8 0.25 0.5 4.6e-05 9,000",
+        "tabular-guard 1 numeric 2 to 3 2 fields 0.25 0.5 4.6e-05 9,000",
+    ]
 
 
 def test_no_models_is_said_in_words() -> None:

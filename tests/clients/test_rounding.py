@@ -40,3 +40,10 @@ def test_a_shown_upper_bound_is_at_least_the_bound_and_within_a_percent(value: f
 @given(st.floats(1e-3, 1e6))
 def test_an_axis_ends_at_or_just_beyond_the_largest_value(value: float) -> None:
     assert value <= rounding.axis_end(value) <= 1.1 * value
+
+
+@given(probabilities)
+def test_a_shown_upper_bound_on_a_probability_is_at_least_the_bound_and_within_a_percent(value: float) -> None:
+    shown = Fraction(rounding.probability_at_most(value))
+    assert Fraction(value) <= shown <= 1
+    assert shown * Fraction(99, 100) <= Fraction(value)

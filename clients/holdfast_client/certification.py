@@ -1,0 +1,74 @@
+"""The handle of one submitted certification."""
+
+import time
+from collections.abc import Iterator
+from urllib.parse import quote
+
+from holdfast.contract.certificates import Certificate, Job, Progress, answer_from_json
+from holdfast.contract.problems import InternalError, problem_error
+from holdfast_client.errors import CertificationCancelledError
+from holdfast_client.wire import PATIENTLY_S, Wire
+
+__all__ = ["Certification"]
+
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 1.0
+
+
+class Certification:
+    """The handle of one submitted certification; iterate for its progress, `wait` for its certificate."""
+
+    def __init__(self, wire: Wire, job_id: str) -> None:
+        self._wire = wire
+        self._path = f"/v1/certifications/{quote(job_id, safe='')}"
+        self.id = job_id
+
+    def __repr__(self) -> str:
+        return f"Certification({self.id!r})"
+
+    def refresh(self) -> Job | Certificate:
+        """What the service says now: the certificate once it is done, the job otherwise."""
+        return self._wire.get(self._path, answer_from_json, pauses_s=PATIENTLY_S)
+
+    def __iter__(self) -> Iterator[Progress]:
+        """Progress as it happens, until the certification has ended; a dropped connection is resumed."""
+        for event in self._wire.events(f"{self._path}/events"):
+            if event.name != "progress":
+                return
+            yield self._wire.parsed(Progress.model_validate_json, event.data.encode())
+
+    def wait(self, timeout_s: float | None = None) -> Certificate:
+        """Waits for the certificate, at most `timeout_s` seconds where that is given.
+
+        Raises:
+            ProblemError: the certification failed; the class says why.
+            CertificationCancelledError: it was cancelled.
+            TimeoutError: it is still running; it goes on, and `wait` may be called again.
+        """
+        deadline = time.monotonic() + (float("inf") if timeout_s is None else timeout_s)
+        pause = _FIRST_PAUSE_S
+        while not isinstance(answer := self.refresh(), Certificate):
+            _raise_if_ended(answer)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(
+                    f"{self.id} has no certificate after {timeout_s} s; it goes on: call wait() again, or cancel()"
+                )
+            time.sleep(min(pause, left))
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+        return answer
+
+    def cancel(self) -> None:
+        """Cancels the certification: what it has queued is dropped.
+
+        Raises:
+            JobFinishedError: it had ended already.
+        """
+        self._wire.send("DELETE", self._path, answer_from_json)
+
+
+def _raise_if_ended(job: Job) -> None:
+    if job.state == "failed":
+        raise InternalError(f"{job.id} failed without a reason") if job.problem is None else problem_error(job.problem)
+    if job.state == "cancelled":
+        raise CertificationCancelledError(f"{job.id} was cancelled, so it has no certificate; submit the input again")

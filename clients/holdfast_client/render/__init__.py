@@ -1,0 +1,19 @@
+"""Certificates, their checks, problems and progress on a terminal."""
+
+from holdfast_client.render.certificate import certificate_view
+from holdfast_client.render.frontier import FrontierPlot, frontier_view
+from holdfast_client.render.progress import progress_in_short, watch
+from holdfast_client.render.service import models_table, problem_view, terminal
+from holdfast_client.render.verification import verification_view
+
+__all__ = [
+    "FrontierPlot",
+    "certificate_view",
+    "frontier_view",
+    "models_table",
+    "problem_view",
+    "progress_in_short",
+    "terminal",
+    "verification_view",
+    "watch",
+]

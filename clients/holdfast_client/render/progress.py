@@ -1,0 +1,37 @@
+"""A running certification on a terminal."""
+
+import time
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import Progress as Bars
+
+from holdfast.contract.certificates import Progress
+from holdfast_client import rounding
+
+__all__ = ["progress_in_short", "watch"]
+
+
+def progress_in_short(progress: Progress) -> str:
+    """The verdict so far and what it is certified against, in one line."""
+    certified = [(tokens, radius) for tokens, radius in enumerate(progress.frontier) if radius is not None]
+    if progress.verdict == "abstained" or not certified:
+        return "nothing certified yet"
+    (first, largest), (last, _) = certified[0], certified[-1]
+    radius = f", radius {rounding.radius(largest)} at d={first}" if largest > 0 else ""
+    return f"{progress.verdict} so far, certified to d={last}{radius}"
+
+
+def watch(certification: Iterable[Progress], console: Console) -> None:
+    """Shows a certification's progress until it has ended; silent where the console is no terminal."""
+    pace = TextColumn("passes, {task.fields[rate]:,.0f}/s; {task.fields[found]}")
+    started = time.monotonic()
+    with Bars(
+        BarColumn(), MofNCompleteColumn(), pace, console=console, transient=True, disable=not console.is_terminal
+    ) as bars:
+        task = bars.add_task("", total=None, rate=0.0, found="waiting for the first passes")
+        for progress in certification:
+            rate = progress.passes / max(time.monotonic() - started, 1e-3)
+            found = progress_in_short(progress)
+            bars.update(task, completed=progress.passes, total=progress.max_passes, rate=rate, found=found)

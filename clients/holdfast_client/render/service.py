@@ -1,0 +1,48 @@
+"""What the service says of itself: its guards and its refusals."""
+
+from collections.abc import Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from holdfast.contract.models import ModelInfo
+from holdfast.contract.problems import ProblemError
+
+__all__ = ["models_table", "problem_view", "terminal"]
+
+
+def terminal(*, stderr: bool = False) -> Console:
+    """A console that shows every text as it is: markup in it is not obeyed."""
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
+def models_table(models: Sequence[ModelInfo]) -> RenderableType:
+    """The served guards with their noise space, operating point and limits."""
+    if not models:
+        return Text("no model is served: no worker is alive")
+    table = Table("model", "noise space", "alphabet", "slots", "beta", "sigma", "tau", "passes", box=None)
+    for model in models:
+        point, space, tabular = model.defaults, model.space, model.kind == "tabular"
+        table.add_row(
+            Text(model.name, overflow="fold"),
+            f"{space.width} numeric" if tabular else f"{space.channels} x {space.height} x {space.width}",
+            _alphabet(model),
+            f"{len(model.alphabets)} fields" if tabular else f"{point.slots} of {model.limits.max_slots}",
+            *map(str, (point.beta, point.sigma, point.tau)),
+            f"{point.max_passes:,}",
+        )
+    return Group(table, "", *(f"{model.name}: {model.fingerprint}" for model in models))
+
+
+def _alphabet(model: ModelInfo) -> str:
+    few, many = min(model.alphabets), max(model.alphabets)
+    return f"{few:,}" if few == many else f"{few:,} to {many:,}"
+
+
+def problem_view(error: Exception) -> Text:
+    """An error as people read it: what it is, why, and which fields."""
+    if not isinstance(error, ProblemError):
+        return Text.assemble(("error: ", "bold red"), str(error))
+    lines = [f"\n  {field.path}: {field.message}" for field in error.errors]
+    return Text.assemble(("error: ", "bold red"), (error.title, "bold"), f"\n{error.detail}", *lines)

@@ -1,0 +1,166 @@
+"""Certificates checked by people who need not trust whoever hands them over."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast.contract.certificates import Certificate, KeySet, Verification
+from holdfast.contract.models import ModelInfo
+from holdfast.signing import SigningKey, key_set, sign
+from holdfast_client import Client, verify
+from holdfast_client.cli import main
+from tests.clients.certificates import certified
+from tests.clients.gateway import SIGNING_KEY, Gateway
+
+Capture = pytest.CaptureFixture[str]
+KEY = SigningKey.from_text(SIGNING_KEY)
+OTHER_KEY = SigningKey.from_text("A" * 43)
+
+
+@pytest.fixture
+def unsigned(model: ModelInfo) -> dict[str, Any]:
+    return certified(model)
+
+
+@pytest.fixture
+def signed(unsigned: dict[str, Any]) -> dict[str, Any]:
+    return {**unsigned, "signature": sign(unsigned, KEY).model_dump(mode="json")}
+
+
+def saved(folder: Path, content: object, name: str = "cert.json") -> str:
+    text = content if isinstance(content, str) else json.dumps(content)
+    (folder / name).write_text(text)
+    return str(folder / name)
+
+
+def failed(verification: Verification) -> set[str]:
+    assert verification.valid == all(check.ok for check in verification.checks)
+    return {check.field for check in verification.checks if not check.ok}
+
+
+def test_a_certificate_verifies_from_its_evidence_alone(unsigned: dict[str, Any], signed: dict[str, Any]) -> None:
+    for certificate in (unsigned, signed):
+        assert failed(verify(certificate)) == set()
+
+
+def test_an_inflated_radius_is_named(unsigned: dict[str, Any]) -> None:
+    unsigned["frontier"][0]["radius"] += 0.01
+    unsigned["frontier"][0]["native_radius"] += 0.01
+    assert failed(verify(unsigned)) == {"frontier"}
+
+
+def test_invented_evidence_needs_the_signature_to_be_found(model: ModelInfo, signed: dict[str, Any]) -> None:
+    invented = {**certified(model, draws=2000), "signature": signed["signature"]}
+    assert failed(verify({**invented, "signature": None})) == set()
+    assert "evidence" in failed(verify(invented, key_set(KEY)))
+
+
+def test_keys_decide_who_may_sign(unsigned: dict[str, Any], signed: dict[str, Any]) -> None:
+    assert failed(verify(signed, key_set(KEY))) == set()
+    assert failed(verify(signed, key_set(OTHER_KEY))) == {"signature"}
+    assert failed(verify(unsigned, key_set(KEY))) == {"signature"}
+
+
+def test_the_service_gives_its_keys_and_checks_as_the_client_does(
+    client: Client, signed: dict[str, Any], unsigned: dict[str, Any]
+) -> None:
+    keys = client.keys()
+    assert keys == key_set(KEY)
+    assert client.verify(Certificate.model_validate(signed)).valid
+    for certificate in (signed, unsigned, {**signed, "tau": 0.5}):
+        assert failed(client.verify(certificate)) == failed(verify(certificate, keys))
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_without_keys_the_command_says_that_nobody_vouches_for_the_evidence(
+    signed: dict[str, Any], unsigned: dict[str, Any], tmp_path: Path, capsys: Capture, options: list[str]
+) -> None:
+    assert main(["verify", saved(tmp_path, signed), *options]) == 0
+    out, messages = capsys.readouterr()
+    assert "valid" in out
+    assert "signature" not in out
+    assert messages.startswith("The signature was not checked")
+    assert main(["verify", saved(tmp_path, unsigned), *options]) == 0
+    assert capsys.readouterr().err.startswith("The certificate is unsigned")
+
+
+def test_the_command_fails_for_an_altered_certificate_and_shows_what_failed_first(
+    signed: dict[str, Any], tmp_path: Path, capsys: Capture
+) -> None:
+    assert main(["verify", saved(tmp_path, {**signed, "max_tokens": 99})]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("NOT valid: ")
+    assert out.index("max_tokens") < out.index("worst_case")
+
+
+def test_keys_are_printed_as_verify_takes_them(
+    gateway: Gateway, signed: dict[str, Any], tmp_path: Path, capsys: Capture
+) -> None:
+    assert main(["keys", "--url", gateway.url]) == 0
+    keys = capsys.readouterr().out
+    assert KeySet.model_validate_json(keys) == key_set(KEY)
+    assert main(["verify", saved(tmp_path, signed), "--keys", saved(tmp_path, keys, "keys.json")]) == 0
+    out, messages = capsys.readouterr()
+    assert out.startswith("valid: ")
+    assert messages == ""
+
+
+@pytest.mark.parametrize(("key", "status"), [(KEY, 0), (OTHER_KEY, 1)])
+def test_the_services_keys_are_asked_for_where_its_url_is_given(
+    gateway: Gateway, unsigned: dict[str, Any], tmp_path: Path, key: SigningKey, status: int
+) -> None:
+    certificate = {**unsigned, "signature": sign(unsigned, key).model_dump(mode="json")}
+    assert main(["verify", saved(tmp_path, certificate), "--url", gateway.url]) == status
+
+
+def test_standard_input_is_read_and_json_is_the_checks_and_nothing_else(
+    unsigned: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(json.dumps(unsigned).encode())))
+    assert main(["verify", "-", "--json"]) == 0
+    assert Verification.model_validate_json(capsys.readouterr().out) == verify(unsigned)
+
+
+@pytest.mark.parametrize(
+    ("content", "remedy"),
+    [
+        ("{", "is no JSON"),
+        ("[]", "must be a JSON object"),
+        ("[" * 100_000, "must be a JSON object"),
+        ('{"tau": 1, "tau": 2}', "a field is given twice"),
+        ('{"tau": NaN}', "NaN is no number"),
+    ],
+)
+def test_what_is_no_certificate_cannot_be_checked(content: str, remedy: str, tmp_path: Path, capsys: Capture) -> None:
+    assert main(["verify", saved(tmp_path, content)]) == 2
+    assert remedy in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("keys", ["{}", '{"keys": [{"kid": "k", "x": "AA"}]}'])
+def test_keys_that_are_none_are_an_error(keys: str, signed: dict[str, Any], tmp_path: Path, capsys: Capture) -> None:
+    assert main(["verify", saved(tmp_path, signed), "--keys", saved(tmp_path, keys, "keys.json")]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_files_and_services_that_are_not_there_leave_the_certificate_unchecked(
+    signed: dict[str, Any], tmp_path: Path, capsys: Capture
+) -> None:
+    assert main(["verify", "nowhere.json"]) == 2
+    assert main(["verify", saved(tmp_path, signed), "--keys", "nowhere.json"]) == 2
+    assert main(["verify", saved(tmp_path, signed), "--url", "http://127.0.0.1:9"]) == 2
+    assert "nowhere.json cannot be read (No such file or directory)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("missing", ["numpy", "cryptography"])
+def test_without_its_extra_verify_names_the_extra(missing: str, unsigned: dict[str, Any], tmp_path: Path) -> None:
+    code = f"import sys; sys.modules[{missing!r}] = None\nfrom holdfast_client.cli import main\nsys.exit(main())"
+    command = [sys.executable, "-c", code, "verify", saved(tmp_path, unsigned)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 2
+    assert run.stderr.startswith("holdfast verify needs the verify extra: pip install 'holdfast[verify]'\n")
+    assert "Traceback" not in run.stderr

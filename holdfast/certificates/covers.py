@@ -32,6 +32,7 @@ _SMALLEST = 1e-290  # below it floats lose their relative precision
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
+Real = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -260,29 +261,41 @@ def _masses(chances: Floats, tokens: int) -> Floats:
 def _tally(masks: NDArray[np.bool_], hits: NDArray[np.bool_], tokens: int) -> tuple[Counts, Counts]:
     """Draws, and hits among them, that mask every cover, in the order of `itertools.combinations`."""
     exact = np.float32 if len(masks) < 2**24 else np.float64  # every count is a whole number of this type
-    drawn, hit = _covered(masks.astype(exact), hits.astype(exact), tokens)
+    drawn, hit = _covered(masks.astype(exact), np.ones(len(masks), dtype=exact), hits.astype(exact), tokens)
     return drawn.astype(np.int64), hit.astype(np.int64)
 
 
-def _covered(
-    masks: NDArray[np.floating], hits: NDArray[np.floating], tokens: int
-) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """The recursion of `_tally`: covers of up to two positions by one product, larger ones by their first position."""
+def _covered(masks: Real, drawn: Real, hits: Real, tokens: int) -> tuple[Real, Real]:
+    """The recursion of `_tally`: covers of up to two positions by one product, larger ones by their first position.
+
+    Every row of `masks` stands for `drawn` draws, `hits` of them hits.
+    """
     positions = masks.shape[1]
     if tokens == 0:
-        return np.array([float(len(masks))]), np.array([float(hits.sum())])
-    if not len(masks):
-        return (np.zeros(math.comb(positions, tokens)),) * 2
+        return drawn.sum(keepdims=True), hits.sum(keepdims=True)
     if tokens == 1:
-        return masks.sum(axis=0), hits @ masks
+        return drawn @ masks, hits @ masks
+    if not len(masks):
+        return (np.zeros(math.comb(positions, tokens), dtype=masks.dtype),) * 2
+    if len(masks) > 2**positions:
+        masks, drawn, hits = _merged(masks, drawn, hits)
     if tokens == 2:
         pairs = np.triu_indices(positions, 1)
-        return (masks.T @ masks)[pairs], ((masks * hits[:, None]).T @ masks)[pairs]
+        return ((masks * drawn[:, None]).T @ masks)[pairs], ((masks * hits[:, None]).T @ masks)[pairs]
     parts = []
     for first in range(positions - tokens + 1):
         rows = masks[:, first] > 0.0
-        parts.append(_covered(masks[rows, first + 1 :], hits[rows], tokens - 1))
+        parts.append(_covered(masks[rows, first + 1 :], drawn[rows], hits[rows], tokens - 1))
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+
+
+def _merged(masks: Real, drawn: Real, hits: Real) -> tuple[Real, Real, Real]:
+    """One row for each of the 2^positions masks: there are more draws than that."""
+    bits = np.arange(masks.shape[1])
+    code = masks.astype(np.int64) @ (1 << bits)
+    every = np.arange(1 << len(bits))
+    sums = [np.bincount(code, weights, minlength=len(every)).astype(masks.dtype) for weights in (drawn, hits)]
+    return ((every[:, None] >> bits) & 1).astype(masks.dtype), sums[0], sums[1]
 
 
 def _hardest(mass: Floats, drawn: Counts, hit: Counts) -> tuple[Floats, Counts, Counts]:

@@ -6,6 +6,7 @@ cells that are sampled (section 4), or over budgets and covers (section 5), so t
 together.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -35,6 +36,8 @@ Side = Literal["unsafe", "safe"]
 Method = Literal["stratified", "neyman_pearson"]
 Reach = tuple[float | None, Method | None]
 
+_SMALLEST = 1e-290  # a probability below it is reported as 0: no number of passes would show it
+
 
 @dataclass(frozen=True)
 class Question:
@@ -45,7 +48,9 @@ class Question:
         tabular: whether the positions are fields with an alphabet each.
         slots: suffix slots m; categorical fields; 0 for the l0 threat on text and without a text threat.
         max_tokens: largest budget d of the frontier.
-        strata: cells k < strata have exactly k leading masked slots, the last at least strata.
+        strata: cells k < strata have exactly k leading masked slots, cell `strata` at least so many.
+        natural: whether one more cell is the kernel's own noise, for the Neyman–Pearson bound of `auto`; the strata
+            and it have half of a direction's alpha each.
         per_budget: whether cell d belongs to a smoothed guard of its own, with d slots.
         token_kernel: `uniform` or `absorbing`.
         beta: corruption rate.
@@ -67,6 +72,7 @@ class Question:
     slots: int
     max_tokens: int
     strata: int
+    natural: bool
     per_budget: bool
     token_kernel: Literal["uniform", "absorbing"]
     beta: float
@@ -173,7 +179,7 @@ def answer(question: Question, counts: Counts) -> Answer:
     """
     proofs = {side: _prove(question, counts, side) for side in question.sides}
     reaches = {side: _reaches(question, proof, _threshold(question, side)) for side, proof in proofs.items()}
-    verdict = next((side for side, reach in reaches.items() if reach[0][0] is not None), None)
+    verdict = next((side for side, reach in reaches.items() if any(radius is not None for radius, _ in reach)), None)
     frontier = reaches[verdict] if verdict is not None else [(None, None)] * (question.max_tokens + 1)
     return Answer(
         lower=proofs["unsafe"].bounds if "unsafe" in proofs else (0.0,) * len(counts.cells),
@@ -210,14 +216,22 @@ def _threshold(question: Question, side: Side) -> float:
 def _prove(question: Question, counts: Counts, side: Side) -> _Proof:
     alpha = question.alpha / len(question.sides)
     cells = [(draws, unsafe if side == "unsafe" else draws - unsafe) for draws, unsafe in counts.cells]
-    limit = any_time_lower if question.bound == "any_time" else clopper_pearson_lower
     if question.text == "l0" and question.method != "neyman_pearson":
         return _Covers.of(question, counts, side, alpha)
-    bounds = tuple(
-        limit(hits, draws, alpha / len(question.wanted)) if k in question.wanted else 0.0
-        for k, (draws, hits) in enumerate(cells)
-    )
+    bounds = _cell_bounds(question, cells, alpha)
     return _PerBudget(question, bounds) if question.per_budget else _Shared(question, bounds)
+
+
+def _cell_bounds(question: Question, cells: Sequence[tuple[int, int]], alpha: float) -> tuple[float, ...]:
+    """Lower bounds of the cells from (draws, hits), together at risk alpha; 0 where a cell is not sampled."""
+    limit = any_time_lower if question.bound == "any_time" else clopper_pearson_lower
+    shares = [alpha / len(question.wanted)] * len(cells)
+    if question.natural:
+        shares = [alpha / 2 / (len(cells) - 1)] * (len(cells) - 1) + [alpha / 2]
+    return tuple(
+        limit(hits, draws, share) if k in question.wanted else 0.0
+        for k, ((draws, hits), share) in enumerate(zip(cells, shares, strict=True))
+    )
 
 
 @dataclass(frozen=True)
@@ -231,8 +245,8 @@ class _Shared:
         sigma = self.question.sigma or 1.0
         (kernel, *_) = self.question.kernels
         found = 0.0
-        if self.question.method != "neyman_pearson" and tokens < len(self.bounds):
-            found = suffix_value(self.bounds, kernel=kernel, tokens=tokens, epsilon=epsilon, sigma=sigma)
+        if self.question.method != "neyman_pearson" and tokens < len(self._strata):
+            found = suffix_value(self._strata, kernel=kernel, tokens=tokens, epsilon=epsilon, sigma=sigma)
         if self.question.method != "stratified":
             found = max(found, _neyman_pearson_value(self.question, self._clean, tokens, epsilon))
         return found
@@ -242,7 +256,7 @@ class _Shared:
         (kernel, *_) = self.question.kernels
         found: list[Reach] = [(None, None)] * len(budgets)
         if self.question.method != "neyman_pearson":
-            radii = suffix_radii(self.bounds, kernel=kernel, sigma=self.question.sigma or 1.0, tau=threshold)
+            radii = suffix_radii(self._strata, kernel=kernel, sigma=self.question.sigma or 1.0, tau=threshold)
             found[: len(radii)] = [_reach(radius, "stratified") for radius in radii[: len(budgets)]]
         if self.question.method != "stratified":
             rivals = [_neyman_pearson_radius(self.question, self._clean, tokens, threshold) for tokens in budgets]
@@ -250,12 +264,17 @@ class _Shared:
         return found
 
     @property
+    def _strata(self) -> tuple[float, ...]:
+        return self.bounds[:-1] if self.question.natural else self.bounds
+
+    @property
     def _clean(self) -> float:
-        """Lower bound on p_A, on the same event as the cells' bounds: it costs no risk of its own."""
+        """Lower bound on p_A: the natural cell's, or what the strata give on the same event at no risk of its own."""
         if len(self.bounds) == 1:
             return self.bounds[0]
         (kernel, *_) = self.question.kernels
-        return suffix_value(self.bounds, kernel=kernel, tokens=0, epsilon=0.0, sigma=1.0)
+        strata = suffix_value(self._strata, kernel=kernel, tokens=0, epsilon=0.0, sigma=1.0)
+        return max(strata, self.bounds[-1]) if self.question.natural else strata
 
 
 @dataclass(frozen=True)
@@ -380,5 +399,6 @@ def _target(question: Question, proofs: dict[Side, _Proof]) -> Side | None:
 
 def _row(proofs: dict[Side, _Proof], tokens: int, epsilon: float) -> Row:
     least = proofs["unsafe"].value(tokens, epsilon) if "unsafe" in proofs else 0.0
+    least = least if least > _SMALLEST else 0.0
     most = unsafe_at_most(proofs["safe"].value(tokens, epsilon)) if "safe" in proofs else 1.0
     return Row(tokens, epsilon, least, most, passes_to_detect(least) if least > 0.0 else None)

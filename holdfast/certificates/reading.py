@@ -38,6 +38,7 @@ def question_of(certificate: Mapping[str, Any]) -> Question:
         slots=threat["slots"],
         max_tokens=threat["max_tokens"],
         strata=_strata(certificate),
+        natural=_natural(certificate),
         per_budget=noise["scope"] == "per_budget",
         token_kernel=noise["token_kernel"],
         beta=noise["beta"],
@@ -163,14 +164,16 @@ def _cell_faults(certificate: Mapping[str, Any]) -> Iterator[str]:
     cells, strata = certificate["evidence"]["cells"], _strata(certificate)
     per_budget = certificate["noise"]["scope"] == "per_budget"
     natural = per_budget and certificate["method"] == "neyman_pearson"
-    expected = certificate["threat"]["max_tokens"] + 1 if per_budget else strata + 1
+    own_noise = _natural(certificate)
+    expected = certificate["threat"]["max_tokens"] + 1 if per_budget else strata + 1 + own_noise
     if len(cells) != expected:
         yield f"cells must be {expected}, not {len(cells)}"
         return
     for index, cell in enumerate(cells):
         stands = (cell["leading_masked"], cell["at_least"], cell["slots"])
         slots = index if per_budget else certificate["threat"]["slots"]
-        if stands != (0 if natural else index, per_budget or index == strata, slots):
+        natural_here = natural or (own_noise and index > strata)
+        if stands != (0 if natural_here else index, per_budget or index >= strata, slots):
             yield f"cells[{index}] is not the cell that this threat and scope have there"
 
 
@@ -228,11 +231,26 @@ def _strata(certificate: Mapping[str, Any]) -> int:
     if target is not None:
         return int(target["tokens"])
     # Which budgets share the last cell is the issuer's choice, made before sampling: every partition is sound.
-    return min(len(certificate["evidence"]["cells"]) - 1, int(threat["slots"]))
+    return min(len(certificate["evidence"]["cells"]) - 1 - _natural(certificate), int(threat["slots"]))
+
+
+def _natural(certificate: Mapping[str, Any]) -> bool:
+    """Whether the last cell is the kernel's own noise, sampled beside the strata: the issuer's choice too."""
+    threat, cells = certificate["threat"], certificate["evidence"]["cells"]
+    if certificate["method"] != "auto" or threat["text"] != "suffix" or certificate["target"] is not None:
+        return False
+    last = cells[-1]
+    return (
+        certificate["noise"]["scope"] == "shared"
+        and len(cells) > 1
+        and (last["leading_masked"], last["at_least"]) == (0, True)
+    )
 
 
 def _wanted(certificate: Mapping[str, Any]) -> tuple[int, ...]:
     per_budget, target = certificate["noise"]["scope"] == "per_budget", certificate["target"]
     if target is not None:
         return (target["tokens"] if per_budget else _strata(certificate),)
-    return tuple(range(certificate["threat"]["max_tokens"] + 1 if per_budget else _strata(certificate) + 1))
+    if per_budget:
+        return tuple(range(certificate["threat"]["max_tokens"] + 1))
+    return tuple(range(_strata(certificate) + 1 + _natural(certificate)))

@@ -68,9 +68,15 @@ class CertificationSpec(BaseModel):
         return max(k for k in range(self.slots + 1) if k == 0 or masked**k > thresholds[self.verdict])
 
     @property
+    def natural(self) -> bool:
+        """Whether the last cell is the kernel's own noise: what `auto` feeds the Neyman–Pearson bound with."""
+        beside = self.method == "auto" and self.text == "suffix" and self.scope == "shared"
+        return beside and self.target is None and self.strata > 0
+
+    @property
     def cells(self) -> int:
         """Cells that are told apart: the strata, or the budgets where each has a smoothed guard of its own."""
-        return self.max_tokens + 1 if self.scope == "per_budget" else self.strata + 1
+        return self.max_tokens + 1 if self.scope == "per_budget" else self.strata + 1 + self.natural
 
     @property
     def wanted_cells(self) -> tuple[int, ...]:

@@ -1,15 +1,16 @@
 """What the certifier asks for and when it stops: cheap where it can be, never twice the same draw."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
-from holdfast.certificates import Answer, answer
+from holdfast.certificates import Answer, Counts, answer
 from holdfast.contract.requests import Target
 from holdfast.contract.spec import CertificationSpec
 from holdfast.queue.orders import Order, Tally
 from holdfast_service.certifier.allocation import AHEAD, is_checkpoint, next_order, stopped
-from holdfast_service.certifier.evidence import counts_of, fold, no_cells, progress_question
+from holdfast_service.certifier.evidence import counts_of, fold, no_cells, progress_question, question_of
 from tests.certifier.specs import SEED, Rate, spec, tally
 
 
@@ -23,6 +24,8 @@ def run(asked: CertificationSpec, rate: Rate) -> tuple[list[Order], list[Tally],
             plan.append(order)
         tallies.append(tally(asked, plan[len(tallies)], rate))
         cells = fold(cells, tallies[-1])
+        if not is_checkpoint(len(tallies), len(plan)):
+            continue
         counts = counts_of(asked, SEED, tallies, cells)
         found = answer(question, counts)
         if reason := stopped(asked, question, counts, found, sum(one.passes for one in tallies)):
@@ -47,7 +50,7 @@ def radii(found: Answer) -> list[float]:
         {"scope": "per_budget", "max_passes": 900},
         {"target": Target(tokens=3, epsilon=0.2), "max_tokens": 3},
         {"text": "l0", "slots": 0, "max_tokens": 2, "max_passes": 400},
-        {"max_passes": 9},
+        {"max_passes": 10},
     ],
 )
 @pytest.mark.parametrize("rate", [0.0, 0.3, 0.6, 1.0])
@@ -61,7 +64,7 @@ def test_orders_are_fresh_contiguous_and_within_the_passes(changes: dict[str, ob
 
 
 def test_an_input_never_flagged_is_certified_safe_where_tau_allows_it() -> None:
-    _, _, found, _ = run(spec(), 0.0)
+    _, _, found, _ = run(spec(method="stratified"), 0.0)
     assert found.verdict == "safe"
     assert found.max_tokens == 3  # 1 - 0.9^4 > tau = 0.3: no bound from masks can rule out more
 
@@ -79,8 +82,8 @@ def test_a_rate_at_tau_abstains() -> None:
 
 
 def test_an_input_always_flagged_stops_within_the_tolerance_of_spending_all() -> None:
-    _, early, found, reason = run(spec(tolerance=0.1), 1.0)
-    _, late, best, _ = run(spec(tolerance=0.0), 1.0)
+    _, early, found, reason = run(spec(tolerance=0.1, method="stratified"), 1.0)
+    _, late, best, _ = run(spec(tolerance=0.0, method="stratified"), 1.0)
     assert reason == "tolerance"
     assert passes(early) < passes(late)
     assert all(b - a <= 0.1 * radii(best)[0] for a, b in zip(radii(found), radii(best), strict=True))
@@ -111,7 +114,7 @@ def test_a_decision_that_cannot_succeed_any_more_says_so() -> None:
 def test_a_fixed_sample_spends_every_pass_and_uses_every_cell_alike() -> None:
     plan, tallies, _, reason = run(spec(stop="fixed", max_passes=900), 1.0)
     assert (reason, passes(tallies)) == ("passes_spent", 900)
-    assert {order.cells for order in plan} == {tuple(range(9))}
+    assert {order.cells for order in plan} == {tuple(range(10))}
 
 
 PUBLISHED = [7.2244, 6.4695, 5.6248, 4.6493, 3.4557, 1.7503]
@@ -123,7 +126,14 @@ def test_a_fraction_of_the_published_passes_reaches_further(
     max_passes: int, from_tokens: int, share_at_none: float
 ) -> None:
     asked = spec(
-        beta=0.25, tau=4.6e-5, sigma=1.0, alphabets=(30_000,), max_passes=max_passes, tolerance=0.0, verdict="unsafe"
+        beta=0.25,
+        tau=4.6e-5,
+        sigma=1.0,
+        alphabets=(30_000,),
+        max_passes=max_passes,
+        tolerance=0.0,
+        verdict="unsafe",
+        method="stratified",
     )
     _, tallies, found, _ = run(asked, 1.0)
     assert passes(tallies) <= max_passes
@@ -140,16 +150,30 @@ def test_budgets_that_no_cell_can_certify_share_one_cell() -> None:
 
 def test_draws_go_to_the_cells_that_gain_most() -> None:
     """A cell whose rate is settled at nothing gets fewer draws than the others."""
-    asked = spec(max_passes=3000, tolerance=0.0, verdict="unsafe")
+    asked = spec(max_passes=3000, tolerance=0.0, verdict="unsafe", method="stratified")
     _, tallies, _, _ = run(asked, lambda cell: 0.0 if cell == 2 else 1.0)
     draws = [sum(one.stop - one.start for one in tallies if cell in one.cells) for cell in range(9)]
     assert draws[2] < 0.7 * max(draws)
 
 
-def test_covers_are_counted_at_checkpoints_and_at_the_end() -> None:
-    asked = spec(text="l0", slots=0, max_tokens=2)
-    looked = [counted for counted in range(1, 200) if is_checkpoint(asked, counted, 1000)]
+def test_the_evidence_is_looked_at_by_eighths_and_at_the_end() -> None:
+    looked = [counted for counted in range(1, 200) if is_checkpoint(counted, 1000)]
+    assert looked[:8] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert len(looked) < 50
     assert all(later <= earlier * 1.15 + 1 for earlier, later in itertools.pairwise(looked))
-    assert is_checkpoint(asked, 123, 123)
-    assert all(is_checkpoint(spec(), counted, 1000) for counted in range(1, 200))
+    assert is_checkpoint(123, 123)
+
+
+def test_auto_is_as_good_as_each_method_alone_at_its_share() -> None:
+    """On the draws that `auto` took: the strata at half of alpha, the natural noise at the other half."""
+    asked = spec(max_passes=3600)
+    question = question_of(asked)
+    _, tallies, found, _ = run(asked, 1.0)
+    cells = no_cells(asked)
+    for one in tallies:
+        cells = fold(cells, one)
+    half = {"natural": False, "alpha": question.alpha / 2, "epsilons": ()}
+    strata = replace(question, method="stratified", wanted=tuple(range(9)), **half)
+    single = replace(question, method="neyman_pearson", strata=0, wanted=(0,), **half)
+    for alone in (answer(strata, Counts(cells[:-1])), answer(single, Counts(cells[-1:]))):
+        assert all(ours >= theirs for ours, theirs in zip(radii(found), radii(alone), strict=True))

@@ -23,7 +23,7 @@ def test_the_cells_are_the_same_in_whatever_order_tallies_are_folded(arrival: li
 
 
 def test_a_tally_of_some_cells_counts_in_those_alone() -> None:
-    cells = fold(no_cells(spec()), Tally(0, 16, (3, 8), (5, 16)))
+    cells = fold(no_cells(spec(method="stratified")), Tally(0, 16, (3, 8), (5, 16)))
     assert cells == ((0, 0), (0, 0), (0, 0), (16, 5), (0, 0), (0, 0), (0, 0), (0, 0), (16, 16))
 
 

@@ -102,6 +102,9 @@ def draws_of(guard: Guard, ready: Ready, order: Order) -> Iterator[Draws]:
         yield _draws(ready, order, prepared, _noised_fields(ready, order)[:, list(order.cells)])
     elif spec.scope == "shared":
         tails = _noised_slots(guard, ready, order, prepared.tail_base, spec.strata)
+        if spec.natural:
+            own = _noised_slots(guard, ready, order, prepared.tail_base, 0)
+            tails = np.concatenate([tails, own], axis=1)
         yield _draws(ready, order, prepared, tails[:, list(order.cells)])
     else:
         for budget in order.cells:

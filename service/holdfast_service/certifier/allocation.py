@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from holdfast.certificates import Answer, Counts, Question, answer, any_time_lower, safe_threshold, suffix_radii
+from holdfast.certificates import Answer, Counts, Question, answer
 from holdfast.contract.certificates import Stopped
 from holdfast.contract.spec import CertificationSpec
 from holdfast.queue.orders import Order
@@ -29,11 +29,12 @@ def next_order(
     spec: CertificationSpec, question: Question, job_id: str, plan: Sequence[Order], cells: Cells
 ) -> Order | None:
     """The order after `plan`, given what has been counted; None once `max_passes` are spent."""
-    chosen = _chosen_cells(spec, question, cells)
+    index = len(plan)
+    chosen = _chosen_cells(spec, question, cells) if is_checkpoint(index, 0) else plan[-1].cells
     start = plan[-1].stop if plan else 0
     left = (spec.max_passes - sum(order.passes for order in plan)) // len(chosen)
-    draws = min(_order_draws(spec, len(plan)), left)
-    return Order(job_id, len(plan), start, start + draws, chosen) if draws > 0 else None
+    draws = min(_order_draws(spec, index), left)
+    return Order(job_id, index, start, start + draws, chosen) if draws > 0 else None
 
 
 def _order_draws(spec: CertificationSpec, index: int) -> int:
@@ -49,44 +50,57 @@ def _chosen_cells(spec: CertificationSpec, question: Question, cells: Cells) -> 
         return spec.wanted_cells
     if any(draws == 0 for draws, _ in cells):
         return spec.wanted_cells
-    gains = _gains(spec, question, cells)
+    gains = _gains(question, cells)
     if gains is None:
         return spec.wanted_cells
     return tuple(cell for cell, gain in enumerate(gains) if gain >= _WORTH * max(gains))
 
 
-def _gains(spec: CertificationSpec, question: Question, cells: Cells) -> list[float] | None:
+def _gains(question: Question, cells: Cells) -> list[float] | None:
     """By how much the radii of all budgets would grow together if one cell got an order's draws at its rate so far."""
-    share = question.alpha / len(question.sides) / len(cells)
     for side in question.sides:
-        hits = [unsafe if side == "unsafe" else draws - unsafe for draws, unsafe in cells]
-        lower = [any_time_lower(hit, draws, share) for hit, (draws, _) in zip(hits, cells, strict=True)]
-        tau = spec.tau if side == "unsafe" else safe_threshold(spec.tau)
-        total = _total(spec, question, lower, tau)
+        parts = _parts(replace(question, sides=(side,), alpha=question.alpha / len(question.sides)), cells)
+        now = [_radii(one, counted) for one, counted in parts]
+        total = sum(map(max, zip(*now, strict=True)))
         if total == 0.0:
             continue
         gains = []
-        for cell, (hit, (draws, _)) in enumerate(zip(hits, cells, strict=True)):
-            more = draws + ORDER_DRAWS
-            better = any_time_lower(math.floor(hit * more / draws), more, share)
-            hoped = [*lower[:cell], max(better, lower[cell]), *lower[cell + 1 :]]
-            gains.append(_total(spec, question, hoped, tau) - total)
+        for part, (one, counted) in enumerate(parts):
+            rivals = now[:part] + now[part + 1 :]
+            for cell in range(len(counted)):
+                then = _radii(one, (*counted[:cell], _one_order_on(counted[cell], side), *counted[cell + 1 :]))
+                gains.append(max(0.0, sum(map(max, zip(then, *rivals, strict=True))) - total))
         return gains if max(gains) > 0.0 else None
     return None
 
 
-def _total(spec: CertificationSpec, question: Question, lower: Sequence[float], tau: float) -> float:
-    (kernel, *_) = question.kernels
-    radii = suffix_radii(lower, kernel=kernel, sigma=spec.sigma or 1.0, tau=tau)
-    return sum(radius for radius in radii if radius is not None)
+def _parts(question: Question, cells: Cells) -> list[tuple[Question, Cells]]:
+    """The strata, and the natural noise where it is sampled beside them: each a question of its own."""
+    if not question.natural:
+        return [(replace(question, method="stratified"), cells)]
+    alone = replace(question, natural=False, alpha=question.alpha / 2)
+    strata = replace(alone, method="stratified", wanted=tuple(range(len(cells) - 1)))
+    return [(strata, cells[:-1]), (replace(alone, method="neyman_pearson", strata=0, wanted=(0,)), cells[-1:])]
 
 
-def is_checkpoint(spec: CertificationSpec, counted: int, planned: int) -> bool:
-    """Whether to look at the evidence after this many orders: always, but for covers, which are slow to count.
+def _radii(question: Question, cells: Cells) -> list[float]:
+    return [point.radius or 0.0 for point in answer(question, Counts(cells)).frontier]
 
-    Those are looked at whenever the orders have grown by an eighth, and at the end.
+
+def _one_order_on(cell: tuple[int, int], side: str) -> tuple[int, int]:
+    """The cell after one more order at its rate so far, rounded against the side."""
+    draws, unsafe = cell
+    more = draws + ORDER_DRAWS
+    hits = math.floor((unsafe if side == "unsafe" else draws - unsafe) * more / draws)
+    return more, hits if side == "unsafe" else more - hits
+
+
+def is_checkpoint(counted: int, planned: int) -> bool:
+    """Whether to look at the evidence after this many orders: at first and at the end always, then by eighths.
+
+    A look costs the certifier milliseconds, and what one more order brings shrinks with their number.
     """
-    if not spec.masks_matter or counted == planned:
+    if counted == planned:
         return True
     return counted % (1 << max(0, counted.bit_length() - 4)) == 0
 

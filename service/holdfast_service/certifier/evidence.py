@@ -23,6 +23,7 @@ def question_of(spec: CertificationSpec, tallies: Sequence[Tally] = ()) -> Quest
         slots=spec.slots,
         max_tokens=spec.max_tokens,
         strata=spec.strata,
+        natural=spec.natural,
         per_budget=spec.scope == "per_budget",
         token_kernel=spec.token_kernel,
         beta=spec.beta,
@@ -43,11 +44,9 @@ def question_of(spec: CertificationSpec, tallies: Sequence[Tally] = ()) -> Quest
 def progress_question(spec: CertificationSpec, tallies: Sequence[Tally]) -> Question:
     """The parameters for a look on the way, which never finds more than the certificate will say.
 
-    There is no grid, and of `auto` on cells only the stratified part: nearly always the better one, at a tenth of the
-    time.
+    There is no grid.
     """
-    question = replace(question_of(spec, tallies), epsilons=())
-    return replace(question, method="stratified") if spec.method == "auto" and not spec.masks_matter else question
+    return replace(question_of(spec, tallies), epsilons=())
 
 
 def no_cells(spec: CertificationSpec) -> Cells:

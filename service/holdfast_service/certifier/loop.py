@@ -144,7 +144,7 @@ def _count(view: View, tallies: list[Tally]) -> View:
     for tally in tallies:
         view = replace(view, tallies=(*view.tallies, tally), cells=fold(view.cells, tally))
         question = progress_question(spec, view.tallies)
-        if is_checkpoint(spec, len(view.tallies), len(view.plan)):
+        if is_checkpoint(len(view.tallies), len(view.plan)):
             counts = counts_of(spec, seed, view.tallies, view.cells)
             found = answer(question, counts)
             passes = sum(tally.passes for tally in view.tallies)

@@ -100,7 +100,7 @@ def _evidence(
         cells=tuple(
             CellEvidence(
                 leading_masked=_leading_masked(spec, cell),
-                at_least=spec.scope == "per_budget" or cell == spec.strata,
+                at_least=spec.scope == "per_budget" or cell >= spec.strata,
                 slots=cell if spec.scope == "per_budget" else spec.slots,
                 draws=draws,
                 unsafe=unsafe,
@@ -121,7 +121,7 @@ def _evidence(
 def _leading_masked(spec: CertificationSpec, cell: int) -> int:
     if spec.scope == "per_budget":
         return 0 if spec.method == "neyman_pearson" else cell
-    return cell
+    return 0 if cell > spec.strata else cell
 
 
 def _sharing(spec: CertificationSpec, tallies: Sequence[Tally]) -> str:
@@ -130,6 +130,8 @@ def _sharing(spec: CertificationSpec, tallies: Sequence[Tally]) -> str:
         positions = tallies[0].positions if tallies else spec.slots
         covers = ", ".join(str(cover_count(positions, tokens)) for tokens in range(spec.max_tokens + 1))
         return f"equally over {spec.max_tokens + 1} budgets, then over the covers of each: {covers}"
+    if spec.natural:
+        return f"half equally over {spec.strata + 1} strata, half to the natural noise that bounds p_A"
     cells = len(spec.wanted_cells)
     return "undivided: one bound serves every number" if cells == 1 else f"equally over {cells} cells"
 

@@ -134,14 +134,16 @@ def _open_sides(question: Question, found: Answer) -> Sequence[str]:
 def _hope(spec: CertificationSpec, question: Question, cells: Cells, side: str) -> Answer:
     """The answer, were the rest of the passes spent with each cell's rate at the far end of its Wilson interval."""
     spent = sum(draws for draws, _ in cells)
-    rest = (spec.max_passes - spent) // len(spec.wanted_cells)
+    left = max(0, spec.max_passes - spent)
     hoped = [(0, 0)] * len(cells)
     for cell in spec.wanted_cells:
         draws, unsafe = cells[cell]
         hits = unsafe if side == "unsafe" else draws - unsafe
         rate = (hits + 2 + 2 * math.sqrt(hits * (draws - hits) / draws + 1)) / (draws + 4)
-        hits += min(rest, math.ceil(rest * rate))
-        hoped[cell] = (draws + rest, hits if side == "unsafe" else draws + rest - hits)
+        # The strata gain together, the natural noise by itself: it may get all that is left.
+        more = left if question.natural and cell == len(cells) - 1 else left // len(spec.wanted_cells)
+        hits += min(more, math.ceil(more * rate))
+        hoped[cell] = (draws + more, hits if side == "unsafe" else draws + more - hits)
     return answer(replace(question, epsilons=()), Counts(tuple(hoped)))
 
 

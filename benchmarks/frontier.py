@@ -1,9 +1,10 @@
 """How long a frontier takes on one core: stratified, Neyman–Pearson, the published iteration, and l0 covers.
 
 Run as `python benchmarks/frontier.py`. The published iteration is written from the formulas of [H] A.13: one
-estimate per budget, 60 bisections of the radius around 80 bisections of the threshold, over all (i, j) groups. Its
-sums are vectorised here, so the ratios flatter it. The covers are those of 64 positions up to three tokens (43,745
-sets) in a pool of 10,000 draws; the published method has no counterpart to them.
+estimate per budget, 60 bisections of the radius around 80 bisections of the threshold, over all (i, j) groups. It is
+timed as such code is commonly written, with `scipy.stats.norm.cdf`, and with the bare `ndtr` that we use, which flatters
+it; its sums are vectorised in both. The covers are those of 64 positions up to three tokens (43,745 sets) in a pool of
+10,000 draws; the published method has no counterpart to them.
 """
 
 import math
@@ -11,10 +12,12 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from scipy.special import gammaln, ndtr
+from scipy.stats import norm
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -28,10 +31,12 @@ from holdfast.certificates import (
     suffix_frontier,
 )
 
+Cdf = Callable[[np.ndarray], np.ndarray]
+
 KERNEL = UniformKernel(0.25, 30000)
 SIGMA, TAU, ALPHA, SLOTS = 1.0, 4.6e-5, 0.01, 8
 CLEAN = 0.99954
-LIMIT_MS = 10.0
+LIMIT_MS = 5.0
 POSITIONS, MAX_TOKENS, DRAWS = 64, 3, 10_000
 COVERS_LIMIT_MS = 1000.0
 
@@ -53,11 +58,11 @@ def covers() -> list[float | None]:
     return l0_frontier(masks, unsafe, kernel=KERNEL, sigma=SIGMA, tau=TAU, alpha=ALPHA, max_tokens=MAX_TOKENS)
 
 
-def published() -> list[float | None]:
-    return [published_radius(d) for d in range(SLOTS + 1)]
+def published(cdf: Cdf = norm.cdf) -> list[float | None]:
+    return [published_radius(d, cdf) for d in range(SLOTS + 1)]
 
 
-def published_radius(tokens: int) -> float:
+def published_radius(tokens: int, cdf: Cdf) -> float:
     rate = math.log(KERNEL.beta / (KERNEL.alphabet_size - 1))
     keep = math.log1p(-KERNEL.beta)
     i, j = (grid.ravel() for grid in np.indices((tokens + 1, tokens + 1)))
@@ -71,18 +76,18 @@ def published_radius(tokens: int) -> float:
     low, high = 0.0, 20.0 * SIGMA
     for _ in range(60):
         radius = (low + high) / 2
-        above = published_value(clean, attacked, log_ratio, radius / SIGMA) > TAU
+        above = published_value(clean, attacked, log_ratio, radius / SIGMA, cdf) > TAU
         low, high = (radius, high) if above else (low, radius)
     return low
 
 
-def published_value(clean: np.ndarray, attacked: np.ndarray, log_ratio: np.ndarray, shift: float) -> float:
+def published_value(clean: np.ndarray, attacked: np.ndarray, log_ratio: np.ndarray, shift: float, cdf: Cdf) -> float:
     low, high = -200.0, 200.0
     for _ in range(80):
         threshold = (low + high) / 2
-        filled = clean @ ndtr((threshold - log_ratio) / shift + shift / 2)
+        filled = clean @ cdf((threshold - log_ratio) / shift + shift / 2)
         low, high = (threshold, high) if filled < CLEAN else (low, threshold)
-    return float(attacked @ ndtr((low - log_ratio) / shift - shift / 2))
+    return float(attacked @ cdf((low - log_ratio) / shift - shift / 2))
 
 
 def median_ms(frontier: Callable[[], list[float | None]], repeats: int) -> float:
@@ -99,7 +104,8 @@ def main() -> int:
     rows = [
         ("stratified, 9 cells", median_ms(stratified, 200)),
         ("Neyman-Pearson, d = 0..8", median_ms(neyman_pearson, 100)),
-        ("published iteration, d = 0..8", median_ms(published, 5)),
+        ("published iteration, ndtr", median_ms(partial(published, ndtr), 5)),
+        ("published iteration, norm.cdf", median_ms(published, 3)),
     ]
     slowest = rows[-1][1]
     print(f"{'frontier':32}{'median ms':>12}{'faster by':>12}")

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from transformers.utils.logging import disable_progress_bar
 
-from holdfast_lab.evaluation import load
+from holdfast_lab.evaluation import Guard, load
 from holdfast_lab.export import export, write_serving_config
-from holdfast_lab.model_card import false_flag, model_card
-from holdfast_lab.report import measure
+from holdfast_lab.model_card import measured_config, model_card
+from holdfast_lab.report import Report, measure
 from holdfast_lab.sample_inputs import write_sample_inputs
 from holdfast_lab.tokenizer import build_tokenizer
 from holdfast_lab.training import Recipe, train
@@ -37,14 +37,23 @@ def _train(arguments: argparse.Namespace) -> None:
     export(train(tokenizer, recipe, _report_step), tokenizer, arguments.out)
     # Measured as it is served: from the folder, with the weights rounded to half precision.
     guard = load(arguments.out)
-    report = measure(guard, say=_say)
-    write_serving_config(arguments.out, false_flag(report.operating_point))
-    card = model_card(report, recipe, parameters=guard.model.num_parameters(), alphabet=len(guard.prompt.alphabet))
-    (arguments.out / "README.md").write_text(card, encoding="utf-8")
+    _record(measure(guard, say=_say), guard, recipe, arguments.out)
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     measure(load(arguments.folder), examples=arguments.examples, scenes=arguments.scenes, say=_say)
+
+
+def _measure(arguments: argparse.Namespace) -> None:
+    guard = load(arguments.folder)
+    report = measure(guard, examples=arguments.examples, scenes=arguments.scenes, say=_say)
+    _record(report, guard, Recipe(steps=arguments.steps, seed=arguments.seed), arguments.folder)
+
+
+def _record(report: Report, guard: Guard, recipe: Recipe, folder: Path) -> None:
+    write_serving_config(folder, measured_config(report))
+    card = model_card(report, recipe, parameters=guard.model.num_parameters(), alphabet=len(guard.prompt.alphabet))
+    (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 def _draw(arguments: argparse.Namespace) -> None:
@@ -57,14 +66,18 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True)
     training = commands.add_parser("train-reference-guard", help="train, export and measure from nothing")
     training.add_argument("--out", type=Path, default=shipped_folder(), help="checkpoint folder to write")
-    training.add_argument("--steps", type=int, default=Recipe.steps)
-    training.add_argument("--seed", type=int, default=Recipe.seed)
     training.set_defaults(run=_train)
-    evaluation = commands.add_parser("evaluate-reference-guard", help="measure a checkpoint folder")
-    evaluation.add_argument("--folder", type=Path, default=shipped_folder(), help="checkpoint folder to read")
-    evaluation.add_argument("--examples", type=int, default=2000, help="examples per accuracy")
-    evaluation.add_argument("--scenes", type=int, default=1000, help="Safe scenes for the false-flag rate")
+    evaluation = commands.add_parser("evaluate-reference-guard", help="measure a checkpoint folder, and write nothing")
     evaluation.set_defaults(run=_evaluate)
+    measuring = commands.add_parser("measure-reference-guard", help="measure, and rewrite holdfast.json and README.md")
+    measuring.set_defaults(run=_measure)
+    for command in (evaluation, measuring):
+        command.add_argument("--folder", type=Path, default=shipped_folder(), help="checkpoint folder")
+        command.add_argument("--examples", type=int, default=2000, help="examples per accuracy")
+        command.add_argument("--scenes", type=int, default=1000, help="Safe scenes for a false-flag rate")
+    for command in (training, measuring):
+        command.add_argument("--steps", type=int, default=Recipe.steps, help="optimiser steps of the training")
+        command.add_argument("--seed", type=int, default=Recipe.seed, help="of the training")
     drawing = commands.add_parser("draw-examples", help="write the quickstart's two inputs")
     drawing.add_argument("--out", type=Path, required=True, help="folder to write to")
     drawing.set_defaults(run=_draw)

@@ -35,12 +35,21 @@ class Guard:
 
 @dataclass(frozen=True)
 class Noise:
-    """One noise setting: σ in [0,1] pixels, β per slot, the token kernel and the number of slots."""
+    """One noise setting, of the suffix threat or, with `on_text`, of the ℓ0 threat.
+
+    Attributes:
+        sigma: standard deviation of the image noise, [0,1] pixels.
+        beta: corruption rate of a slot, or of a token of the text.
+        kernel: the token kernel.
+        slots: filler slots after the text, which the token noise falls on.
+        on_text: whether it falls on the text's own tokens instead; no slot follows them then.
+    """
 
     sigma: float
     beta: float
     kernel: Kernel = "uniform"
     slots: int = 8
+    on_text: bool = False
 
 
 CLEAN: Final = Noise(sigma=0.0, beta=0.0)
@@ -73,16 +82,16 @@ def verdicts(guard: Guard, examples: Sequence[Example], noise: Noise, rng: np.ra
     return np.concatenate([_pass(guard, chunk, noise, rng) for chunk in chunks])
 
 
+def noisy_prompt(prompt: Prompt, text: list[int], noise: Noise, rng: np.random.Generator) -> list[int]:
+    """All ids of one input whose text has the ids `text`, under one draw of the token noise."""
+    fixed, hit = ([], text) if noise.on_text else (text, [prompt.filler] * noise.slots)
+    return prompt.assemble(fixed, noisy_tokens(rng, prompt, hit, beta=noise.beta, kernel=noise.kernel))
+
+
 def _pass(guard: Guard, examples: Sequence[Example], noise: Noise, rng: np.random.Generator) -> NDArray[np.bool_]:
     images = gaussian(rng, image_tensor(examples), torch.full((len(examples),), noise.sigma))
-    filler = [guard.prompt.filler] * noise.slots
-    rows = [
-        guard.prompt.assemble(
-            encode_text(guard.tokenizer, example.text),
-            noisy_tokens(rng, guard.prompt, filler, beta=noise.beta, kernel=noise.kernel),
-        )
-        for example in examples
-    ]
+    texts = (encode_text(guard.tokenizer, example.text) for example in examples)
+    rows = [noisy_prompt(guard.prompt, text, noise, rng) for text in texts]
     return (margins(guard, images, rows) > 0).numpy()
 
 

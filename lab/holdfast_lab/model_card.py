@@ -4,7 +4,7 @@ import math
 from typing import Any, Final
 
 from holdfast_lab.evaluation import HELD_OUT_SEED
-from holdfast_lab.export import ALPHA, DEFAULTS, NAME
+from holdfast_lab.export import ALPHA, DEFAULTS, NAME, serving_config
 from holdfast_lab.report import OperatingPoint, Report, Score
 from holdfast_lab.scenes import FAINTEST
 from holdfast_lab.training import MAX_SIGMA, MAX_TEXT_RATE, Recipe
@@ -65,19 +65,29 @@ One modality removed or exchanged for another example's, without noise:
 |---|---|---|
 {alone}
 
-## Operating point
-σ={sigma}, β={beta} (uniform over all {alphabet} ordinary tokens) on {slots} slots, τ={tau}.
+## Operating points
 Each held-out example is judged by {passes} noisy passes and flagged when more than τ of them say Unsafe.
+Image noise is σ={sigma}; token noise is uniform over all {alphabet} ordinary tokens.
 
-- False flags: {safe_flagged} of {safe} Safe examples, a rate of at most {rate_at_most} (Clopper–Pearson, α={alpha}).
-- Detection: {unsafe_flagged} of {unsafe} Unsafe examples; median share of Unsafe passes {unsafe_median:.3f}.
+### Suffix threat
+β={beta} on {slots} slots, τ={tau}.
+
+{suffix}
 
 All eight slots are masked in {all_masked:.0%} of the passes, so τ={tau} leaves room for a certificate at eight tokens.
+
+### ℓ0 threat
+β={l0_beta} on the text's own tokens, without slots, τ={l0_tau}.
+
+{l0}
+
+A token is masked in {one_masked:.0%} of the passes, so τ={l0_tau} leaves room for a certificate at one token, where
+more than {needed:.0%} of the passes that mask it say Unsafe, whichever token it is.
 
 ## Limits
 - On anything but the drawn task, photographs and other requests included, the verdict means nothing; it is still
   a fixed function of its input, so that certificates about it hold.
-- The false-flag bound speaks of the drawn scenes and wordings, at exactly this noise.
+- A false-flag bound speaks of the drawn scenes and wordings, at exactly its noise.
 - The held-out wordings recombine phrases that were trained on; they contain no new verbs.
 - English only; the requests in training are shorter than 100 bytes.
 
@@ -93,28 +103,41 @@ def _alone_row(score: Score) -> str:
     return f"| {score.name} | {score.share:.3f} | {score.total} |"
 
 
+def _point_rows(point: OperatingPoint) -> str:
+    return (
+        f"- False flags: {point.safe_flagged} of {point.safe} Safe examples, a rate of at most {rate_at_most(point)}"
+        f" (Clopper–Pearson, α={ALPHA}).\n"
+        f"- Detection: {point.unsafe_flagged} of {point.unsafe} Unsafe examples; median share of Unsafe passes"
+        f" {point.unsafe_median:.3f}."
+    )
+
+
 def rate_at_most(point: OperatingPoint) -> float:
-    """The false-flag bound to four digits, rounded up."""
-    return math.ceil(point.false_flags_at_most * 1e4) / 1e4
+    """The false-flag bound to four digits, rounded up; at most 1."""
+    return min(1.0, math.ceil(point.false_flags_at_most * 1e4) / 1e4)
 
 
-def false_flag(point: OperatingPoint) -> dict[str, Any]:
-    """The measured false-flag bound as `holdfast.json` carries it."""
+def false_flag(point: OperatingPoint, *, at: str = "the default operating point") -> dict[str, Any]:
+    """The false-flag bound measured `at` an operating point, as `holdfast.json` carries it."""
     return {
         "rate_at_most": rate_at_most(point),
         "alpha": ALPHA,
         "scenes": point.safe,
         "flagged": point.safe_flagged,
-        "measured_on": (
-            f"held-out drawn scenes and wordings, {point.passes} noisy passes each at the default operating point"
-        ),
+        "measured_on": f"held-out drawn scenes and wordings, {point.passes} noisy passes each at {at}",
     }
+
+
+def measured_config(report: Report) -> dict[str, Any]:
+    """The serving configuration, with the measured false-flag bound of either threat's operating point."""
+    l0 = DEFAULTS["l0"] | {"false_flag": false_flag(report.l0, at="the default operating point of the l0 threat")}
+    return serving_config() | {"defaults": DEFAULTS | {"l0": l0}, "false_flag": false_flag(report.suffix)}
 
 
 def model_card(report: Report, recipe: Recipe, *, parameters: int, alphabet: int) -> str:
     """The card in Markdown, every figure from `report`."""
-    point = report.operating_point
-    masked = min(1.0, DEFAULTS["beta"] * alphabet / (alphabet - 1))
+    l0 = DEFAULTS["l0"]
+    masked, one_masked = (min(1.0, beta * alphabet / (alphabet - 1)) for beta in (DEFAULTS["beta"], l0["beta"]))
     return _CARD.format(
         name=NAME,
         parameters=parameters,
@@ -132,13 +155,13 @@ def model_card(report: Report, recipe: Recipe, *, parameters: int, alphabet: int
         slots=DEFAULTS["slots"],
         tau=DEFAULTS["tau"],
         alphabet=alphabet,
-        passes=point.passes,
-        safe_flagged=point.safe_flagged,
-        safe=point.safe,
-        rate_at_most=rate_at_most(point),
-        unsafe_flagged=point.unsafe_flagged,
-        unsafe=point.unsafe,
-        unsafe_median=point.unsafe_median,
+        passes=report.suffix.passes,
+        suffix=_point_rows(report.suffix),
         all_masked=masked ** DEFAULTS["slots"],
+        l0_beta=l0["beta"],
+        l0_tau=l0["tau"],
+        l0=_point_rows(report.l0),
+        one_masked=one_masked,
+        needed=l0["tau"] / one_masked,
         held_out_seed=HELD_OUT_SEED,
     )

@@ -11,8 +11,28 @@ from holdfast_lab.evaluation import CLEAN, Guard, Noise, accuracy, held_out, uns
 from holdfast_lab.export import ALPHA, DEFAULTS
 from holdfast_lab.scenes import Example, Image
 
-OPERATING_POINT: Final = Noise(sigma=DEFAULTS["sigma"], beta=DEFAULTS["beta"], slots=DEFAULTS["slots"])
-TAU: Final[float] = DEFAULTS["tau"]
+
+@dataclass(frozen=True)
+class Setting:
+    """A noise and the τ that it is judged at, with the streams that its price is measured on.
+
+    Attributes:
+        part: held-out part that the examples come from; no other figure uses it.
+        seed: of the noise.
+    """
+
+    noise: Noise
+    tau: float
+    part: int
+    seed: int
+
+
+SUFFIX: Final = Setting(
+    Noise(sigma=DEFAULTS["sigma"], beta=DEFAULTS["beta"], slots=DEFAULTS["slots"]), DEFAULTS["tau"], part=2, seed=0
+)
+L0: Final = Setting(
+    Noise(sigma=DEFAULTS["sigma"], beta=DEFAULTS["l0"]["beta"], on_text=True), DEFAULTS["l0"]["tau"], part=5, seed=2
+)
 _SETTINGS: Final[dict[str, Noise]] = {
     "clean": CLEAN,
     "σ=.25, β=.9 uniform": Noise(sigma=0.25, beta=0.9),
@@ -20,6 +40,8 @@ _SETTINGS: Final[dict[str, Noise]] = {
     "σ=.75, β=.9 uniform": Noise(sigma=0.75, beta=0.9),
     "σ=.5, β=.9 absorbing": Noise(sigma=0.5, beta=0.9, kernel="absorbing"),
     "σ=.5, no slots": Noise(sigma=0.5, beta=0.0, slots=0),
+    "σ=.5, β=.25 on the text": Noise(sigma=0.5, beta=0.25, on_text=True),
+    "σ=.5, β=.4 on the text": Noise(sigma=0.5, beta=0.4, on_text=True),
 }
 
 
@@ -44,7 +66,7 @@ class Score:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What the default noise and τ do to whole examples, each judged by `passes` noisy passes.
+    """What one setting does to whole examples, each judged by `passes` noisy passes.
 
     Attributes:
         safe, unsafe: held-out examples of each label.
@@ -71,7 +93,8 @@ class Report:
 
     accuracy: tuple[Score, ...]
     alone: tuple[Score, ...]
-    operating_point: OperatingPoint
+    suffix: OperatingPoint
+    l0: OperatingPoint
 
 
 def _grey(image: Image) -> Image:
@@ -93,17 +116,18 @@ def one_modality(examples: list[Example]) -> dict[str, list[Example]]:
     }
 
 
-def _operating_point(guard: Guard, *, safe: int, unsafe: int, passes: int) -> OperatingPoint:
+def _operating_point(guard: Guard, setting: Setting, *, safe: int, unsafe: int, passes: int) -> OperatingPoint:
     # Twice what is needed and a margin: labels are fair coins.
-    pool = held_out(2 * max(safe, unsafe) + 400, part=2)
+    pool = held_out(2 * max(safe, unsafe) + 400, part=setting.part)
     chosen = [e for e in pool if not e.unsafe][:safe] + [e for e in pool if e.unsafe][:unsafe]
-    shares = unsafe_shares(guard, chosen, OPERATING_POINT, passes=passes, seed=0)
+    shares = unsafe_shares(guard, chosen, setting.noise, passes=passes, seed=setting.seed)
+    flagged = shares > setting.tau
     return OperatingPoint(
         passes=passes,
         safe=safe,
-        safe_flagged=int((shares[:safe] > TAU).sum()),
+        safe_flagged=int(flagged[:safe].sum()),
         unsafe=unsafe,
-        unsafe_flagged=int((shares[safe:] > TAU).sum()),
+        unsafe_flagged=int(flagged[safe:].sum()),
         unsafe_median=float(np.median(shares[safe:])),
     )
 
@@ -111,12 +135,12 @@ def _operating_point(guard: Guard, *, safe: int, unsafe: int, passes: int) -> Op
 def measure(
     guard: Guard, *, examples: int = 2000, scenes: int = 1000, passes: int = 64, say: Callable[[str], None]
 ) -> Report:
-    """Measure a guard on held-out scenes and wordings; about five minutes on one core at the defaults.
+    """Measure a guard on held-out scenes and wordings; some ten minutes on one core at the defaults.
 
     Args:
         guard: what to measure.
         examples: for each accuracy.
-        scenes: Safe scenes for the false-flag rate, and half as many Unsafe ones.
+        scenes: Safe scenes for either threat's false-flag rate, and half as many Unsafe ones.
         passes: noisy passes per scene.
         say: receives one line per figure.
     """
@@ -127,11 +151,14 @@ def measure(
         say(f"{name}: {result.right}/{result.total} = {result.share:.4f}")
         return result
 
+    def price(threat: str, setting: Setting) -> OperatingPoint:
+        point = _operating_point(guard, setting, safe=scenes, unsafe=scenes // 2, passes=passes)
+        say(
+            f"{threat} at τ={setting.tau}: Safe flagged {point.safe_flagged}/{point.safe} (at most "
+            f"{point.false_flags_at_most:.4f}), Unsafe flagged {point.unsafe_flagged}/{point.unsafe}"
+        )
+        return point
+
     scores = tuple(score(name, pool, noise) for name, noise in _SETTINGS.items())
     alone = tuple(score(name, inputs, CLEAN) for name, inputs in one_modality(pool).items())
-    point = _operating_point(guard, safe=scenes, unsafe=scenes // 2, passes=passes)
-    say(
-        f"at τ={TAU}: Safe flagged {point.safe_flagged}/{point.safe} (at most "
-        f"{point.false_flags_at_most:.4f}), Unsafe flagged {point.unsafe_flagged}/{point.unsafe}"
-    )
-    return Report(scores, alone, point)
+    return Report(scores, alone, suffix=price("suffix", SUFFIX), l0=price("l0", L0))

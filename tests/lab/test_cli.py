@@ -1,3 +1,5 @@
+import filecmp
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -6,11 +8,12 @@ import torch
 from PIL import Image as Png
 
 from holdfast_lab.architecture import build_model
-from holdfast_lab.cli import main
+from holdfast_lab.cli import main, shipped_folder
 from holdfast_lab.evaluation import load
 from holdfast_lab.export import export
 from holdfast_lab.prompt import build_prompt
 from holdfast_lab.tokenizer import build_tokenizer
+from holdfast_worker.models.config import load_config
 
 
 def test_an_exported_model_loads_as_itself_rounded_to_half_precision(tmp_path: Path) -> None:
@@ -27,9 +30,28 @@ def test_an_exported_model_loads_as_itself_rounded_to_half_precision(tmp_path: P
 def test_evaluating_prints_every_setting_and_the_operating_point(capsys: pytest.CaptureFixture[str]) -> None:
     main(["evaluate-reference-guard", "--examples", "20", "--scenes", "4"])
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 11
-    assert all("/20 = " in line for line in lines[:-1])
-    assert "/4 " in lines[-1]
+    assert len(lines) == 14
+    assert all("/20 = " in line for line in lines[:-2])
+    assert [line.split(" at τ=")[0] for line in lines[-2:]] == ["suffix", "l0"]
+    assert all("Safe flagged" in line and "/4 " in line for line in lines[-2:])
+
+
+def test_measuring_rewrites_the_configuration_and_the_card_and_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "guard"
+    shutil.copytree(shipped_folder(), folder)
+    (folder / "holdfast.json").unlink()
+    (folder / "README.md").unlink()
+    main(["measure-reference-guard", "--folder", str(folder), "--examples", "20", "--scenes", "4", "--steps", "7"])
+    defaults = load_config(folder, {}).defaults
+    assert defaults.l0 is not None
+    assert defaults.l0.false_flag is not None
+    assert defaults.l0.false_flag.scenes == 4
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "--steps 7 " in card
+    assert "of 4 Safe examples" in card
+    changed = filecmp.dircmp(shipped_folder(), folder, ignore=["__pycache__"])
+    assert set(changed.diff_files) == {"holdfast.json", "README.md"}
+    assert changed.left_only == changed.right_only == []
 
 
 def test_drawing_examples_writes_two_pictures_and_their_listing(tmp_path: Path) -> None:

@@ -5,11 +5,13 @@ import pytest
 import torch
 
 from holdfast_lab.cli import shipped_folder
-from holdfast_lab.evaluation import Guard, held_out, load, margins
+from holdfast_lab.evaluation import Guard, Noise, held_out, load, margins, noisy_prompt
 from holdfast_lab.noise import gaussian, image_tensor, noisy_tokens
 from holdfast_lab.prompt import IMAGE_TOKENS, encode_text
-from holdfast_worker.models import registry
-from holdfast_worker.models.llava import Draws, LlavaGuard
+from holdfast_worker.models.config import load_config
+from holdfast_worker.models.draws import Draws
+from holdfast_worker.models.llava import LlavaGuard
+from holdfast_worker.models.loading import load_guard
 from holdfast_worker.models.prompt import load_prompt
 
 
@@ -20,7 +22,7 @@ def guard() -> Guard:
 
 @pytest.fixture(scope="module")
 def served() -> LlavaGuard:
-    return registry.load(shipped_folder(), {"device": "cpu"})
+    return load_guard(shipped_folder(), load_config(shipped_folder(), {"device": "cpu"}))
 
 
 def test_both_render_the_same_prompt(guard: Guard, served: LlavaGuard) -> None:
@@ -43,4 +45,16 @@ def test_both_find_the_same_margins(guard: Guard, served: LlavaGuard) -> None:
     expected = margins(guard, images, [guard.prompt.assemble(text, cell) for cell in cells])
     prepared = served.prepare(example.text, "", example.image, slots=8)
     (found,) = served.margins([Draws(prepared, "00" * 16, 0.0, 0, 1, np.array([cells]))])
+    assert found[0] == pytest.approx(expected.numpy(), abs=1e-3)
+
+
+def test_both_find_the_same_margins_when_the_noise_falls_on_the_text(guard: Guard, served: LlavaGuard) -> None:
+    rng, (example,), noise = np.random.default_rng(0), held_out(1), Noise(sigma=0.0, beta=0.4, on_text=True)
+    text = encode_text(guard.tokenizer, example.text)
+    rows = [noisy_prompt(guard.prompt, text, noise, rng) for _ in range(4)]
+    expected = margins(guard, image_tensor([example] * 4), rows)
+    start = len(guard.prompt.before)
+    cells = np.array([[row[start : start + len(text)] for row in rows]])
+    prepared = served.prepare_all_tokens(example.text, example.image)
+    (found,) = served.margins([Draws(prepared, "00" * 16, 0.0, 0, 1, cells)])
     assert found[0] == pytest.approx(expected.numpy(), abs=1e-3)

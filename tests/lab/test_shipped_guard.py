@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +12,8 @@ from safetensors import safe_open
 
 from holdfast_lab.cli import shipped_folder
 from holdfast_lab.evaluation import CLEAN, Guard, Noise, accuracy, held_out, load, unsafe_shares
-from holdfast_lab.export import serving_config
-from holdfast_lab.model_card import false_flag
-from holdfast_lab.report import OPERATING_POINT, TAU, OperatingPoint, one_modality
+from holdfast_lab.model_card import measured_config
+from holdfast_lab.report import L0, SUFFIX, OperatingPoint, Report, one_modality
 from holdfast_lab.sample_inputs import sample_inputs
 from holdfast_lab.scenes import Example
 from holdfast_lab.tokenizer import build_tokenizer
@@ -21,6 +21,10 @@ from holdfast_worker.models.config import load_config
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NOISY = {"clean": CLEAN, "σ=.25, β=.9 uniform": Noise(0.25, 0.9), "σ=.5, β=.9 uniform": Noise(0.5, 0.9)}
+
+
+def _point(bound: dict[str, Any]) -> OperatingPoint:
+    return OperatingPoint(64, bound["scenes"], bound["flagged"], 1, 1, 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +59,28 @@ def test_one_modality_alone_says_nothing(guard: Guard, name: str) -> None:
 
 def test_the_shipped_serving_configuration_is_the_exported_one_and_loads() -> None:
     stored = json.loads((shipped_folder() / "holdfast.json").read_text(encoding="utf-8"))
-    measured = stored.pop("false_flag")
-    assert stored == serving_config()
-    assert load_config(shipped_folder(), {}).false_flag is not None
-    point = OperatingPoint(64, measured["scenes"], measured["flagged"], 1, 1, 1.0)
-    assert measured == false_flag(point)
+    suffix, l0 = (_point(bound) for bound in (stored["false_flag"], stored["defaults"]["l0"]["false_flag"]))
+    assert stored == measured_config(Report((), (), suffix=suffix, l0=l0))
+    config = load_config(shipped_folder(), {})
+    assert config.false_flag is not None
+    assert config.defaults.l0 is not None
+    assert config.defaults.l0.false_flag is not None
+
+
+def test_the_bounds_are_the_ones_that_the_card_states(card: str) -> None:
+    config = load_config(shipped_folder(), {})
+    assert config.defaults.l0 is not None
+    stated = re.findall(r"False flags: (\d+) of (\d+) Safe examples, a rate of at most (\S+) ", card)
+    bounds = [bound for bound in (config.false_flag, config.defaults.l0.false_flag) if bound is not None]
+    assert stated == [(str(b.flagged), str(b.scenes), str(b.rate_at_most)) for b in bounds]
+
+
+def test_on_fresh_examples_the_l0_operating_point_flags_as_the_card_states(guard: Guard) -> None:
+    pool = held_out(40, part=4)
+    unsafe = np.array([example.unsafe for example in pool])
+    flagged = unsafe_shares(guard, pool, L0.noise, passes=32, seed=1) > L0.tau
+    assert flagged[unsafe].mean() >= 0.85
+    assert flagged[~unsafe].mean() <= 0.15
 
 
 def test_the_shipped_tokenizer_is_the_one_that_the_code_builds(guard: Guard) -> None:
@@ -87,6 +108,6 @@ def test_the_example_inputs_are_the_drawn_ones() -> None:
 
 @pytest.mark.parametrize("example", sample_inputs().values(), ids=sample_inputs().keys())
 def test_the_example_inputs_keep_their_verdicts_under_the_default_noise(guard: Guard, example: Example) -> None:
-    (share,) = unsafe_shares(guard, [example], OPERATING_POINT, passes=100, seed=1)
-    assert (share > TAU) == example.unsafe
+    (share,) = unsafe_shares(guard, [example], SUFFIX.noise, passes=100, seed=1)
+    assert (share > SUFFIX.tau) == example.unsafe
     assert abs(share - example.unsafe) <= 0.05

@@ -6,6 +6,8 @@ from typing import Any
 
 __all__ = ["CERTIFICATE", "MOST_PASSES", "Reader", "read_field"]
 
+_ANY = math.nextafter(math.inf, 0.0)  # standardised numeric fields have no range
+
 Reader = Callable[[Any, str], None]
 """Passes over a legal value; raises ValueError, which names the path, for another."""
 
@@ -202,7 +204,7 @@ CERTIFICATE: dict[str, Reader] = {
         channels=_size,
         height=_size,
         width=_size,
-        range=_list(_number(-1e6, 1e6), 2, least=2),
+        range=_list(_number(-_ANY, _ANY), 2, least=2),
         alphabets=_list(_whole(2, 10**9), 100, least=1),
         input_height=_whole(0, 10**6),
         input_width=_whole(0, 10**6),

@@ -1,0 +1,91 @@
+"""Every threat, verdict and method through the running service; each certificate verified without it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from holdfast.certificates import verify
+from holdfast.contract.certificates import Certificate
+from holdfast.signing import SigningKey, check_signature
+from holdfast_client import Client
+from tests.system.processes import ROOT, begin, free_port, until_ready
+
+SIGNING_KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+EXAMPLES = {one["name"]: one for one in json.loads((ROOT / "examples/examples.json").read_text())}
+
+
+def census(folder: Path) -> Path:
+    """A linear guard on two categorical and one numeric field: rich is Unsafe."""
+    folder.mkdir()
+    fields = [{"name": "work", "values": ["none", "part", "full"]}, {"name": "home", "values": ["rent", "own"]}]
+    means = {"fields": [*fields, {"name": "income"}], "means": [0.0], "stds": [1.0]}
+    defaults = {"beta": 0.4, "sigma": 0.5, "tau": 0.4, "max_passes": 2000}
+    described = {"name": "census", "kind": "tabular", **means, "defaults": defaults}
+    (folder / "holdfast.json").write_text(json.dumps(described))
+    weight = np.array([[-0.5, 0.0, 0.5, -0.5, 0.5, 2.0]], np.float32)
+    save_file({"layers.0.weight": weight, "layers.0.bias": np.zeros(1, np.float32)}, folder / "model.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A signing service with a multimodal and a tabular guard."""
+    folder, port = tmp_path_factory.mktemp("service"), free_port()
+    toml = f'models = ["reference-guard", "census"]\n[guards.census]\nfolder = "{census(folder / "census")}"\n'
+    (folder / "holdfast.toml").write_text(toml)
+    command = ["holdfast", "serve", "--port", str(port)]
+    service = begin(command, folder / "log", HOLDFAST_SIGNING_KEY=SIGNING_KEY)
+    try:
+        with Client(f"http://127.0.0.1:{port}") as client:
+            until_ready(client, service)
+            yield client
+    finally:
+        service.stop()
+
+
+def scene(name: str) -> dict[str, Any]:
+    return {"text": EXAMPLES[name]["text"], "image": ROOT / "examples" / EXAMPLES[name]["image"]}
+
+
+ASKED: dict[str, tuple[dict[str, Any], str]] = {
+    "suffix, unsafe": (scene("unsafe"), "unsafe"),
+    "suffix, safe": ({**scene("safe"), "max_passes": 3000}, "safe"),
+    "a decision": ({**scene("unsafe"), "target": (4, 0.5)}, "unsafe"),
+    "image only": ({**scene("unsafe"), "threat": "none"}, "unsafe"),
+    "text only": ({**scene("unsafe"), "image_threat": "none"}, "unsafe"),
+    "l0": ({**scene("unsafe"), "threat": "l0", "max_tokens": 2}, "unsafe"),
+    "a guard per budget": ({**scene("unsafe"), "scope": "per_budget"}, "unsafe"),
+    "Neyman-Pearson": ({**scene("unsafe"), "method": "neyman_pearson"}, "unsafe"),
+    "absorbing, fixed": ({**scene("unsafe"), "token_kernel": "absorbing", "stop": "fixed"}, "unsafe"),
+    "tabular, unsafe": ({"model": "census", "fields": {"work": "full", "home": "own", "income": 2.0}}, "unsafe"),
+    "tabular, safe": ({"model": "census", "fields": {"work": "none", "home": "rent", "income": -2.0}}, "safe"),
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_what_the_service_certifies_is_verified_offline_and_by_the_service(client: Client, name: str) -> None:
+    asked, verdict = ASKED[name]
+    certificate = client.certify(**{"max_passes": 1200, **asked}).wait(120)
+    assert certificate.verdict == verdict
+    plain = certificate.model_dump(mode="json")
+    assert not [check for check in (*verify(plain), *check_signature(plain, client.keys())) if not check.ok]
+    assert client.verify(certificate).valid
+
+
+def test_an_altered_certificate_is_refused_by_the_service_and_offline(client: Client) -> None:
+    certificate = client.certify(**scene("unsafe"), target=(2, 0.25)).wait(120)
+    better = certificate.model_copy(update={"tau": certificate.tau / 2})
+    assert not client.verify(better).valid
+    assert {check.field for check in verify(better.model_dump(mode="json")) if not check.ok} >= {"tau"}
+
+
+def test_the_service_signs_with_the_key_it_publishes(client: Client) -> None:
+    certificate: Certificate = client.certify(**scene("safe"), target=(0, 0.0)).wait(120)
+    assert certificate.signature is not None
+    assert certificate.signature.kid == SigningKey.from_text(SIGNING_KEY).kid
+    assert certificate.signature.kid in {key.kid for key in client.keys().keys}

@@ -3,8 +3,8 @@
 Run as `python benchmarks/frontier.py`. The published iteration is written from the formulas of [H] A.13: one
 estimate per budget, 60 bisections of the radius around 80 bisections of the threshold, over all (i, j) groups. It is
 timed as such code is commonly written, with `scipy.stats.norm.cdf`, and with the bare `ndtr` that we use, which
-flatters it; its sums are vectorised in both. The covers are those of 64 positions up to three tokens (43,745 sets) in a pool of
-10,000 draws; the published method has no counterpart to them.
+flatters it; its sums are vectorised in both. The covers are those of 64 positions up to three tokens (43,745 sets) in
+a pool of 10,000 draws; the published method has no counterpart to them.
 """
 
 import math

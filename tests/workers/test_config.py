@@ -1,4 +1,5 @@
 import json
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,17 @@ def test_the_named_policy_is_the_papers_word_for_word():
     words = " ".join(paper.read_text("utf-8").replace("*", "").replace("`", "").split())
     for paragraph in MULTIMODAL_SAFETY_V1.split("\n\n"):
         assert paragraph in words
+
+
+def test_a_false_flag_bound_does_not_outlive_what_it_was_measured_on() -> None:
+    with resources.as_file(resources.files("holdfast_worker.models") / "reference_guard") as folder:
+        kept = load_config(folder, {"device": "cpu", "name": "mine"})
+        changed = load_config(folder, {"defaults": {"sigma": 0.25}})
+        measured_again = load_config(folder, {"policy": "other", "false_flag": kept.false_flag})
+    assert kept.false_flag is not None
+    assert kept.defaults.l0 is not None
+    assert kept.defaults.l0.false_flag is not None
+    assert changed.false_flag is None
+    assert changed.defaults.l0 is not None
+    assert changed.defaults.l0.false_flag is None
+    assert measured_again.false_flag == kept.false_flag

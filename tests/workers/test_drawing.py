@@ -37,11 +37,18 @@ def drawn(guard: LlavaGuard, ready: drawing.Ready, stop: int = 24) -> list[Draws
 
 
 def test_the_suffix_threat_counts_every_cell_by_its_leading_masked_slots(guard: LlavaGuard) -> None:
-    ready = ready_for(guard, noise=SOME)
+    ready = ready_for(guard, noise=SOME, method="stratified")
     tally = tally_of(guard, ready, 0, 48)
     assert tally.cells == tuple(range(9))
     assert len(set(tally.unsafe)) > 1
     assert (tally.outcomes, tally.positions, tally.operator_norm) == (None, 0, 1.0)
+
+
+def test_auto_samples_the_natural_noise_beside_the_strata(guard: LlavaGuard) -> None:
+    (both,) = drawn(guard, ready_for(guard, noise=SOME), 64)
+    (strata,) = drawn(guard, ready_for(guard, noise=SOME, method="stratified"), 64)
+    (natural,) = drawn(guard, ready_for(guard, noise=SOME, method="neyman_pearson"), 64)
+    np.testing.assert_array_equal(both.tails, np.concatenate([strata.tails, natural.tails], axis=1))
 
 
 def test_a_target_samples_the_one_cell_that_its_attacker_cannot_touch(guard: LlavaGuard) -> None:
@@ -195,4 +202,4 @@ def test_warming_up_runs_an_order_at_the_defaults(guard: LlavaGuard, monkeypatch
 
     monkeypatch.setattr(guard, "margins", noted)
     drawing.warm_up(guard)
-    assert [draws.tails.shape for draws in seen] == [(4, 9, 8)]
+    assert [draws.tails.shape for draws in seen] == [(4, 10, 8)]

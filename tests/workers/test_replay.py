@@ -99,8 +99,8 @@ def test_a_differing_count_is_found_and_said_with_its_order(
     forged = altered(certificate, 2, unsafe=(unsafe[0] - 3, *unsafe[1:]))
     assert command([*given_files(tmp_path, forged), "--text", TEXT, "--share", "1"]) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[:5] for line in lines if "32..40" in line] == [["2", "32..40", "9", "72", "3"]]
-    assert "576 passes replayed: at least 3 votes differ." in lines
+    assert [line.split()[:5] for line in lines if "32..40" in line] == [["2", "32..40", "10", "80", "3"]]
+    assert "640 passes replayed: at least 3 votes differ." in lines
     assert lines[-1].startswith("Votes within 1e-05 of a tie may differ with batch composition or device;")
 
 

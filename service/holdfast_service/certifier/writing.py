@@ -165,7 +165,8 @@ def _notice(spec: CertificationSpec, found: Answer) -> tuple[str, ...]:
     if any(point.method == "neyman_pearson" for point in found.frontier) and spec.token_kernel == "uniform":
         lines.append("Radii by neyman_pearson cover attackers who use tokens of the alphabet only, no special tokens.")
     if found.verdict == "abstained":
-        lines.append("Not certified: the evidence supports neither verdict. This is no certificate of safety.")
+        tried = "neither verdict" if spec.verdict == "both" else f"no {spec.verdict.title()} verdict"
+        lines.append(f"Not certified: the evidence supports {tried}. This is no certificate of safety.")
     return tuple(lines)
 
 

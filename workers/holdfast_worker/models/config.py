@@ -17,6 +17,7 @@ from holdfast_worker.models.errors import GuardConfigError
 __all__ = ["CONFIG_FILE", "GuardConfig", "TabularConfig", "load_config", "load_tabular_config", "read_settings"]
 
 CONFIG_FILE = "holdfast.json"
+_HARMLESS = {"name", "device", "max_slots", "max_text_bytes", "max_tokens", "false_flag"}
 
 Config = TypeVar("Config", bound=BaseModel)
 Tokens = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
@@ -132,12 +133,12 @@ def load_config(folder: Path, overrides: Mapping[str, Any]) -> GuardConfig:
     Raises:
         GuardConfigError: The file is not a JSON object, or a field is missing, unknown or out of range.
     """
-    return _validated(GuardConfig, folder, read_settings(folder, overrides))
+    return _validated(GuardConfig, folder, _unmeasured(read_settings(folder, overrides), overrides))
 
 
 def load_tabular_config(folder: Path, overrides: Mapping[str, Any]) -> TabularConfig:
     """As ``load_config``, for a tabular guard."""
-    return _validated(TabularConfig, folder, read_settings(folder, overrides))
+    return _validated(TabularConfig, folder, _unmeasured(read_settings(folder, overrides), overrides))
 
 
 def read_settings(folder: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,6 +155,17 @@ def read_settings(folder: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(stored, dict):
         raise GuardConfigError(f"{path} holds a {type(stored).__name__}, must hold one JSON object; rewrite it")
     return _merged(stored, overrides)
+
+
+def _unmeasured(settings: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings without the folder's false-flag bounds where an override changes what those were measured on."""
+    if not set(overrides) - _HARMLESS:
+        return settings
+    defaults = dict(settings.get("defaults") or {})
+    if isinstance(defaults.get("l0"), Mapping):
+        given = (overrides.get("defaults") or {}).get("l0") or {}
+        defaults["l0"] = {**defaults["l0"], "false_flag": given.get("false_flag")}
+    return {**settings, "defaults": defaults, "false_flag": overrides.get("false_flag")}
 
 
 def _validated(model: type[Config], folder: Path, settings: Mapping[str, Any]) -> Config:

@@ -157,8 +157,9 @@ def _count(view: View, tallies: list[Tally]) -> View:
 
 def _planned(view: View, orders_more: int) -> View:
     spec, plan = view.record.spec, view.plan
+    question = progress_question(spec, view.tallies)
     for _ in range(orders_more):
-        if (order := next_order(spec, question_of(spec), view.record.id, plan, view.cells)) is None:
+        if (order := next_order(spec, question, view.record.id, plan, view.cells)) is None:
             break
         plan = (*plan, order)
     return replace(view, plan=plan)

@@ -162,8 +162,11 @@ def _notice(spec: CertificationSpec, found: Answer) -> tuple[str, ...]:
         f"It holds with probability 1 - alpha, alpha = {spec.alpha}, over the draws, for every number here together.",
         _attacker(spec),
     ]
-    if any(point.method == "neyman_pearson" for point in found.frontier) and spec.token_kernel == "uniform":
-        lines.append("Radii by neyman_pearson cover attackers who use tokens of the alphabet only, no special tokens.")
+    if spec.method != "stratified" and spec.token_kernel == "uniform" and spec.text != "none":
+        lines.append(
+            "Radii by neyman_pearson, and the worst case and the target where that method gives the better bound, cover"
+            " attackers who use tokens of the alphabet only, no special tokens."
+        )
     if found.verdict == "abstained":
         tried = "neither verdict" if spec.verdict == "both" else f"no {spec.verdict.title()} verdict"
         lines.append(f"Not certified: the evidence supports {tried}. This is no certificate of safety.")

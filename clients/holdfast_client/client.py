@@ -12,9 +12,11 @@ import httpx
 from pydantic import ValidationError
 
 from holdfast.contract.certificates import Certificate, KeySet, Verification, answer_from_json
-from holdfast.contract.models import ModelInfo, ModelList, TokenKernelName
+from holdfast.contract.encoders import EncoderInfo
+from holdfast.contract.models import ModelInfo, TokenKernelName
 from holdfast.contract.problems import FieldError, InvalidValueError
 from holdfast.contract.requests import CertificationRequest, Method, Scope, Side, Stop, TextThreatKind
+from holdfast.contract.served import ModelList
 from holdfast_client.certification import Certification
 from holdfast_client.wire import Wire
 
@@ -152,8 +154,8 @@ class Client:
         """The public keys that the service's certificates are signed with, the current one and those before it."""
         return self._wire.get("/.well-known/holdfast-keys.json", KeySet.model_validate_json)
 
-    def models(self) -> tuple[ModelInfo, ...]:
-        """The guards that are served now."""
+    def models(self) -> tuple[ModelInfo | EncoderInfo, ...]:
+        """The guards and encoders that are served now."""
         return self._wire.get("/v1/models", ModelList.model_validate_json).models
 
     def ready(self) -> bool:

@@ -72,7 +72,7 @@ class Job(_Frozen):
 
     id: str
     state: Literal["queued", "running", "failed", "cancelled"]
-    kind: Literal["hybrid", "tabular"]
+    kind: Literal["hybrid", "tabular", "feature"]
     model: str
     created_at: datetime
     finished_at: datetime | None = None

@@ -11,7 +11,6 @@ __all__ = [
     "L0Defaults",
     "Limits",
     "ModelInfo",
-    "ModelList",
     "NoiseSpace",
     "TokenKernelName",
 ]
@@ -94,9 +93,3 @@ class ModelInfo(_Frozen):
     defaults: Defaults
     limits: Limits
     false_flag: FalseFlag | None = None
-
-
-class ModelList(_Frozen):
-    """The answer of `GET /v1/models`."""
-
-    models: tuple[ModelInfo, ...]

@@ -10,6 +10,7 @@ __all__ = [
     "CertificationRequest",
     "Confidence",
     "Decision",
+    "Epsilon",
     "ImageData",
     "ImageThreat",
     "Input",
@@ -19,6 +20,7 @@ __all__ = [
     "Scope",
     "Side",
     "Stop",
+    "Strict",
     "Target",
     "TextThreat",
     "Threat",
@@ -35,7 +37,9 @@ _MAX_FIELDS = 100
 _MAX_TOKENS = 1024
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """Base of every request: immutable; what is unknown is an error, and no error repeats the input."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
 
     @model_validator(mode="before")
@@ -46,13 +50,13 @@ class _Strict(BaseModel):
         return fields
 
 
-class ImageData(_Strict):
+class ImageData(Strict):
     """An image by value; never by URL."""
 
     data: str = Field(min_length=1, repr=False, description="Base64 of a PNG, JPEG or WebP file.")
 
 
-class Input(_Strict):
+class Input(Strict):
     """The input to certify: text and image for a multimodal guard, fields for a tabular one."""
 
     text: str | None = Field(None, min_length=1, max_length=100_000, repr=False)
@@ -87,7 +91,7 @@ class Input(_Strict):
         return self
 
 
-class TextThreat(_Strict):
+class TextThreat(Strict):
     """What the attacker does to tokens.
 
     `suffix`: rewrites the first d of `slots` reserved positions after the text. `l0`: rewrites any d <= `max_tokens`
@@ -99,7 +103,7 @@ class TextThreat(_Strict):
     max_tokens: int | None = Field(None, ge=0, le=_MAX_TOKENS)
 
 
-class ImageThreat(_Strict):
+class ImageThreat(Strict):
     """`l2`: the attacker shifts the image (or the numeric fields) by at most ε in L2, in the noise space.
 
     `none`: they stay as they are and get no noise, the text-only certificate.
@@ -108,14 +112,14 @@ class ImageThreat(_Strict):
     norm: Literal["l2", "none"] = "l2"
 
 
-class Threat(_Strict):
+class Threat(Strict):
     """What the attacker may do."""
 
     text: TextThreat = TextThreat()
     image: ImageThreat = ImageThreat()
 
 
-class Noise(_Strict):
+class Noise(Strict):
     """The smoothing noise: token kernel with corruption rate β, Gaussian image noise σ.
 
     `scope`: `shared` certifies one smoothed guard against every budget; `per_budget` takes for each d the guard that is
@@ -128,7 +132,7 @@ class Noise(_Strict):
     scope: Scope = "shared"
 
 
-class Decision(_Strict):
+class Decision(Strict):
     """A verdict is certified where the smoothed Unsafe probability stays above `tau` (Unsafe) or below it (Safe).
 
     `verdict` names the verdicts to try for; `both` gives each half of alpha.
@@ -138,20 +142,20 @@ class Decision(_Strict):
     verdict: Side = "both"
 
 
-class Target(_Strict):
+class Target(Strict):
     """The yes/no question: is a verdict certified against `tokens` attacker tokens and image radius `epsilon`?"""
 
     tokens: int = Field(ge=0, le=_MAX_TOKENS)
     epsilon: float = Field(0.0, ge=0, le=1e6)
 
 
-class Confidence(_Strict):
+class Confidence(Strict):
     """`alpha` is the risk of the whole response: all its numbers hold together with 1 - alpha."""
 
     alpha: float | None = Field(None, ge=1e-12, le=0.5)
 
 
-class Sampling(_Strict):
+class Sampling(Strict):
     """How many noisy passes may be spent, and when to stop."""
 
     max_passes: int | None = Field(None, ge=1, le=10_000_000)
@@ -162,7 +166,7 @@ class Sampling(_Strict):
 Epsilon = Annotated[float, Field(ge=0, le=1e6)]
 
 
-class CertificationRequest(_Strict):
+class CertificationRequest(Strict):
     """The body of `POST /v1/certifications`; everything but `input` has a default per model."""
 
     model: str = Field("reference-guard", min_length=1, max_length=200)

@@ -3,12 +3,15 @@
 import json
 import logging
 import threading
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
 import redis
 
+from holdfast.contract.encoders import EncoderInfo
 from holdfast.contract.models import ModelInfo
+from holdfast.contract.served import served_model
 from holdfast.queue import keys
 from holdfast.queue.broker import AsyncRedis, Broker
 
@@ -27,7 +30,7 @@ class Heartbeat:
         self,
         broker: Broker,
         worker_id: str,
-        models: list[ModelInfo],
+        models: Sequence[ModelInfo | EncoderInfo],
         *,
         ttl_s: int = LEASE_TTL_S,
         renew_every_s: float = RENEW_EVERY_S,
@@ -70,7 +73,7 @@ class Heartbeat:
         self._redis.sadd(keys.WORKERS, self._worker_id)
 
 
-async def live_workers(client: AsyncRedis) -> dict[str, list[ModelInfo]]:
+async def live_workers(client: AsyncRedis) -> dict[str, list[ModelInfo | EncoderInfo]]:
     """The workers whose lease holds, with the models they serve; forgets the others."""
     ids = sorted(member.decode() for member in await client.smembers(keys.WORKERS))
     if not ids:
@@ -79,12 +82,12 @@ async def live_workers(client: AsyncRedis) -> dict[str, list[ModelInfo]]:
     if dead := [worker for worker, lease in leases.items() if lease is None]:
         await client.srem(keys.WORKERS, *dead)
     return {
-        worker: [ModelInfo.model_validate(model) for model in json.loads(lease)]
+        worker: [served_model(model) for model in json.loads(lease)]
         for worker, lease in leases.items()
         if lease is not None
     }
 
 
-async def served_models(client: AsyncRedis) -> dict[str, ModelInfo]:
+async def served_models(client: AsyncRedis) -> dict[str, ModelInfo | EncoderInfo]:
     """The models that a live worker serves, by name."""
     return {model.name: model for models in (await live_workers(client)).values() for model in models}

@@ -1,4 +1,4 @@
-"""What the service says of itself: its guards and its refusals."""
+"""What the service says of itself: its models and its refusals."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from holdfast.contract.encoders import EncoderInfo
 from holdfast.contract.models import ModelInfo
 from holdfast.contract.problems import ProblemError
 
@@ -17,12 +18,19 @@ def terminal(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
-def models_table(models: Sequence[ModelInfo]) -> RenderableType:
-    """The served guards with their noise space, operating point and limits."""
+def models_table(models: Sequence[ModelInfo | EncoderInfo]) -> RenderableType:
+    """The served guards with their noise space, operating point and limits, and the encoders with their heads."""
     if not models:
         return Text("no model is served: no worker is alive")
+    guards = [model for model in models if isinstance(model, ModelInfo)]
+    encoders = [model for model in models if isinstance(model, EncoderInfo)]
+    tables = [table for table in (_guards(guards), _encoders(encoders)) if table.row_count]
+    return Group(*(part for table in tables for part in (table, "")), *(f"{m.name}: {m.fingerprint}" for m in models))
+
+
+def _guards(guards: Sequence[ModelInfo]) -> Table:
     table = Table("model", "noise space", "alphabet", "slots", "beta", "sigma", "tau", "passes", box=None)
-    for model in models:
+    for model in guards:
         point, space, tabular = model.defaults, model.space, model.kind == "tabular"
         table.add_row(
             Text(model.name, overflow="fold"),
@@ -32,7 +40,26 @@ def models_table(models: Sequence[ModelInfo]) -> RenderableType:
             *map(str, (point.beta, point.sigma, point.tau)),
             f"{point.max_passes:,}",
         )
-    return Group(table, "", *(f"{model.name}: {model.fingerprint}" for model in models))
+    return table
+
+
+def _encoders(encoders: Sequence[EncoderInfo]) -> Table:
+    table = Table("encoder", "noise space", "feature", "booster", "heads", "sigma", "alpha", "draws", box=None)
+    for model in encoders:
+        point, space = model.defaults, model.space
+        parts = [
+            part for part, there in ((model.denoiser, model.denoiser != "none"), ("mapper", model.mapper)) if there
+        ]
+        table.add_row(
+            Text(model.name, overflow="fold"),
+            f"{space.channels} x {space.height} x {space.width}",
+            f"{model.dimension:,}",
+            ", ".join(parts) or "none",
+            Text(", ".join(f"{head.name} ({len(head.classes)})" for head in model.heads) or "none", overflow="fold"),
+            *map(str, (point.sigma, point.alpha)),
+            f"{point.draws:,}",
+        )
+    return table
 
 
 def _alphabet(model: ModelInfo) -> str:

@@ -2,7 +2,8 @@
 
 from fastapi import APIRouter
 
-from holdfast.contract.models import ModelInfo, ModelList
+from holdfast.contract.encoders import EncoderInfo
+from holdfast.contract.models import ModelInfo
 from holdfast.contract.problems import (
     InternalError,
     InvalidValueError,
@@ -10,6 +11,7 @@ from holdfast.contract.problems import (
     NoWorkerError,
     QueueUnreachableError,
 )
+from holdfast.contract.served import ModelList, ServedModel
 from holdfast.queue.leases import served_models
 from holdfast_service.gateway.context import GatewayOfApp
 from holdfast_service.gateway.problems import documented
@@ -30,8 +32,9 @@ async def list_models(gateway: GatewayOfApp) -> ModelList:
 @router.get(
     "/{name}",
     summary="One served model",
+    response_model=ServedModel,
     responses=documented(NotFoundError, InvalidValueError, InternalError, QueueUnreachableError, NoWorkerError),
 )
-async def read_model(name: str, gateway: GatewayOfApp) -> ModelInfo:
-    """A model's fingerprint, noise space, alphabet size, defaults and limits."""
+async def read_model(name: str, gateway: GatewayOfApp) -> ModelInfo | EncoderInfo:
+    """A guard's noise space, alphabet, defaults and limits, or an encoder's feature, heads and defaults."""
     return find_model(await served_models(gateway.redis), name)

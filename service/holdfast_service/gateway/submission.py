@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 from anyio import to_thread
 from pydantic import SecretStr
 
+from holdfast.contract.encoders import EncoderInfo
 from holdfast.contract.models import ModelInfo
-from holdfast.contract.problems import NotFoundError, NoWorkerError, QueueFullError
+from holdfast.contract.problems import FieldError, InvalidValueError, NotFoundError, NoWorkerError, QueueFullError
 from holdfast.contract.requests import CertificationRequest, Input
 from holdfast.contract.spec import CertificationSpec, resolve
 from holdfast.queue import jobs, keys
@@ -37,7 +38,7 @@ class _Prepared:
 
 async def submit(gateway: Gateway, request: CertificationRequest) -> jobs.JobRecord:
     """Queues the request as a job, or raises the problem that keeps it out; then nothing is left in the queue."""
-    model = find_model(await served_models(gateway.redis), request.model)
+    model = _guard(find_model(await served_models(gateway.redis), request.model))
     spec = resolve(request, model)
     await _check_quota(gateway)
     prepared = await to_thread.run_sync(_prepared, request.input, model, gateway, limiter=gateway.threads)
@@ -54,7 +55,7 @@ async def submit(gateway: Gateway, request: CertificationRequest) -> jobs.JobRec
     return record
 
 
-def find_model(served: Mapping[str, ModelInfo], name: str) -> ModelInfo:
+def find_model(served: Mapping[str, ModelInfo | EncoderInfo], name: str) -> ModelInfo | EncoderInfo:
     """The served model of this name.
 
     Raises:
@@ -66,6 +67,13 @@ def find_model(served: Mapping[str, ModelInfo], name: str) -> ModelInfo:
     if name not in served:
         raise NotFoundError(f"no live worker serves a model of this name; served: {', '.join(sorted(served))}")
     return served[name]
+
+
+def _guard(model: ModelInfo | EncoderInfo) -> ModelInfo:
+    if isinstance(model, EncoderInfo):
+        message = f"model {model.name} is an encoder, must be a guard; ask for POST /v1/feature-certifications"
+        raise InvalidValueError(message, errors=(FieldError(path="model", message=message),))
+    return model
 
 
 def no_worker() -> NoWorkerError:

@@ -44,6 +44,17 @@ def test_each_seed_has_its_own_noise():
     assert not torch.equal(gaussian("a", 0, 1, SHAPE, CPU), gaussian("b", 0, 1, SHAPE, CPU))
 
 
+def test_channels_of_one_seed_are_uncorrelated():
+    noise = torch.cat(
+        [
+            gaussian("a", 0, 1, (4096,), CPU, channel=channel)
+            for channel in ("image", "image/selection", "image/embedding")
+        ]
+    )
+    off = torch.tril(noise @ noise.T / 4096, -1)
+    assert 0 < off.abs().max() < 6.5 / 4096**0.5
+
+
 def test_keys_that_agree_in_their_low_half_give_different_noise(monkeypatch):
     low = block_key("seed", "image", 0) & 0xFFFFFFFF
     drawn = []

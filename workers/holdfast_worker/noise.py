@@ -15,7 +15,9 @@ from holdfast.certificates.kernels import BLOCK, SuffixDraws, block_key
 __all__ = ["gaussian", "replace_tokens"]
 
 
-def gaussian(seed: str, start: int, stop: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
+def gaussian(
+    seed: str, start: int, stop: int, shape: tuple[int, ...], device: torch.device, *, channel: str = "image"
+) -> Tensor:
     """Standard normal noise of the draws ``[start, stop)``.
 
     The values for one seed differ between CPU and CUDA, whose generators differ; a replay needs the same kind.
@@ -26,6 +28,7 @@ def gaussian(seed: str, start: int, stop: int, shape: tuple[int, ...], device: t
         stop: One past the last draw index, above ``start``.
         shape: Shape of one draw's noise, normally (3, H, W).
         device: Where the noise is generated and returned.
+        channel: What the draws are for; channels of one seed are independent of each other.
 
     Returns:
         float32, shape (stop - start, *shape).
@@ -39,7 +42,7 @@ def gaussian(seed: str, start: int, stop: int, shape: tuple[int, ...], device: t
     fill = _fill_cpu if device.type == "cpu" else _fill_device
     blocks = torch.empty((last - first + 1, BLOCK, *shape), device=device)
     for block, values in enumerate(blocks, first):
-        fill(values, block_key(seed, "image", block))
+        fill(values, block_key(seed, channel, block))
     return blocks.flatten(0, 1)[start - first * BLOCK : stop - first * BLOCK]
 
 

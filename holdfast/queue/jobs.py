@@ -9,9 +9,13 @@ import secrets
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
 
 from holdfast.contract.certificates import Certificate, Job, JobState, Progress
+from holdfast.contract.feature_certificates import FeatureCertificate
+from holdfast.contract.feature_spec import FeatureSpec
 from holdfast.contract.problems import Problem
 from holdfast.contract.spec import CertificationSpec
 from holdfast.queue import events, keys
@@ -31,6 +35,11 @@ __all__ = [
 ]
 
 Outcome = Literal["done", "failed", "cancelled"]
+Spec = CertificationSpec | FeatureSpec
+_SPEC: TypeAdapter[Spec] = TypeAdapter(Annotated[Spec, Field(discriminator="kind")])
+_CERTIFICATE: TypeAdapter[Certificate | FeatureCertificate] = TypeAdapter(
+    Annotated[Certificate | FeatureCertificate, Field(discriminator="kind")]
+)
 
 _FINISH = """
 local state = redis.call('HGET', KEYS[1], 'state')
@@ -50,21 +59,21 @@ class JobRecord:
 
     id: str
     state: JobState
-    spec: CertificationSpec
+    spec: Spec
     seed: str
     created_at: datetime
     input_size: tuple[int, int]
     finished_at: datetime | None = None
     problem: Problem | None = None
-    certificate: Certificate | None = None
+    certificate: Certificate | FeatureCertificate | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether the job still wants passes."""
         return self.state in ("queued", "running")
 
-    def answer(self, progress: Progress) -> Job | Certificate:
-        """What `GET /v1/certifications/{id}` says."""
+    def answer(self, progress: Progress) -> Job | Certificate | FeatureCertificate:
+        """What `GET /v1/certifications/{id}`, or `GET /v1/feature-certifications/{id}`, says."""
         if self.certificate is not None:
             return self.certificate
         return Job(
@@ -142,13 +151,13 @@ async def read(redis: AsyncRedis, job_id: str) -> JobRecord | None:
     return JobRecord(
         id=job_id,
         state=raw["state"],
-        spec=CertificationSpec.model_validate_json(raw["spec"]),
+        spec=_SPEC.validate_json(raw["spec"]),
         seed=raw["seed"],
         created_at=datetime.fromisoformat(raw["created_at"]),
         input_size=(int(raw["input_height"]), int(raw["input_width"])),
         finished_at=datetime.fromisoformat(raw["finished_at"]) if "finished_at" in raw else None,
         problem=Problem.model_validate_json(raw["problem"]) if "problem" in raw else None,
-        certificate=Certificate.model_validate_json(raw["certificate"]) if "certificate" in raw else None,
+        certificate=_CERTIFICATE.validate_json(raw["certificate"]) if "certificate" in raw else None,
     )
 
 
@@ -176,7 +185,7 @@ async def finish(
     outcome: Outcome,
     *,
     retention_s: int,
-    certificate: Certificate | None = None,
+    certificate: Certificate | FeatureCertificate | None = None,
     problem: Problem | None = None,
 ) -> bool:
     """Ends an open job and deletes its input; False if it had ended already."""

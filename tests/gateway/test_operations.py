@@ -100,7 +100,7 @@ async def test_a_redis_without_memory_is_a_full_queue(redis_url: str, model: Mod
     async with running(app) as http:
         redis = app.state.gateway.redis
         with Heartbeat(broker, "worker", [model]):
-            await redis.config_set("maxmemory", "1mb")
+            await redis.config_set("maxmemory", "1")
             try:
                 assert_problem(await http.post(URL, json=body()), 429, "queue-full")
             finally:

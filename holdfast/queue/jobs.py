@@ -7,6 +7,7 @@ nothing is written for a job that has ended.
 import json
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Literal
@@ -32,6 +33,8 @@ __all__ = [
     "new_id",
     "read",
     "read_input",
+    "read_settled",
+    "settle",
 ]
 
 Outcome = Literal["done", "failed", "cancelled"]
@@ -45,11 +48,18 @@ _FINISH = """
 local state = redis.call('HGET', KEYS[1], 'state')
 if state ~= 'queued' and state ~= 'running' then return 0 end
 redis.call('HSET', KEYS[1], 'state', ARGV[2], 'finished_at', ARGV[3], ARGV[4], ARGV[5])
-redis.call('DEL', KEYS[2], KEYS[3])
+redis.call('DEL', KEYS[2], KEYS[3], KEYS[7])
 redis.call('SREM', KEYS[6], ARGV[1])
 redis.call('XADD', KEYS[5], 'MAXLEN', '~', 1000, '*', 'event', ARGV[2], 'data', ARGV[7])
 for _, key in ipairs({KEYS[1], KEYS[4], KEYS[5]}) do redis.call('EXPIRE', key, ARGV[6]) end
 return 1
+"""
+
+_SETTLE = """
+local state = redis.call('HGET', KEYS[1], 'state')
+if state ~= 'queued' and state ~= 'running' then return {} end
+if redis.call('EXISTS', KEYS[2]) == 0 then redis.call('HSET', KEYS[2], unpack(ARGV)) end
+return redis.call('HGETALL', KEYS[2])
 """
 
 
@@ -174,6 +184,27 @@ async def read_input(redis: AsyncRedis, job_id: str) -> JobInput | None:
     return JobInput(raw[b"text"].decode(), raw[b"suffix"].decode(), raw[b"image"], json.loads(raw[b"fields"]))
 
 
+async def settle(redis: AsyncRedis, job_id: str, fields: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Fixes what all workers of a job must share: the first to come writes it, and every later one is told that.
+
+    Args:
+        redis: The queue.
+        job_id: The job.
+        fields: What this worker found, at least one field.
+
+    Returns:
+        What stands for the job; empty where it has ended.
+    """
+    flat = [part for pair in fields.items() for part in pair]
+    answer = await redis.register_script(_SETTLE)(keys=[keys.job(job_id), keys.settled(job_id)], args=flat)
+    return {name.decode(): value for name, value in zip(answer[::2], answer[1::2], strict=True)}
+
+
+async def read_settled(redis: AsyncRedis, job_id: str) -> dict[str, bytes]:
+    """What was settled for the job; empty before the first worker has, and once the job has ended."""
+    return {name.decode(): value for name, value in (await redis.hgetall(keys.settled(job_id))).items()}
+
+
 async def active_jobs(redis: AsyncRedis) -> set[str]:
     """Ids of the jobs that are queued or running."""
     return {member.decode() for member in await redis.smembers(keys.ACTIVE_JOBS)}
@@ -188,7 +219,7 @@ async def finish(
     certificate: Certificate | FeatureCertificate | None = None,
     problem: Problem | None = None,
 ) -> bool:
-    """Ends an open job and deletes its input; False if it had ended already."""
+    """Ends an open job and deletes its input and what was settled of it; False if it had ended already."""
     what = ("certificate", certificate) if certificate is not None else ("problem", problem)
     ended = await redis.register_script(_FINISH)(
         keys=[
@@ -198,6 +229,7 @@ async def finish(
             keys.tallies(job_id),
             keys.events(job_id),
             keys.ACTIVE_JOBS,
+            keys.settled(job_id),
         ],
         args=[
             job_id,

@@ -6,6 +6,7 @@
 | `input:{id}` | hash: text, suffix, image (PNG bytes), fields | until the job ends | gateway |
 | `plan:{id}` | hash: order index → order | until the job ends | certifier |
 | `tallies:{id}` | hash: order index → tally (HSETNX: a tally that arrives twice counts once) | retention | workers |
+| `settled:{id}` | hash: what `encoding.Settled` has, as bytes; the first worker's stands | until the job ends | workers |
 | `jobs:active` | set of job ids queued or running | permanent | gateway, certifier |
 | `orders:{fingerprint}` | stream of orders, group `workers` | entry: until acknowledged | certifier |
 | `tallies` | stream of hints (job ids with news), group `certifiers` | last 10,000 | gateway, workers |
@@ -14,7 +15,7 @@
 | `workers` | set of worker ids | until found dead | workers |
 | `worker:{id}` | string: the models it serves | 10 s, renewed every 3 s | its heartbeat thread |
 
-All of them stand under `holdfast:`. Values are JSON, never pickle.
+All of them stand under `holdfast:`. Values are JSON, or bytes where the table says so; never pickle.
 """
 
 PREFIX = "holdfast:"
@@ -45,6 +46,11 @@ def plan(job_id: str) -> str:
 def tallies(job_id: str) -> str:
     """Hash: the tallies that have come back, by order index."""
     return f"{PREFIX}tallies:{job_id}"
+
+
+def settled(job_id: str) -> str:
+    """Hash: what an encoder's workers share about the job."""
+    return f"{PREFIX}settled:{job_id}"
 
 
 def events(job_id: str) -> str:

@@ -93,6 +93,10 @@ class Tally:
         outcomes: Where each draw's mask matters: one bit per draw, most significant first, in hexadecimal.
         positions: Eligible token positions of the input (the text's tokens under the l0 threat).
         operator_norm: Of the resize from the image's own size to the noise space, rounded up; 1 without one.
+        levels: Of an encoder, whose one cell has no verdict (``cells`` and ``unsafe`` are (0,)): every draw's score on
+            each channel as a level of 0..4096, little-endian uint16 of shape (channels, draws) in base64. Each channel
+            is sorted. The channels: reference, then margins by rival class, then clipped margins by rival class.
+        votes: Of an encoder whose votes are certified: draws whose own label was the settled one.
     """
 
     start: int
@@ -102,6 +106,8 @@ class Tally:
     outcomes: str | None = None
     positions: int = 0
     operator_norm: float = 1.0
+    levels: str | None = None
+    votes: int | None = None
 
     @property
     def passes(self) -> int:

@@ -44,18 +44,45 @@ async def test_of_ten_racing_callers_one_ends_the_job(redis: AsyncRedis, spec: C
     assert await redis.xlen(keys.events(job)) == 1
 
 
-async def test_ending_a_job_deletes_its_input_and_leaves_exactly_these_keys(
+async def test_ending_a_job_deletes_its_input_and_what_was_settled_and_leaves_exactly_these_keys(
     redis: AsyncRedis, spec: CertificationSpec
 ) -> None:
     job = await submit(redis, spec)
     await orders.issue(redis, spec.fingerprint, order(job))
     delivery = await take_one(redis, spec)
+    await jobs.settle(redis, job, {"label": b"3"})
     await orders.complete(redis, delivery, tally(delivery.order))
     await jobs.finish(redis, job, "cancelled", retention_s=RETENTION_S)
     assert await key_names(redis) == {
         f"job:{job}", f"tallies:{job}", f"events:{job}", "tallies", f"orders:{spec.fingerprint}",
     }  # fmt: skip
     assert await jobs.read_input(redis, job) is None
+
+
+async def test_of_two_workers_that_settle_a_job_both_get_what_the_first_found(
+    redis: AsyncRedis, spec: CertificationSpec
+) -> None:
+    job = await submit(redis, spec)
+    assert await jobs.read_settled(redis, job) == {}
+    first, second = {"reference": b"\x00\xff\r\n", "label": b"3"}, {"reference": b"\x01", "more": b"x"}
+    assert await jobs.settle(redis, job, first) == first
+    assert await jobs.settle(redis, job, second) == first
+    assert await jobs.read_settled(redis, job) == first
+
+
+async def test_a_megabyte_of_embedding_settles_whole(redis: AsyncRedis, spec: CertificationSpec) -> None:
+    job = await submit(redis, spec)
+    found = {"embedding": bytes(range(256)) * 16384, "reference": bytes(range(256))}
+    assert await jobs.settle(redis, job, found) == found
+
+
+async def test_nothing_is_settled_for_a_job_that_has_ended(redis: AsyncRedis, spec: CertificationSpec) -> None:
+    job = await submit(redis, spec)
+    await jobs.settle(redis, job, {"label": b"3"})
+    await jobs.finish(redis, job, "cancelled", retention_s=RETENTION_S)
+    assert await jobs.read_settled(redis, job) == {}
+    assert await jobs.settle(redis, job, {"label": b"4"}) == {}
+    assert f"settled:{job}" not in await key_names(redis)
 
 
 async def test_what_an_ended_job_leaves_expires_after_the_retention_time(

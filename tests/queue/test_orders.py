@@ -1,4 +1,5 @@
 import asyncio
+from dataclasses import replace
 
 from holdfast.contract.models import ModelInfo
 from holdfast.contract.spec import CertificationSpec
@@ -65,7 +66,8 @@ async def test_a_tally_that_arrives_twice_counts_once(redis: AsyncRedis, spec: C
 async def test_a_tally_carries_its_counts_through_redis(redis: AsyncRedis, spec: CertificationSpec) -> None:
     job = await submit(redis, spec)
     await orders.issue(redis, spec.fingerprint, order(job))
-    written = Tally(0, 10, (0, 1, 2), (10, 0, 3), outcomes="ffc0", positions=7, operator_norm=1.5)
+    counted = Tally(0, 10, (0, 1, 2), (10, 0, 3), outcomes="ffc0", positions=7, operator_norm=1.5)
+    written = replace(counted, levels="AAAAEA==", votes=9)
     await orders.complete(redis, await take_one(redis, spec), written)
     (read,) = await orders.read_tallies(redis, job)
     assert read == written

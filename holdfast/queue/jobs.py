@@ -25,6 +25,7 @@ from holdfast.queue.broker import AsyncRedis
 __all__ = [
     "JobInput",
     "JobRecord",
+    "Spec",
     "active_jobs",
     "create",
     "finish",

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from holdfast.contract.certificates import Progress
 from holdfast.queue import events, jobs
 from holdfast.queue.broker import AsyncRedis
-from holdfast_service.gateway import certifications
+from holdfast_service.gateway import following
 from tests.gateway.inputs import URL, assert_problem, submitted
 
 pytestmark = pytest.mark.usefixtures("worker")
@@ -75,11 +75,11 @@ async def test_an_event_id_that_is_not_ours_is_refused(http: httpx.AsyncClient, 
 
 async def test_events_arrive_while_the_job_runs(http: httpx.AsyncClient, redis: AsyncRedis) -> None:
     job = await submitted(http)
-    following = asyncio.create_task(http.get(f"{URL}/{job}/events"))
+    follower = asyncio.create_task(http.get(f"{URL}/{job}/events"))
     await asyncio.sleep(0.05)
     await events.publish(redis, job, Progress(passes=9, max_passes=900))
     await jobs.finish(redis, job, "failed", retention_s=60)
-    answer = await asyncio.wait_for(following, 5)
+    answer = await asyncio.wait_for(follower, 5)
     assert [event.event for event in parsed(answer.text)] == ["progress", "failed"]
 
 
@@ -105,7 +105,7 @@ async def chunks_until(app: FastAPI, path: str, enough: bytes) -> list[bytes]:
 async def test_a_silent_stream_is_kept_alive_until_the_client_leaves(
     app: FastAPI, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(certifications, "KEEP_ALIVE_S", 0.05)
+    monkeypatch.setattr(following, "KEEP_ALIVE_S", 0.05)
     job = await submitted(http)
     sent = await asyncio.wait_for(chunks_until(app, f"{URL}/{job}/events", b": keep-alive\n\n"), 5)
     assert sent[-1] == b": keep-alive\n\n"
@@ -115,9 +115,9 @@ async def test_a_silent_stream_is_kept_alive_until_the_client_leaves(
 async def test_the_stream_of_a_job_that_vanished_ends(
     http: httpx.AsyncClient, redis: AsyncRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(certifications, "KEEP_ALIVE_S", 0.2)
+    monkeypatch.setattr(following, "KEEP_ALIVE_S", 0.2)
     job = await submitted(http)
-    following = asyncio.create_task(http.get(f"{URL}/{job}/events"))
+    follower = asyncio.create_task(http.get(f"{URL}/{job}/events"))
     await asyncio.sleep(0.05)
     await redis.flushall()
-    assert (await asyncio.wait_for(following, 5)).text == ""
+    assert (await asyncio.wait_for(follower, 5)).text == ""

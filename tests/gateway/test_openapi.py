@@ -9,11 +9,17 @@ import pytest
 
 from tests.gateway.inputs import URL
 
+FEATURES = "/v1/feature-certifications"
 ROUTES = {
     ("POST", URL),
     ("GET", f"{URL}/{{job_id}}"),
     ("DELETE", f"{URL}/{{job_id}}"),
     ("GET", f"{URL}/{{job_id}}/events"),
+    ("POST", FEATURES),
+    ("GET", f"{FEATURES}/{{job_id}}"),
+    ("DELETE", f"{FEATURES}/{{job_id}}"),
+    ("GET", f"{FEATURES}/{{job_id}}/events"),
+    ("POST", "/v1/embeddings"),
     ("GET", "/v1/models"),
     ("GET", "/v1/models/{name}"),
     ("POST", "/v1/verify"),
@@ -48,8 +54,9 @@ async def test_every_refusal_is_documented_as_a_problem(schema: dict[str, Any]) 
     for what in operations(schema).values():
         refusals = {code: answer for code, answer in what["responses"].items() if code >= "400"}
         assert all(list(answer["content"]) == ["application/problem+json"] for answer in refusals.values())
-    codes = set(operations(schema)["POST", URL]["responses"])
-    assert codes == {"200", "202", "400", "404", "413", "415", "422", "429", "500", "503"}
+    for submission in (URL, FEATURES, "/v1/embeddings"):
+        codes = set(operations(schema)["POST", submission]["responses"])
+        assert codes == {"200", "202", "400", "404", "413", "415", "422", "429", "500", "503"}
 
 
 async def test_every_route_says_what_it_does(schema: dict[str, Any]) -> None:

@@ -12,8 +12,9 @@ from fastapi import FastAPI
 from holdfast.contract.certificates import KeySet
 from holdfast.queue.broker import Broker
 from holdfast.signing import SigningKey, key_set
-from holdfast_service.gateway import certifications, models, probes, verification
+from holdfast_service.gateway import certifications, features, models, probes, verification
 from holdfast_service.gateway.context import Gateway
+from holdfast_service.gateway.following import KEEP_ALIVE_S
 from holdfast_service.gateway.limits import BodyLimit
 from holdfast_service.gateway.metrics import Observed, new_metrics
 from holdfast_service.gateway.problems import handle_problems
@@ -21,7 +22,7 @@ from holdfast_service.settings import ServiceSettings
 
 __all__ = ["create_app", "serve"]
 
-_READ_TIMEOUT_S = certifications.KEEP_ALIVE_S + 5  # above the longest blocking read
+_READ_TIMEOUT_S = KEEP_ALIVE_S + 5  # above the longest blocking read
 _GRACE_S = 3
 
 
@@ -47,7 +48,7 @@ def create_app(broker: Broker, settings: ServiceSettings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    for part in (certifications, verification, models, probes):
+    for part in (certifications, features, verification, models, probes):
         app.include_router(part.router)
     handle_problems(app)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)

@@ -13,10 +13,12 @@ from anyio import to_thread
 from pydantic import SecretStr
 
 from holdfast.contract.encoders import EncoderInfo
+from holdfast.contract.feature_requests import EmbeddingRequest, FeatureCertificationRequest, FeatureInput
+from holdfast.contract.feature_spec import resolve_embedding, resolve_features
 from holdfast.contract.models import ModelInfo
 from holdfast.contract.problems import FieldError, InvalidValueError, NotFoundError, NoWorkerError, QueueFullError
 from holdfast.contract.requests import CertificationRequest, Input
-from holdfast.contract.spec import CertificationSpec, resolve
+from holdfast.contract.spec import resolve
 from holdfast.queue import jobs, keys
 from holdfast.queue.leases import served_models
 from holdfast_service.gateway.context import Gateway
@@ -25,6 +27,8 @@ from holdfast_service.gateway.images import decode
 __all__ = ["find_model", "no_worker", "submit"]
 
 _log = logging.getLogger(__name__)
+
+Request = CertificationRequest | FeatureCertificationRequest | EmbeddingRequest
 
 
 @dataclass(frozen=True)
@@ -36,10 +40,10 @@ class _Prepared:
     pixels_sha256: str
 
 
-async def submit(gateway: Gateway, request: CertificationRequest) -> jobs.JobRecord:
+async def submit(gateway: Gateway, request: Request) -> jobs.JobRecord:
     """Queues the request as a job, or raises the problem that keeps it out; then nothing is left in the queue."""
-    model = _guard(find_model(await served_models(gateway.redis), request.model))
-    spec = resolve(request, model)
+    model = find_model(await served_models(gateway.redis), request.model)
+    spec = _resolved(request, model)
     await _check_quota(gateway)
     prepared = await to_thread.run_sync(_prepared, request.input, model, gateway, limiter=gateway.threads)
     record = jobs.JobRecord(
@@ -69,11 +73,21 @@ def find_model(served: Mapping[str, ModelInfo | EncoderInfo], name: str) -> Mode
     return served[name]
 
 
-def _guard(model: ModelInfo | EncoderInfo) -> ModelInfo:
-    if isinstance(model, EncoderInfo):
-        message = f"model {model.name} is an encoder, must be a guard; ask for POST /v1/feature-certifications"
-        raise InvalidValueError(message, errors=(FieldError(path="model", message=message),))
-    return model
+def _resolved(request: Request, model: ModelInfo | EncoderInfo) -> jobs.Spec:
+    if isinstance(request, CertificationRequest):
+        if not isinstance(model, ModelInfo):
+            raise _other_kind(model.name, "an encoder, must be a guard; ask for POST /v1/feature-certifications")
+        return resolve(request, model)
+    if not isinstance(model, EncoderInfo):
+        raise _other_kind(model.name, "a guard, must be an encoder; ask for POST /v1/certifications")
+    if isinstance(request, EmbeddingRequest):
+        return resolve_embedding(request, model)
+    return resolve_features(request, model)
+
+
+def _other_kind(name: str, rule: str) -> InvalidValueError:
+    message = f"model {name} is {rule}"
+    return InvalidValueError(message, errors=(FieldError(path="model", message=message),))
 
 
 def no_worker() -> NoWorkerError:
@@ -87,8 +101,11 @@ async def _check_quota(gateway: Gateway) -> None:
         raise QueueFullError(f"{active} jobs are queued or running, the limit is {limit}; try later", retry_after_s=10)
 
 
-def _prepared(asked: Input, model: ModelInfo, gateway: Gateway) -> _Prepared:
-    if asked.fields is not None:
+def _prepared(asked: Input | FeatureInput, model: ModelInfo | EncoderInfo, gateway: Gateway) -> _Prepared:
+    if isinstance(asked, FeatureInput):
+        image = decode(asked.image.data, max_pixels=gateway.settings.max_image_pixels)
+        return _Prepared(jobs.JobInput(image_png=image.png), (image.height, image.width), image.pixels_sha256)
+    if asked.fields is not None and isinstance(model, ModelInfo):
         numeric = sum(not field.values for field in model.fields)
         return _Prepared(jobs.JobInput(fields=asked.fields), (1, numeric), "")
     data = asked.image.data if asked.image is not None else ""
@@ -97,7 +114,7 @@ def _prepared(asked: Input, model: ModelInfo, gateway: Gateway) -> _Prepared:
     return _Prepared(given, (image.height, image.width), image.pixels_sha256)
 
 
-def _seed(root_seed: SecretStr | None, spec: CertificationSpec, prepared: _Prepared) -> str:
+def _seed(root_seed: SecretStr | None, spec: jobs.Spec, prepared: _Prepared) -> str:
     """The job's seed, 64 hexadecimal digits: fresh, or a function of everything that decides a draw."""
     if root_seed is None:
         return secrets.token_hex(32)

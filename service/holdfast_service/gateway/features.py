@@ -1,0 +1,99 @@
+"""The routes of encoders: feature certifications and smoothed embeddings."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Response
+
+from holdfast.contract.certificates import Job
+from holdfast.contract.feature_certificates import FeatureAnswer, FeatureCertificate
+from holdfast.contract.feature_requests import EmbeddingRequest, FeatureCertificationRequest
+from holdfast.queue import jobs
+from holdfast_service.gateway import following
+from holdfast_service.gateway.context import GatewayOfApp
+from holdfast_service.gateway.following import LOCATION, ON_A_JOB, ON_CANCELLING, ON_SUBMISSION, LastEventId, Prefer
+from holdfast_service.gateway.limits import require_json
+from holdfast_service.gateway.submission import submit
+
+__all__ = ["router"]
+
+PATH = "/v1/feature-certifications"
+
+router = APIRouter(tags=["features"])
+
+
+async def _known(job_id: str, gateway: GatewayOfApp) -> jobs.JobRecord:
+    return await following.find(gateway, job_id, under=PATH)
+
+
+KnownJob = Annotated[jobs.JobRecord, Depends(_known)]
+
+
+@router.post(
+    PATH,
+    summary="Certify a feature",
+    status_code=202,
+    response_model=FeatureAnswer,
+    response_description="The job that was queued.",
+    dependencies=[Depends(require_json)],
+    responses={
+        200: {"model": FeatureCertificate, "description": "The certificate, done within `Prefer: wait`."},
+        202: {"headers": LOCATION},
+        **ON_SUBMISSION,
+    },
+)
+async def submit_feature_certification(
+    request: FeatureCertificationRequest, response: Response, gateway: GatewayOfApp, prefer: Prefer = None
+) -> following.Outcome:
+    """Queues the image and answers with the job; `Location` is where its certificate will be."""
+    record = await submit(gateway, request)
+    return await following.submitted(gateway, record, response, following.preferred_wait(prefer))
+
+
+@router.get(
+    f"{PATH}/{{job_id}}", summary="State, progress, certificate", response_model=FeatureAnswer, responses=ON_A_JOB
+)
+async def read_feature_certification(record: KnownJob, gateway: GatewayOfApp) -> following.Outcome:
+    """The certificate once the job is done; before that, or if it failed or was cancelled, the job."""
+    return await following.answer_of(gateway, record)
+
+
+@router.delete(
+    f"{PATH}/{{job_id}}", summary="Cancel a feature certification", response_model=Job, responses=ON_CANCELLING
+)
+async def cancel_feature_certification(record: KnownJob, gateway: GatewayOfApp) -> following.Outcome:
+    """Ends the job and deletes its image: passes that are queued are dropped, those that run are ignored."""
+    return await following.cancel(gateway, record, under=PATH)
+
+
+@router.get(
+    f"{PATH}/{{job_id}}/events",
+    summary="Follow a feature certification",
+    response_class=Response,
+    responses=following.EVENTS,
+)
+async def follow_feature_certification(
+    record: KnownJob, gateway: GatewayOfApp, last_event_id: LastEventId = "0"
+) -> Response:
+    """Replays the job's events, then follows it until it ends."""
+    return await following.follow(gateway, record, last_event_id)
+
+
+@router.post(
+    "/v1/embeddings",
+    summary="Smoothed embedding of an image",
+    response_model=FeatureAnswer,
+    response_description="The embedding, in a certificate of what holds of it under attack.",
+    dependencies=[Depends(require_json)],
+    responses={
+        202: {
+            "model": Job,
+            "headers": LOCATION,
+            "description": f"Not done within {following.MAX_WAIT_S} seconds; `Location` is where it will be.",
+        },
+        **ON_SUBMISSION,
+    },
+)
+async def embed(request: EmbeddingRequest, response: Response, gateway: GatewayOfApp) -> following.Outcome:
+    """Answers with the mean of n0 noisy features, and with bounds on such a mean against every attack."""
+    record = await submit(gateway, request)
+    return await following.submitted(gateway, record, response, following.MAX_WAIT_S)

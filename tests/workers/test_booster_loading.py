@@ -32,8 +32,8 @@ def folder(tmp_path, denoiser, mapper):
     return tmp_path / "booster"
 
 
-def rewrite(folder, **fields):
-    path = folder / "booster.json"
+def rewrite(folder, file, **fields):
+    path = folder / file
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
@@ -69,10 +69,8 @@ def test_saving_over_a_booster_replaces_all_of_it(folder, denoiser):
 
 def test_the_fingerprint_covers_every_file(folder):
     before = load_booster(folder, CPU).fingerprint_parts
-    assert [name for name, _ in before] == [
-        f"booster/{name}" for name in ("booster.json", "denoiser.safetensors", "mapper.safetensors")
-    ]
-    rewrite(folder, sigma=0.26)
+    assert [name for name, _ in before] == ["booster.json", "denoiser.safetensors", "mapper.safetensors"]
+    rewrite(folder, "booster.json", sigma=0.26)
     after = load_booster(folder, CPU).fingerprint_parts
     assert [old == new for old, new in zip(before, after, strict=True)] == [False, True, True]
 
@@ -89,7 +87,7 @@ def test_the_fingerprint_covers_every_file(folder):
     ],
 )
 def test_a_booster_file_at_odds_with_itself_is_refused(folder, fields, problem):
-    rewrite(folder, **fields)
+    rewrite(folder, "booster.json", **fields)
     with pytest.raises(GuardConfigError, match=problem):
         load_booster(folder, CPU)
 
@@ -162,12 +160,12 @@ def test_a_scheduler_that_clips_is_obeyed(tmp_path, unet):
 
 
 def test_a_diffusion_fingerprint_covers_model_and_schedule(tmp_path, unet, scheduler):
-    before = dict(load_diffusion(save_diffusion(tmp_path, unet, scheduler), CPU).fingerprint_parts)
-    assert set(before) == {
-        "diffusion/unet/config.json",
-        "diffusion/unet/diffusion_pytorch_model.safetensors",
-        "diffusion/scheduler/scheduler_config.json",
-    }
+    before = load_diffusion(save_diffusion(tmp_path, unet, scheduler), CPU).fingerprint_parts
+    names = ["unet/config.json", "unet/diffusion_pytorch_model.safetensors", "scheduler/scheduler_config.json"]
+    assert [name for name, _ in before] == names
+    rewrite(tmp_path, "scheduler/scheduler_config.json", beta_end=0.03)
+    after = load_diffusion(tmp_path, CPU).fingerprint_parts
+    assert [old == new for old, new in zip(before, after, strict=True)] == [True, True, False]
 
 
 @pytest.mark.parametrize(
@@ -182,8 +180,7 @@ def test_a_diffusion_fingerprint_covers_model_and_schedule(tmp_path, unet, sched
     ],
 )
 def test_a_diffusion_folder_that_cannot_be_served_is_refused(tmp_path, unet, scheduler, file, fields, problem):
-    path = save_diffusion(tmp_path, unet, scheduler) / file
-    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    rewrite(save_diffusion(tmp_path, unet, scheduler), file, **fields)
     with pytest.raises(GuardConfigError, match=problem):
         load_diffusion(tmp_path, CPU)
 

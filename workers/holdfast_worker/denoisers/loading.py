@@ -95,7 +95,7 @@ def load_booster(folder: Path, device: torch.device) -> Booster:
                 f"{folder} holds {name}.safetensors, but {BOOSTER_FILE} has no {name}; add its numbers or"
                 " remove the file"
             )
-    return Booster(denoiser, mapper, config.sigma, _parts("booster", folder))
+    return Booster(denoiser, mapper, config.sigma, tuple(weights_and_files(folder)))
 
 
 def save_booster(
@@ -147,8 +147,11 @@ def load_diffusion(folder: Path, device: torch.device) -> Diffusion:
         prediction=scheduler.config.prediction_type,
         clip=scheduler.config.clip_sample_range if scheduler.config.get("clip_sample") else None,
     )
-    names = ("unet", "scheduler") if whole else (".",)
-    parts = [part for name in names for part in _parts(f"diffusion/{name}", folder / name)]
+    parts = weights_and_files(unet)
+    if whole:
+        parts = [
+            (f"{part.name}/{name}", content) for part in (unet, schedule) for name, content in weights_and_files(part)
+        ]
     return Diffusion(denoiser.to(device).eval().requires_grad_(False), tuple(parts))
 
 
@@ -247,7 +250,3 @@ def _json(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise GuardConfigError(f"{path} holds a {type(found).__name__}, must hold one JSON object; rewrite it")
     return found
-
-
-def _parts(label: str, folder: Path) -> tuple[tuple[str, bytes], ...]:
-    return tuple((f"{label}/{name}", content) for name, content in weights_and_files(folder))

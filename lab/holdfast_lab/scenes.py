@@ -33,6 +33,42 @@ class Intent(StrEnum):
     WATER = "water"
 
 
+class Kind(StrEnum):
+    """The object that a picture of a hazard shows."""
+
+    JERRY_CAN = "jerry can"
+    GAS_BOTTLE = "gas bottle"
+    WALL_SOCKET = "wall socket"
+    POWER_STRIP = "power strip"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One picture and what was drawn on it.
+
+    Attributes:
+        image: uint8 (64, 64, 3), RGB.
+        hazard: what it stands for.
+        kind: the object.
+        colour: the object's paint, as an index into the three of its hazard.
+        wall: the wall's paint, as an index into `WALLS`.
+        floor: the row at which the wall ends.
+        shift: how far the object stands from the centre, right and down, in px.
+        scale: the object's size, 1 = as designed.
+        contrast: what the haze leaves of the contrast, in [`FAINTEST`, 1].
+    """
+
+    image: Image
+    hazard: Hazard
+    kind: Kind
+    colour: int
+    wall: int
+    floor: int
+    shift: tuple[float, float]
+    scale: float
+    contrast: float
+
+
 UNSAFE: Final = frozenset({(Hazard.FUEL, Intent.FLAME), (Hazard.POWER, Intent.WATER)})
 
 
@@ -97,7 +133,7 @@ ENDINGS: Final = ("", ".", " now", " today.", " please", " tonight", " for a min
 FAINTEST: Final = 0.06
 _FUEL_COLOURS: Final[tuple[Colour, ...]] = ((205, 40, 30), (225, 95, 20), (215, 150, 20))
 _POWER_COLOURS: Final[tuple[Colour, ...]] = ((242, 242, 238), (228, 232, 244), (240, 232, 214))
-_WALLS: Final[tuple[Colour, ...]] = (
+WALLS: Final[tuple[Colour, ...]] = (
     (104, 114, 130),
     (100, 112, 84),
     (112, 94, 78),
@@ -134,24 +170,40 @@ def _power_strip(canvas: Canvas, colour: Colour) -> None:
 
 
 _SHAPES: Final = {
-    Hazard.FUEL: ((_jerry_can, _gas_bottle), _FUEL_COLOURS),
-    Hazard.POWER: ((_wall_socket, _power_strip), _POWER_COLOURS),
+    Hazard.FUEL: ((Kind.JERRY_CAN, Kind.GAS_BOTTLE), _FUEL_COLOURS),
+    Hazard.POWER: ((Kind.WALL_SOCKET, Kind.POWER_STRIP), _POWER_COLOURS),
 }
+_PAINT: Final = {
+    Kind.JERRY_CAN: _jerry_can,
+    Kind.GAS_BOTTLE: _gas_bottle,
+    Kind.WALL_SOCKET: _wall_socket,
+    Kind.POWER_STRIP: _power_strip,
+}
+COLOURS: Final = 3
 
 
 def draw_scene(rng: np.random.Generator, hazard: Hazard) -> Image:
-    """Draw one picture of `hazard`: uint8 of shape (64, 64, 3), RGB.
+    """The picture alone of `draw_described`, which the same generator draws alike."""
+    return draw_described(rng, hazard).image
+
+
+def draw_described(rng: np.random.Generator, hazard: Hazard) -> Scene:
+    """Draw one picture of `hazard` and say what is on it.
 
     The wall, its brightness, the floor line, the object's kind, colour, place (±4 px) and size (±10 %) vary,
     and so does the haze: what it leaves of the contrast is log-uniform in [`FAINTEST`, 1].
     """
     kinds, colours = _SHAPES[hazard]
-    canvas = Canvas.room(_WALLS[rng.integers(len(_WALLS))], floor=int(rng.integers(44, 58)))
+    wall, floor = int(rng.integers(len(WALLS))), int(rng.integers(44, 58))
+    canvas = Canvas.room(WALLS[wall], floor=floor)
     shift_x, shift_y = rng.uniform(-4, 4, size=2)
-    canvas.place(SIDE / 2 + shift_x, SIDE / 2 + shift_y, scale=rng.uniform(0.9, 1.1))
-    kinds[rng.integers(len(kinds))](canvas, colours[rng.integers(len(colours))])
+    scale = rng.uniform(0.9, 1.1)
+    canvas.place(SIDE / 2 + shift_x, SIDE / 2 + shift_y, scale=scale)
+    kind, colour = kinds[rng.integers(len(kinds))], int(rng.integers(COLOURS))
+    _PAINT[kind](canvas, colours[colour])
     contrast = float(np.exp(rng.uniform(np.log(FAINTEST), 0)))
-    return canvas.develop(light=rng.uniform(0.85, 1.1), contrast=contrast)
+    image = canvas.develop(light=rng.uniform(0.85, 1.1), contrast=contrast)
+    return Scene(image, hazard, kind, colour, wall, floor, (float(shift_x), float(shift_y)), scale, contrast)
 
 
 def wordings(intent: Intent, *, held_out: bool) -> Iterator[str]:

@@ -33,6 +33,11 @@ def worlds():
 
 
 @pytest.fixture(scope="session")
+def encoders():
+    return _load("encoders")
+
+
+@pytest.fixture(scope="session")
 def golden():
     """Reference radii of a 60-digit solver, by kernel."""
     if not GOLDEN.is_dir():

@@ -1,0 +1,117 @@
+import math
+from fractions import Fraction
+from itertools import pairwise, product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binom
+
+from holdfast.certificates import CurveShift, curve_shift, mean_of_draws_lower
+
+NEVER = 1e-6
+
+
+def exact_quantile(values, masses, draws, alpha):
+    """Largest s with P[sum < s] <= alpha, from all tuples of draws, in rationals; as an inner product."""
+    law = {}
+    for rows in product(zip(values, masses, strict=True), repeat=draws):
+        total = sum(Fraction(value) for value, _ in rows)
+        law[total] = law.get(total, 0) + math.prod(Fraction(mass) for _, mass in rows)
+    below = Fraction(0)
+    for total in sorted(law):
+        below += law[total]
+        if below > Fraction(alpha):
+            return 2 * total / draws - 1
+    raise AssertionError
+
+
+@settings(derandomize=True, max_examples=60, deadline=None)
+@given(
+    values=st.lists(st.integers(1, 4096), min_size=1, max_size=3, unique=True),
+    survival=st.lists(st.floats(0.05, 0.999), min_size=3, max_size=3),
+    draws=st.integers(1, 4),
+    alpha=st.floats(1e-6, 0.6),
+)
+def test_the_bound_is_just_below_the_exact_quantile(values, survival, draws, alpha):
+    values = np.sort(values) / 4096
+    curve = CurveShift(values, np.sort(survival)[::-1][: len(values)])
+    kept = [1.0, *curve.survival_at(0.5), 0.0]
+    masses = [Fraction(high) - Fraction(low) for high, low in pairwise(kept)]
+    lower = Fraction(mean_of_draws_lower(curve, draws=draws, t=0.5, alpha=alpha))
+    assert lower <= exact_quantile([0.0, *values], masses, draws, alpha)
+    assert lower >= exact_quantile([0.0, *values], masses, draws, alpha * (1 - 1e-6)) - Fraction(1, 10**12)
+
+
+@pytest.mark.parametrize("t", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("name", ["rare_misses", "many_levels", "concentrated"])
+def test_a_mean_of_draws_under_attack_falls_below_the_bound_with_at_most_both_risks(name, t, encoders):
+    # 200 curves, each against 50 attacks. Wrong curves are at most Binomial(200, 0.05), other failures at most
+    # Binomial(10^4, 0.05): both pass their limits with probability 1e-6 at most.
+    encoder, rng, wrong = encoders.ENCODERS[name], np.random.default_rng(7), 0
+    for _ in range(200):
+        lower = mean_of_draws_lower(curve_shift(encoder.scores(rng, 200), 0.05), draws=8, t=t, alpha=0.05)
+        means = encoder.features(rng, 50 * 8, t).reshape(50, 8, 2).mean(axis=1)
+        below = means[:, 0] < lower
+        assert np.all(below | (lower <= 0) | (means[:, 0] / np.linalg.norm(means, axis=1) >= lower))
+        wrong += int(below.sum())
+    assert wrong <= binom.isf(NEVER / 2, 10**4, 0.05) + 50 * binom.isf(NEVER / 2, 200, 0.05)
+
+
+def test_at_the_exact_law_the_worst_encoder_meets_the_bound(encoders):
+    # It fails on 5 % of the attacks, but for the steps of its scores: between Binomial quantiles of 1e-6.
+    encoder, rng = encoders.beta_law(0.969, 0.02, 4096), np.random.default_rng(8)
+    lower = mean_of_draws_lower(CurveShift(encoder.levels, encoder.survival), draws=8, t=1.0, alpha=0.05)
+    products = 2 * encoder.scores(rng, 8 * 10**4, 1.0).reshape(-1, 8).mean(axis=1) - 1
+    assert binom.ppf(NEVER, 10**4, 0.045) <= np.sum(products < lower) <= binom.isf(NEVER, 10**4, 0.05)
+
+
+def test_eight_draws_of_a_concentrated_score_keep_most_of_their_reference(encoders):
+    # Beta scores of mean .969 and deviation .02, 10^4 draws, risks .001 and .05.
+    encoder = encoders.beta_law(0.969, 0.02, 4096)
+    curve = curve_shift(encoder.scores(np.random.default_rng(9), 10000), 0.001)
+    kept = [mean_of_draws_lower(curve, draws=8, t=t, alpha=0.05) for t in (0.5, 1.0)]
+    assert kept == pytest.approx([0.865, 0.645], abs=0.01)
+
+
+def test_a_single_draw_keeps_the_curves_own_quantile():
+    curve = CurveShift([0.25, 0.5, 1.0], [0.99, 0.9, 0.5])
+    kept = [mean_of_draws_lower(curve, draws=1, t=0.0, alpha=alpha) for alpha in (0.005, 0.05, 0.2, 0.6)]
+    assert kept == pytest.approx([-1.0, -0.5, 0.0, 1.0], abs=1e-15)
+
+
+@settings(derandomize=True, max_examples=40, deadline=None)
+@given(t=st.floats(0.0, 4.0), further=st.floats(0.0, 2.0), draws=st.integers(1, 20))
+def test_a_further_attack_never_keeps_more(t, further, draws):
+    curve = CurveShift([0.3, 0.9, 0.97], [0.999, 0.99, 0.7])
+    near, far = (mean_of_draws_lower(curve, draws=draws, t=shift, alpha=0.05) for shift in (t, t + further))
+    assert -1.0 <= far <= near < 1.0
+
+
+@pytest.mark.parametrize("draws", [1, 8, 100, 2048])
+def test_a_risk_below_the_transforms_rounding_proves_nothing(draws):
+    curve = CurveShift([0.9], [0.999999])
+    assert mean_of_draws_lower(curve, draws=draws, t=0.0, alpha=1e-15) == -1.0
+
+
+def test_many_draws_come_close_to_the_curves_mean():
+    curve = CurveShift([0.5, 1.0], [0.999, 0.9])
+    lower = mean_of_draws_lower(curve, draws=2048, t=0.0, alpha=0.05)
+    assert 2 * curve.at(0.0) - 1 - 0.05 < lower < 2 * curve.at(0.0) - 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"draws": 0}, "draws=0 must be at least 1"),
+        ({"draws": 2049}, "draws=2049 must be at most 2048; lower draws"),
+        ({"draws": 8.0}, "draws=8.0 must be an integer"),
+        ({"t": -1.0}, "t=-1.0 must be at least 0"),
+        ({"alpha": 0.0}, "alpha=0.0 must lie strictly"),
+    ],
+)
+def test_averages_that_make_no_sense_are_refused(change, message):
+    arguments = {"draws": 8, "t": 0.5, "alpha": 0.05} | change
+    with pytest.raises(ValueError, match=message):
+        mean_of_draws_lower(CurveShift([0.9], [0.99]), **arguments)

@@ -1,0 +1,174 @@
+import math
+
+import mpmath as mp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binom
+
+from holdfast.certificates import CurveShift, MeanShift, ScoreSample, curve_shift, mean_shift
+
+NEVER = 1e-6
+SHIFTS = [0.0, 0.3, 1.0, 2.0, 4.0]
+scores_of_any_kind = st.lists(
+    st.one_of(st.floats(0.0, 1.0), st.sampled_from([0.0, 0.25, 1.0])), min_size=1, max_size=80
+)
+
+
+def exact_curve(encoder):
+    return CurveShift(encoder.levels, encoder.survival)
+
+
+@pytest.mark.parametrize("lower", [1e-12, 0.3, 0.5, 0.969, 1 - 1e-9, 1 - 2**-53])
+@pytest.mark.parametrize("t", [0.0, 1e-9, 0.7, 3.0, 12.0])
+def test_a_shifted_mean_is_just_below_its_exact_value(lower, t):
+    with mp.workdps(60):
+        quantile = mp.sqrt(2) * mp.erfinv(2 * mp.mpf(lower) - 1)
+        exact = mp.ncdf(quantile - t)
+        assert exact * (1 - mp.mpf("1e-11")) <= MeanShift(lower).at(t) <= exact
+
+
+@pytest.mark.parametrize("lower", [0.51, 0.969, 1 - 1e-9])
+@pytest.mark.parametrize("level", [0.01, 0.5])
+def test_the_reach_of_a_mean_is_just_below_the_exact_one(lower, level):
+    with mp.workdps(60):
+        exact = mp.sqrt(2) * (mp.erfinv(2 * mp.mpf(lower) - 1) - mp.erfinv(2 * mp.mpf(level) - 1))
+        assert exact * (1 - mp.mpf("1e-8")) <= MeanShift(lower).reach(level) <= exact
+
+
+@pytest.mark.parametrize("name", ["half_space", "rare_misses", "many_levels", "concentrated", "narrow_margin"])
+@pytest.mark.parametrize("t", SHIFTS)
+def test_the_curve_of_an_exact_law_meets_the_worst_encoder_from_below(name, t, encoders):
+    encoder = encoders.ENCODERS[name]
+    assert encoder.mean(t) * (1 - 1e-10) <= exact_curve(encoder).at(t) <= encoder.mean(t) * (1 + 1e-14)
+
+
+@pytest.mark.parametrize("name", ["half_space", "rare_misses", "many_levels", "concentrated", "narrow_margin"])
+@pytest.mark.parametrize("t", SHIFTS)
+def test_at_exact_laws_the_curve_is_never_below_the_mean(name, t, encoders):
+    encoder = encoders.ENCODERS[name]
+    assert exact_curve(encoder).at(t) >= MeanShift(encoder.mean()).at(t) * (1 - 1e-11)
+
+
+@pytest.mark.parametrize("shift", [curve_shift, mean_shift])
+@pytest.mark.parametrize("name", ["half_space", "rare_misses", "many_levels", "concentrated", "narrow_margin"])
+def test_a_shift_fails_at_any_distance_with_at_most_its_risk(shift, name, encoders):
+    # 1,000 samples fail somewhere at most as often as Binomial(1000, 0.1).
+    encoder, rng = encoders.ENCODERS[name], np.random.default_rng(8)
+    truths = [encoder.mean(t) for t in SHIFTS]
+    proved = (shift(encoder.scores(rng, 100), 0.1) for _ in range(1000))
+    wrong = sum(any(one.at(t) > truth for t, truth in zip(SHIFTS, truths, strict=True)) for one in proved)
+    assert wrong <= binom.isf(NEVER, 1000, 0.1)
+
+
+@pytest.mark.parametrize("name", ["half_space", "many_levels", "narrow_margin"])
+def test_no_level_of_the_curve_is_reached_less_often_than_it_says(name, encoders):
+    encoder, rng = encoders.ENCODERS[name], np.random.default_rng(9)
+
+    def fails():
+        curve = curve_shift(encoder.scores(rng, 100), 0.1)
+        return np.any(curve.survival > encoder.survival[np.searchsorted(encoder.levels, curve.values)])
+
+    assert sum(fails() for _ in range(2000)) <= binom.isf(NEVER, 2000, 0.1)
+
+
+@pytest.mark.parametrize("draws", [1, 7, 60])
+@pytest.mark.parametrize("p", [0.5, 0.9, 0.99])
+def test_ties_cost_the_curve_none_of_its_risk(draws, p):
+    wrong = [k for k in range(1, draws + 1) if curve_of_counts(k, draws).survival[-1] > p]
+    assert binom.pmf(wrong, draws, p).sum() <= 0.1
+
+
+def curve_of_counts(successes, draws):
+    return curve_shift(np.repeat([1.0, 0.0], [successes, draws - successes]), 0.1)
+
+
+def test_ranks_and_their_risks_do_not_depend_on_the_scores():
+    rng = np.random.default_rng(10)
+    first, second = (curve_shift(rng.random(500) ** power, 0.01) for power in (1, 9))
+    assert first.survival.tolist() == second.survival.tolist()
+
+
+@settings(derandomize=True, max_examples=80, deadline=None)
+@given(scores=scores_of_any_kind, alpha=st.floats(1e-6, 0.5), t=st.floats(0.0, 8.0), further=st.floats(0.0, 3.0))
+def test_a_further_shift_never_keeps_more(scores, alpha, t, further):
+    for shift in (curve_shift(scores, alpha), mean_shift(scores, alpha)):
+        assert shift.at(t + further) <= shift.at(t) <= math.fsum(scores) / len(scores)
+
+
+@settings(derandomize=True, max_examples=80, deadline=None)
+@given(scores=scores_of_any_kind, alpha=st.floats(1e-3, 0.5), level=st.floats(0.01, 0.95))
+def test_the_reach_is_where_the_value_passes_the_level(scores, alpha, level):
+    for shift in (curve_shift(scores, alpha), mean_shift(scores, alpha)):
+        reach = shift.reach(level)
+        assert (reach is not None) == (shift.at(1e-7) > level) or shift.at(0.0) - level < 1e-6
+        if reach is not None:
+            assert shift.at(reach) > level
+            assert shift.at(reach * (1 + 1e-8) + 1e-7) <= level
+
+
+@settings(derandomize=True, max_examples=80, deadline=None)
+@given(scores=scores_of_any_kind, raised=st.floats(0.0, 1.0), t=st.floats(0.0, 3.0))
+def test_a_larger_score_never_lowers_the_curve(scores, raised, t):
+    higher = [max(scores[0], raised), *scores[1:]]
+    assert curve_shift(higher, 0.05).at(t) >= curve_shift(scores, 0.05).at(t) * (1 - 1e-12)
+
+
+@settings(derandomize=True, max_examples=40, deadline=None)
+@given(scores=scores_of_any_kind, t=st.floats(0.0, 3.0))
+def test_a_curve_ignores_the_order_of_the_draws(scores, t):
+    at = curve_shift(scores, 0.05).at(t)
+    assert at == curve_shift(scores[::-1], 0.05).at(t) == curve_shift(ScoreSample.of(scores), 0.05).at(t)
+
+
+def test_a_curve_serves_the_tail_and_the_middle_of_ten_thousand_scores(encoders):
+    rng = np.random.default_rng(11)
+    concentrated, narrow = encoders.beta_law(0.969, 0.03, 4096), encoders.beta_law(0.55, 0.1, 4096)
+    assert curve_shift(concentrated.scores(rng, 10000), 0.001).reach(0.75) == pytest.approx(2.07, abs=0.04)
+    assert curve_shift(narrow.scores(rng, 10000), 0.001).reach(0.5) == pytest.approx(0.38, abs=0.03)
+
+
+def test_nothing_certified_is_none_and_certainty_reaches_everywhere():
+    assert MeanShift(0.5).reach(0.5) is None
+    assert MeanShift(0.0).reach(0.01) is None
+    assert curve_shift([0.4] * 1000, 0.01).reach(0.5) is None
+    assert CurveShift([0.6], [1.0]).reach(0.5) == MeanShift(1.0).reach(0.5) == math.inf
+    assert MeanShift(1.0).at(1e300) > 1 - 1e-11
+
+
+def test_a_certain_part_and_an_uncertain_one_reach_as_far_as_both():
+    curve = CurveShift([0.3, 1.0], [1.0, 0.5])
+    exact = -math.sqrt(2) * mp.erfinv(2 * (mp.mpf("0.31") - mp.mpf("0.3")) / mp.mpf("0.7") - 1)
+    assert curve.reach(0.31) == pytest.approx(float(exact), rel=1e-8)
+
+
+def test_survival_at_a_shift_is_that_of_every_level(encoders):
+    encoder = encoders.ENCODERS["many_levels"]
+    masses = encoder.law(1.5)
+    assert exact_curve(encoder).survival_at(1.5) == pytest.approx(np.cumsum(masses[::-1])[::-1], rel=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("values", "survival", "message"),
+    [
+        ([0.5, 0.4], [0.9, 0.8], "values must ascend"),
+        ([0.4, 0.5], [0.8, 0.9], "survival must not"),
+        ([0.4, 0.5], [0.8], "survival holds 1 bounds and must hold 2"),
+        ([0.4], [1.2], r"survival\[0\]=1.2 must lie in \[0, 1\]"),
+        ([], [], r"values=\[\] must hold"),
+    ],
+)
+def test_curves_that_make_no_sense_are_refused(values, survival, message):
+    with pytest.raises(ValueError, match=message):
+        CurveShift(values, survival)
+
+
+@pytest.mark.parametrize("shift", [MeanShift(0.9), CurveShift([0.5], [0.9])])
+def test_shifts_and_levels_outside_their_range_are_refused(shift):
+    with pytest.raises(ValueError, match=r"t=-1.0 must be at least 0"):
+        shift.at(-1.0)
+    with pytest.raises(ValueError, match=r"level=1.0 must lie strictly between 0 and 1"):
+        shift.reach(1.0)
+    with pytest.raises(ValueError, match=r"lower=1.5 must lie in \[0, 1\]"):
+        MeanShift(1.5)

@@ -1,0 +1,356 @@
+"""Feature evidence in, every number of a feature certificate out: the one function that writes and that verifies them.
+
+`alpha` is split equally over the statements beforehand, a margin statement's share equally over the rivals, so that all
+numbers of an answer hold together. The radii of a prediction that follow from the feature's own bounds (the condition
+and the cap) need no share: they hold on the same event. Section 6.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from holdfast.certificates.averages import mean_of_draws_lower
+from holdfast.certificates.confidence import Bound
+from holdfast.certificates.features import FeatureBound, ShiftMethod, feature_radius_of
+from holdfast.certificates.means import MeanBound, ScoreSample
+from holdfast.certificates.prototypes import cap_reach, prototype_condition_reach, vote_reach
+from holdfast.certificates.shifts import Shift, curve_shift, mean_shift
+from holdfast.certificates.space import native_radius
+
+__all__ = [
+    "LEVELS",
+    "STATEMENTS",
+    "BoundRow",
+    "FeatureAnswer",
+    "FeatureCounts",
+    "FeatureQuestion",
+    "PredictionRow",
+    "RadiusRow",
+    "SimilarityRow",
+    "feature_answer",
+    "feature_progress",
+    "sample_of_levels",
+]
+
+LEVELS = 4096
+"""A score in [0, 1] is counted as floor(LEVELS * score): rounded down, as every bound here is a lower one."""
+
+STATEMENTS = ("feature_mean", "feature_cdf", "margin_mean", "margin_cdf", "clipped_cdf", "vote")
+"""What may be stated, in the order of an answer's rows."""
+
+_FEATURE: dict[ShiftMethod, str] = {"mean": "feature_mean", "cdf": "feature_cdf"}
+_MARGINS = {"margin_mean", "margin_cdf"}
+_HEAD = {*_MARGINS, "clipped_cdf", "vote"}
+_FIXED = {"feature_cdf", "margin_cdf", "clipped_cdf"}  # curves hold at a number of draws that was fixed beforehand
+_TIE = 0.5
+_GRID = 2.0**36
+_FARTHEST = math.nextafter(math.inf, 0.0)
+
+PredictionMethod = Literal["prototype_condition", "cap", "margin_mean", "margin_cdf", "clipped_cdf", "vote"]
+
+
+@dataclass(frozen=True)
+class FeatureQuestion:
+    """The parameters that decide a feature certificate's numbers.
+
+    Attributes:
+        sigma: standard deviation of the image noise, above 0.
+        alpha: risk of the whole answer, but for an embedding's own.
+        statements: of `feature_mean`, `feature_cdf`, `margin_mean`, `margin_cdf`, `clipped_cdf` and `vote`, those that
+            are made; each has an equal share of alpha.
+        mean_bound: the confidence bound of every mean; but for `betting` the number of draws must be fixed beforehand.
+        horizon: draws that were planned beforehand.
+        epsilons: where similarity is bounded.
+        cosine_floors: whose radii are wanted, in [0, 1).
+        target: (epsilon, cosine floor, or None for the prediction) of a yes/no question.
+        rivals: classes that the label is held against; 0 without a head.
+        label: the class that is certified, an index into the prototypes; None without a head.
+        prototypes: whether the head has unit prototypes, which the feature's own bounds speak of too.
+        embedding: (draws, alpha) of a smoothed embedding: how many are averaged, and the risk of the average itself.
+        fixed: whether the number of draws was fixed beforehand.
+        operator_norm: of the resize from the image's own size.
+    """
+
+    sigma: float
+    alpha: float
+    statements: tuple[str, ...]
+    mean_bound: MeanBound
+    horizon: int
+    epsilons: tuple[float, ...]
+    cosine_floors: tuple[float, ...]
+    target: tuple[float, float | None] | None
+    rivals: int
+    label: int | None
+    prototypes: bool
+    embedding: tuple[int, float] | None
+    fixed: bool
+    operator_norm: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureCounts:
+    """The evidence: one sample of scores per channel, all of the same draws.
+
+    Attributes:
+        reference: scores (1 + <f, u>) / 2 with the reference direction u.
+        margins: per rival, scores (1 + m) / 2 of the label's margin over it on a unit scale.
+        clipped: per rival, scores of the margin clipped at a constant and scaled by it.
+        votes: draws whose own label was the certified one.
+        cosines: of the reference with every prototype.
+        distances: of the label's prototype from every one.
+    """
+
+    reference: ScoreSample
+    margins: tuple[ScoreSample, ...] = ()
+    clipped: tuple[ScoreSample, ...] = ()
+    votes: int | None = None
+    cosines: tuple[float, ...] | None = None
+    distances: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class BoundRow:
+    """Lower bounds on the smoothed feature's similarity to the reference within epsilon; None says nothing."""
+
+    epsilon: float
+    method: ShiftMethod
+    inner_product: float
+    cosine: float | None
+
+
+@dataclass(frozen=True)
+class RadiusRow:
+    """Within the radius the cosine stays above the floor; None is *not certified*."""
+
+    cosine_floor: float
+    method: ShiftMethod
+    radius: float | None
+    native_radius: float | None
+
+
+@dataclass(frozen=True)
+class PredictionRow:
+    """Within the radius the smoothed prediction stays the label; None is *not certified*."""
+
+    method: PredictionMethod
+    radius: float | None
+    native_radius: float | None
+
+
+@dataclass(frozen=True)
+class SimilarityRow:
+    """Lower bounds on one average's similarity to the reference within epsilon; None says nothing."""
+
+    epsilon: float
+    inner_product: float
+    cosine: float | None
+
+
+@dataclass(frozen=True)
+class FeatureAnswer:
+    """Every number that follows from the evidence.
+
+    Attributes:
+        bounds: epsilons times the feature statements, the mean's before the curve's.
+        radii: cosine floors times the feature statements.
+        prediction: a row per method; empty without a head.
+        similarity: a row per epsilon; empty without an embedding.
+        target: whether the target is certified; None without one.
+    """
+
+    bounds: tuple[BoundRow, ...]
+    radii: tuple[RadiusRow, ...]
+    prediction: tuple[PredictionRow, ...]
+    similarity: tuple[SimilarityRow, ...]
+    target: bool | None
+
+
+def sample_of_levels(levels: Sequence[int], counts: Sequence[int]) -> ScoreSample:
+    """The sample of a channel's histogram: `counts[i]` draws at the score `levels[i]` / 4096.
+
+    Raises:
+        ValueError: levels that do not ascend within 0..4096, or counts that are not positive.
+    """
+    return ScoreSample(np.asarray(levels, dtype=np.float64) / LEVELS, np.asarray(counts, dtype=np.int64))
+
+
+def feature_answer(question: FeatureQuestion, counts: FeatureCounts) -> FeatureAnswer:
+    """Computes every number of a feature certificate.
+
+    With probability at least 1 - alpha over the draws all of them but the embedding's hold together: for every image
+    within epsilon, or within a radius, what the row says of the smoothed feature or prediction. An embedding's row
+    holds for one fresh average with probability at least 1 - alpha minus the embedding's own. The reference, the
+    label and the prototypes must have been fixed without these draws. The curve (`cdf`), and every mean bound but
+    `betting`, hold at a number of draws that was fixed beforehand only.
+
+    Raises:
+        ValueError: a value outside its range, or evidence that contradicts the question.
+    """
+    _agree(question, counts)
+    shifts = {
+        method: _shift(question, counts.reference, method, _share(question))
+        for method, statement in _FEATURE.items()
+        if statement in question.statements
+    }
+    prediction = tuple(_prediction(question, counts, list(shifts.values())))
+    return FeatureAnswer(
+        bounds=tuple(
+            _bound_row(question, epsilon, method, shift)
+            for epsilon in question.epsilons
+            for method, shift in shifts.items()
+        ),
+        radii=tuple(
+            _radius_row(question, floor, method, shift)
+            for floor in question.cosine_floors
+            for method, shift in shifts.items()
+        ),
+        prediction=prediction,
+        similarity=tuple(_similarity(question, counts)),
+        target=_target(question, list(shifts.values()), prediction),
+    )
+
+
+def feature_progress(question: FeatureQuestion, counts: FeatureCounts) -> float | None:
+    """One radius for a look on the way: the first cosine floor's by the mean bound, or else the vote's.
+
+    Returns:
+        The radius in the noise space; None is *not certified so far*, or that neither is stated.
+    """
+    if question.cosine_floors and "feature_mean" in question.statements:
+        shift = _shift(question, counts.reference, "mean", _share(question))
+        return feature_radius_of(shift, question.cosine_floors[0], question.sigma)
+    if "vote" in question.statements:
+        return _radius(question, _vote(question, counts))
+    return None
+
+
+def _share(question: FeatureQuestion) -> float:
+    return question.alpha / len(question.statements)
+
+
+def _shift(question: FeatureQuestion, sample: ScoreSample, method: ShiftMethod, alpha: float) -> Shift:
+    if method == "cdf":
+        return curve_shift(sample, alpha)
+    return mean_shift(sample, alpha, bound=question.mean_bound, horizon=question.horizon)
+
+
+def _prediction(question: FeatureQuestion, counts: FeatureCounts, shifts: list[Shift]) -> Iterator[PredictionRow]:
+    """A row per method, in the order of the contract."""
+    if question.label is None:
+        return
+    if question.prototypes:
+        cosines, distances, label = counts.cosines or (), counts.distances or (), question.label
+        reaches = [prototype_condition_reach(shift, cosines, label) for shift in shifts]
+        yield _prediction_row(question, "prototype_condition", _largest(reaches))
+        reaches = [cap_reach(shift, cosines, distances, label) for shift in shifts]
+        yield _prediction_row(question, "cap", _largest(reaches))
+    if "margin_mean" in question.statements:
+        yield _prediction_row(question, "margin_mean", _margin(question, counts.margins, "mean"))
+    if "margin_cdf" in question.statements:
+        yield _prediction_row(question, "margin_cdf", _margin(question, counts.margins, "cdf"))
+    if "clipped_cdf" in question.statements:
+        yield _prediction_row(question, "clipped_cdf", _margin(question, counts.clipped, "cdf"))
+    if "vote" in question.statements:
+        yield _prediction_row(question, "vote", _vote(question, counts))
+
+
+def _margin(question: FeatureQuestion, rivals: tuple[ScoreSample, ...], method: ShiftMethod) -> float | None:
+    """How far every rival's mean margin stays positive, each at its part of the share."""
+    least = math.inf
+    for sample in rivals:
+        reach = _shift(question, sample, method, _share(question) / len(rivals)).reach(_TIE)
+        if reach is None:
+            return None
+        least = min(least, reach)
+    return least
+
+
+def _vote(question: FeatureQuestion, counts: FeatureCounts) -> float | None:
+    bound: Bound = "clopper_pearson" if question.fixed else "any_time"
+    return vote_reach(counts.votes or 0, counts.reference.size, _share(question), bound=bound)
+
+
+def _largest(reaches: list[float | None]) -> float | None:
+    return max((reach for reach in reaches if reach is not None), default=None)
+
+
+def _t(question: FeatureQuestion, epsilon: float) -> float:
+    """A shift in units of the noise."""
+    return min(epsilon / question.sigma, _FARTHEST)
+
+
+def _inner_product(question: FeatureQuestion, shift: Shift, epsilon: float) -> float:
+    """On a grid, as machines differ in the last digits: equal evidence shall have equal numbers."""
+    return math.floor(FeatureBound.at(shift, _t(question, epsilon)).inner_product * _GRID) / _GRID
+
+
+def _bound_row(question: FeatureQuestion, epsilon: float, method: ShiftMethod, shift: Shift) -> BoundRow:
+    least = _inner_product(question, shift, epsilon)
+    return BoundRow(epsilon, method, least, least if least > 0.0 else None)
+
+
+def _radius_row(question: FeatureQuestion, floor: float, method: ShiftMethod, shift: Shift) -> RadiusRow:
+    return RadiusRow(floor, method, *_radii(question, feature_radius_of(shift, floor, question.sigma)))
+
+
+def _prediction_row(question: FeatureQuestion, method: PredictionMethod, reach: float | None) -> PredictionRow:
+    return PredictionRow(method, *_radii(question, _radius(question, reach)))
+
+
+def _radius(question: FeatureQuestion, reach: float | None) -> float | None:
+    return None if reach is None else question.sigma * reach
+
+
+def _radii(question: FeatureQuestion, radius: float | None) -> tuple[float | None, float | None]:
+    """The radius and the native one; a radius of 0 is none."""
+    return radius or None, native_radius(radius or None, question.operator_norm)
+
+
+def _similarity(question: FeatureQuestion, counts: FeatureCounts) -> Iterator[SimilarityRow]:
+    """What holds of one average of the embedding's draws, at the risk of its own."""
+    if question.embedding is None:
+        return
+    draws, alpha = question.embedding
+    curve = curve_shift(counts.reference, _share(question))
+    for epsilon in question.epsilons:
+        least = mean_of_draws_lower(curve, draws=draws, t=_t(question, epsilon), alpha=alpha)
+        yield SimilarityRow(epsilon, least, least if least > 0.0 else None)
+
+
+def _target(question: FeatureQuestion, shifts: list[Shift], prediction: Sequence[PredictionRow]) -> bool | None:
+    if question.target is None:
+        return None
+    epsilon, floor = question.target
+    if floor is None:
+        return any(row.radius is not None and row.radius >= epsilon for row in prediction)
+    return any(_inner_product(question, shift, epsilon) > floor for shift in shifts)
+
+
+def _agree(question: FeatureQuestion, counts: FeatureCounts) -> None:
+    """Refuses statements that the counts have no evidence for, or whose bounds do not hold as the draws were taken."""
+    stated, draws = set(question.statements), counts.reference.size
+    if not stated or not stated <= set(STATEMENTS) or len(stated) != len(question.statements):
+        raise ValueError(f"statements={question.statements} must be some of {', '.join(STATEMENTS)}, once each")
+    if question.fixed and draws != question.horizon:
+        raise ValueError(f"{draws} draws must be the horizon={question.horizon} that was fixed; count every draw")
+    if not question.fixed and (question.mean_bound != "betting" or stated & _FIXED):
+        raise ValueError(
+            f"mean_bound={question.mean_bound} with {', '.join(question.statements)} must hold at any number of draws;"
+            " take betting and no curve, or fix the number"
+        )
+    if stated & _HEAD and question.label is None:
+        raise ValueError("label=None must be a class where its margin or vote is stated; pass the label")
+    _samples_agree("margins", counts.margins, draws, question.rivals if stated & _MARGINS else None)
+    _samples_agree("clipped", counts.clipped, draws, question.rivals if "clipped_cdf" in stated else None)
+    if "vote" in stated and counts.votes is None:
+        raise ValueError("votes=None must be a count where the vote is stated; count them")
+
+
+def _samples_agree(name: str, samples: tuple[ScoreSample, ...], draws: int, rivals: int | None) -> None:
+    if rivals is not None and (len(samples) != rivals or not rivals):
+        raise ValueError(f"{name} of {len(samples)} rivals must be of all {rivals}, at least 1; pass a sample for each")
+    if any(sample.size != draws for sample in samples):
+        raise ValueError(f"{name} must be of the reference's {draws} draws; count every draw on every channel")

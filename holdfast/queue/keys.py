@@ -6,7 +6,7 @@
 | `input:{id}` | hash: text, suffix, image (PNG bytes), fields | until the job ends | gateway |
 | `plan:{id}` | hash: order index → order | until the job ends | certifier |
 | `tallies:{id}` | hash: order index → tally (HSETNX: a tally that arrives twice counts once) | retention | workers |
-| `settled:{id}` | hash: `encoding.Settled` in bytes, the first worker's | until the job ends | workers |
+| `settled:{id}` | hash: `settled.Settled`, the first worker's | until the job ends | workers |
 | `jobs:active` | set of job ids queued or running | permanent | gateway, certifier |
 | `orders:{fingerprint}` | stream of orders, group `workers` | entry: until acknowledged | certifier |
 | `tallies` | stream of hints (job ids with news), group `certifiers` | last 10,000 | gateway, workers |

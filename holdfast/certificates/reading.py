@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 
 from holdfast.certificates.answer import Counts, Question, position_masks
+from holdfast.certificates.checks import Fault
 from holdfast.certificates.covers import MAX_COVERS, cover_count
 from holdfast.certificates.shape import MOST_PASSES
 
-__all__ = ["Fault", "counts_of", "evidence_faults", "parameter_faults", "question_of", "size_faults"]
-
-Fault = tuple[str, str]
-"""A top-level field, and what is wrong with it."""
+__all__ = ["counts_of", "evidence_faults", "parameter_faults", "question_of", "size_faults"]
 
 MOST_MASKED = 2**25
 """Draws times positions of which masks are drawn again: a few bytes each."""

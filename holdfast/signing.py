@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from pydantic import BaseModel
 
 from holdfast.certificates import Check
 from holdfast.certificates.canonical import canonical_json, digests
 from holdfast.contract.certificates import Certificate, KeySet, PublicKey, Signature
+from holdfast.contract.feature_certificates import FeatureCertificate
 
 __all__ = ["SigningKey", "check_signature", "key_set", "public_key", "sign"]
 
@@ -74,13 +76,13 @@ def key_set(current: SigningKey | None, retired: Sequence[str] = ()) -> KeySet:
     return KeySet(keys=tuple({key.kid: key for key in keys}.values()))
 
 
-def sign(certificate: Certificate | Mapping[str, object], key: SigningKey) -> Signature:
+def sign(certificate: Certificate | FeatureCertificate | Mapping[str, object], key: SigningKey) -> Signature:
     """Signs the certificate without its `signature` field.
 
     Raises:
         ValueError: a field has no canonical JSON (a number that is not finite, say).
     """
-    plain = certificate.model_dump(mode="json") if isinstance(certificate, Certificate) else certificate
+    plain = certificate.model_dump(mode="json") if isinstance(certificate, BaseModel) else certificate
     found = digests(plain)
     return Signature(kid=key.kid, digests=found, value=_base64url(key.sign(_message(found, key.kid))))
 

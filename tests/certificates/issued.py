@@ -55,7 +55,7 @@ def issue(*, rate: float = 0.99, orders: int = 12, stopped: Stopped = "tolerance
     for one in tallies:
         cells = fold(cells, one)
     found = answer(question_of(asked, tallies), counts_of(asked, SEED, tallies, cells))
-    return signed(write(_record(asked), tallies, cells, found, stopped))
+    return signed(write(_record(asked), asked, tallies, cells, found, stopped))
 
 
 def signed(certificate: Certificate) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def certified(model: ModelInfo, *, draws: int = 200) -> dict[str, Any]:
     tallies = [Tally(0, draws, spec.wanted_cells, (draws,) * len(spec.wanted_cells))]
     cells = fold(no_cells(spec), tallies[0])
     found = answer(question_of(spec, tallies), counts_of(spec, record.seed, tallies, cells))
-    return write(record, tallies, cells, found, "passes_spent").model_dump(mode="json")
+    return write(record, spec, tallies, cells, found, "passes_spent").model_dump(mode="json")
 
 
 def changed(certificate: Certificate, **changes: Any) -> Certificate:

@@ -10,20 +10,22 @@ import logging
 import os
 import secrets
 import socket
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from redis.exceptions import RedisError
 
-from holdfast.certificates import Answer, answer
 from holdfast.contract.certificates import Certificate, Progress, Stopped
+from holdfast.contract.feature_certificates import FeatureCertificate
+from holdfast.contract.feature_spec import FeatureSpec
 from holdfast.contract.problems import InternalError
 from holdfast.queue import events, jobs, keys, orders
 from holdfast.queue.broker import AsyncRedis, Broker
 from holdfast.queue.orders import Order, Tally
+from holdfast.queue.settled import Settled
 from holdfast.signing import SigningKey, sign
-from holdfast_service.certifier.allocation import AHEAD, is_checkpoint, next_order, stopped
-from holdfast_service.certifier.evidence import Cells, counts_of, fold, no_cells, progress_question, question_of
-from holdfast_service.certifier.writing import write
+from holdfast_service.certifier.features import FeatureView
+from holdfast_service.certifier.guards import GuardView
 from holdfast_service.settings import ServiceSettings
 
 __all__ = ["advance", "run", "serve"]
@@ -33,36 +35,40 @@ _EMPTY_PAUSE_S = 0.02
 _REDIS_PAUSE_S = 1.0
 
 
-@dataclass(frozen=True)
-class View:
-    """An open job as far as it has been counted.
+class View(Protocol):
+    """An open job as far as it has been counted: a pure function of its contiguous prefix of tallies."""
 
-    Attributes:
-        record: The job.
-        cells: What its tallies add up to.
-        tallies: Its contiguous prefix of tallies.
-        plan: The orders that this prefix asks for: `AHEAD` more than are counted, or fewer at the end of the passes.
-        found: What the prefix certifies; None before the first tally.
-        stopped: Why no more draws are wanted, or None.
-    """
+    @property
+    def fingerprint(self) -> str:
+        """Of the model that draws."""
 
-    record: jobs.JobRecord
-    cells: Cells
-    tallies: tuple[Tally, ...] = ()
-    plan: tuple[Order, ...] = ()
-    found: Answer | None = None
-    stopped: Stopped | None = None
+    @property
+    def counted(self) -> int:
+        """Tallies that were counted."""
+
+    @property
+    def plan(self) -> tuple[Order, ...]:
+        """The orders that this prefix asks for: some more than are counted, or fewer at the end of the passes."""
+
+    @property
+    def stopped(self) -> Stopped | None:
+        """Why no more draws are wanted, or None."""
 
     @property
     def progress(self) -> Progress:
         """The view as clients see it while the job runs."""
-        found = self.found
-        return Progress(
-            passes=sum(tally.passes for tally in self.tallies),
-            max_passes=self.record.spec.max_passes,
-            frontier=() if found is None else tuple(point.radius for point in found.frontier),
-            verdict="abstained" if found is None else found.verdict,
-        )
+
+    def count(self, tallies: Sequence[Tally]) -> "View":
+        """Counts one tally after the other, until sampling stops."""
+
+    def certificate(self, settled: Settled | None) -> Certificate | FeatureCertificate:
+        """The certificate, not yet signed, of a job whose sampling has stopped."""
+
+
+def _begin(record: jobs.JobRecord) -> View:
+    if isinstance(record.spec, FeatureSpec):
+        return FeatureView.begin(record, record.spec)
+    return GuardView.begin(record, record.spec)
 
 
 async def serve(broker: Broker) -> None:
@@ -121,55 +127,29 @@ async def advance(redis: AsyncRedis, settings: ServiceSettings, job_id: str, vie
         record = await jobs.read(redis, job_id)
         if record is None:
             return None
-        view = _planned(View(record, no_cells(record.spec)), AHEAD)
+        view = _begin(record)
     if not await jobs.is_open(redis, job_id):
         return None
-    tallies = await orders.read_tallies(redis, job_id, first=len(view.tallies))
+    tallies = await orders.read_tallies(redis, job_id, first=view.counted)
     if tallies:
-        view = await asyncio.to_thread(_count, view, tallies)
+        view = await asyncio.to_thread(view.count, tallies)
         await events.publish(redis, job_id, view.progress)
     if view.stopped is not None:
-        certificate = await asyncio.to_thread(_certificate, view, view.stopped, settings)
+        settled = await jobs.read_settled(redis, job_id)
+        certificate = await asyncio.to_thread(_certificate, view, settled, settings)
         await jobs.finish(redis, job_id, "done", retention_s=settings.retention_s, certificate=certificate)
         _log.info("certified", extra={"job": job_id, "passes": certificate.evidence.passes, "stopped": view.stopped})
         return None
-    for order in view.plan[len(view.tallies) :]:
-        await orders.issue(redis, view.record.spec.fingerprint, order)
+    for order in view.plan[view.counted :]:
+        await orders.issue(redis, view.fingerprint, order)
     return view
 
 
-def _count(view: View, tallies: list[Tally]) -> View:
-    """Counts one tally after the other, so that the plan and the stop depend on the draws alone."""
-    spec, seed = view.record.spec, view.record.seed
-    for tally in tallies:
-        view = replace(view, tallies=(*view.tallies, tally), cells=fold(view.cells, tally))
-        question = progress_question(spec, view.tallies)
-        if is_checkpoint(len(view.tallies), len(view.plan)):
-            counts = counts_of(spec, seed, view.tallies, view.cells)
-            found = answer(question, counts)
-            passes = sum(tally.passes for tally in view.tallies)
-            view = replace(view, found=found, stopped=stopped(spec, question, counts, found, passes))
-        if view.stopped is not None:
-            break
-        view = _planned(view, 1)
-    return view
-
-
-def _planned(view: View, orders_more: int) -> View:
-    spec, plan = view.record.spec, view.plan
-    question = progress_question(spec, view.tallies)
-    for _ in range(orders_more):
-        if (order := next_order(spec, question, view.record.id, plan, view.cells)) is None:
-            break
-        plan = (*plan, order)
-    return replace(view, plan=plan)
-
-
-def _certificate(view: View, stopped: Stopped, settings: ServiceSettings) -> Certificate:
+def _certificate(
+    view: View, settled: Mapping[str, bytes], settings: ServiceSettings
+) -> Certificate | FeatureCertificate:
     """The job's certificate, signed if there is a key."""
-    record, tallies = view.record, view.tallies
-    found = answer(question_of(record.spec, tallies), counts_of(record.spec, record.seed, tallies, view.cells))
-    certificate = write(record, tallies, view.cells, found, stopped)
+    certificate = view.certificate(Settled.from_fields(settled) if settled else None)
     if settings.signing_key is None:
         return certificate
     key = SigningKey.from_text(settings.signing_key.get_secret_value())

@@ -27,9 +27,16 @@ from holdfast_service.certifier.evidence import Cells, question_of
 __all__ = ["write"]
 
 
-def write(record: JobRecord, tallies: Sequence[Tally], cells: Cells, found: Answer, stopped: Stopped) -> Certificate:
+def write(
+    record: JobRecord,
+    spec: CertificationSpec,
+    tallies: Sequence[Tally],
+    cells: Cells,
+    found: Answer,
+    stopped: Stopped,
+) -> Certificate:
     """The certificate, not yet signed, of a job whose sampling has stopped after these tallies."""
-    spec, question = record.spec, question_of(record.spec, tallies)
+    question = question_of(spec, tallies)
     return Certificate(
         id=record.id,
         kind=spec.kind,

@@ -1,0 +1,169 @@
+"""An encoder's job on a real queue: scores in, one certificate out, whatever happens on the way to it."""
+
+import base64
+import random
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from holdfast.certificates import verify
+from holdfast.contract.encoders import HeadInfo
+from holdfast.contract.feature_certificates import FeatureCertificate
+from holdfast.contract.feature_requests import FeatureTarget
+from holdfast.contract.feature_spec import EmbeddingSpec, FeatureSpec
+from holdfast.contract.models import NoiseSpace
+from holdfast.queue import jobs, keys, orders
+from holdfast.queue.broker import AsyncRedis, connect
+from holdfast.queue.orders import Order, Tally
+from holdfast.queue.settled import Settled
+from holdfast_service.certifier.loop import advance
+from holdfast_service.settings import ServiceSettings
+
+SETTINGS = ServiceSettings()
+JOB = "cert_0000000000000123456789abcdef"
+HEAD = HeadInfo(
+    name="objects", version="1", fingerprint="sha256:1", kind="prototypes", classes=("can", "socket", "strip"), clip=0.1
+)
+
+
+def spec(**changes: object) -> FeatureSpec:
+    values = {
+        "model": "encoder",
+        "fingerprint": "sha256:0",
+        "sigma": 0.25,
+        "reference": "clean",
+        "epsilons": (0.0, 0.25),
+        "cosine_floors": (0.5,),
+        "head": None,
+        "mean_bound": "betting",
+        "alpha": 0.001,
+        "draws": 1000,
+        "selection_draws": 100,
+        "stop": "fixed",
+        "tolerance": 0.02,
+        "target": None,
+        "embedding": None,
+        "space": NoiseSpace(channels=3, height=64, width=64),
+        "dimension": 64,
+    }
+    return FeatureSpec.model_validate({**values, **changes})
+
+
+def settled(asked: FeatureSpec) -> Settled:
+    values = np.full(64, 0.125, "<f4")
+    has_head, embeds = asked.head is not None, asked.embedding is not None
+    return Settled(
+        reference=values.tobytes(),
+        operator_norm=1.0,
+        label=1 if has_head else None,
+        cosines=(0.1, 0.9, 0.2) if has_head else None,
+        distances=(1.2, 0.0, 1.1) if has_head else None,
+        embedding=values.tobytes() if embeds else b"",
+        shape=(64,) if embeds else (),
+    )
+
+
+def tally(asked: FeatureSpec, order: Order, mean: float) -> Tally:
+    """What a worker reports: it depends on the draws' indexes alone."""
+    channels = 1 + asked.rivals * (2 if asked.stop == "fixed" else 1)
+    noise = np.stack([np.random.default_rng(index).normal(size=channels) for index in range(order.start, order.stop)])
+    levels = np.sort(np.clip(np.floor((mean + 0.03 * noise.T) * 4096), 0, 4096).astype("<u2"), axis=1)
+    votes = int((noise[:, 0] > -1.5).sum()) if asked.head is not None else None
+    return Tally(order.start, order.stop, (0,), (0,), levels=base64.b64encode(levels.tobytes()).decode(), votes=votes)
+
+
+@pytest.fixture
+async def redis() -> AsyncIterator[AsyncRedis]:
+    async with connect(None).client() as client:
+        await orders.open_streams(client, ["sha256:0"])
+        yield client
+
+
+async def certify(redis: AsyncRedis, asked: FeatureSpec, *, seed: int = 0, mean: float = 0.9) -> FeatureCertificate:
+    await jobs.create(
+        redis,
+        jobs.JobRecord(JOB, "queued", asked, "ab" * 32, datetime(2026, 1, 1, tzinfo=UTC), (64, 64)),
+        jobs.JobInput(image_png=b"png"),
+    )
+    await jobs.settle(redis, JOB, settled(asked).to_fields())
+    rng, view = random.Random(seed), None
+    for _ in range(1000):
+        view = await advance(redis, SETTINGS, JOB, view if rng.random() > 0.2 else None)
+        record = await jobs.read(redis, JOB)
+        assert record is not None
+        if isinstance(record.certificate, FeatureCertificate):
+            return record.certificate
+        assert record.is_open, record.problem
+        taken = await orders.take(redis, ["sha256:0"], "worker", count=100, block_ms=None)
+        rng.shuffle(taken)
+        for delivery in taken:
+            await orders.complete(redis, delivery, tally(asked, delivery.order, mean))
+    raise AssertionError("never certified")
+
+
+ASKED = {
+    "the feature alone": {},
+    "a head": {"head": HEAD},
+    "any time": {"head": HEAD, "stop": "any_time", "draws": 5000},
+    "an embedding": {"embedding": EmbeddingSpec(draws=8, tokens=False, alpha=0.045), "cosine_floors": ()},
+}
+
+
+@pytest.mark.parametrize("changes", ASKED.values(), ids=ASKED)
+async def test_the_certificate_follows_from_its_own_evidence(redis: AsyncRedis, changes: dict[str, object]) -> None:
+    certificate = await certify(redis, spec(**changes))
+    assert all(check.ok for check in verify(certificate.model_dump(mode="json")))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("changes", [ASKED["a head"], ASKED["any time"]])
+async def test_the_certificate_is_the_same_in_whatever_order_tallies_arrive(
+    redis: AsyncRedis, seed: int, changes: dict[str, object]
+) -> None:
+    async with connect(None).client() as other:
+        await orders.open_streams(other, ["sha256:0"])
+        straight = await certify(other, spec(**changes), seed=1000)
+    found = await certify(redis, spec(**changes), seed=seed)
+    assert found.model_dump(exclude={"finished_at"}) == straight.model_dump(exclude={"finished_at"})
+
+
+async def test_a_fixed_number_of_draws_is_taken_exactly(redis: AsyncRedis) -> None:
+    certificate = await certify(redis, spec(draws=1001))
+    assert (certificate.evidence.passes, certificate.evidence.stopped) == (1001, "passes_spent")
+    assert sum(certificate.evidence.channels[0].counts) == 1001
+
+
+async def test_a_target_in_reach_ends_the_sampling_early(redis: AsyncRedis) -> None:
+    target = FeatureTarget(epsilon=0.1, cosine=0.5)
+    certificate = await certify(redis, spec(stop="any_time", draws=100_000, target=target))
+    assert certificate.target is not None
+    assert (certificate.target.certified, certificate.evidence.stopped) == (True, "target")
+    assert certificate.evidence.passes <= 256
+
+
+async def test_a_target_out_of_reach_ends_the_sampling_early(redis: AsyncRedis) -> None:
+    target = FeatureTarget(epsilon=0.5, cosine=0.9)
+    certificate = await certify(redis, spec(stop="any_time", draws=100_000, target=target))
+    assert certificate.target is not None
+    assert (certificate.target.certified, certificate.evidence.stopped) == (False, "not_certifiable")
+    assert certificate.evidence.passes <= 1024
+
+
+async def test_a_feature_that_noise_destroys_is_not_certified(redis: AsyncRedis) -> None:
+    certificate = await certify(redis, spec(), mean=0.5)
+    assert [row.radius for row in certificate.radii] == [None, None]
+    assert all(row.cosine_at_least is None for row in certificate.bounds)
+
+
+async def test_every_statement_has_its_equal_share_of_alpha(redis: AsyncRedis) -> None:
+    certificate = await certify(redis, spec(head=HEAD))
+    assert len(certificate.evidence.alpha_split) == 6
+    assert sum(certificate.evidence.alpha_split.values()) == pytest.approx(0.001)
+
+
+async def test_a_finished_job_keeps_neither_image_nor_reference(redis: AsyncRedis) -> None:
+    await certify(redis, spec())
+    kept = {key.decode() for key in await redis.keys("*")}
+    assert kept == {keys.job(JOB), keys.tallies(JOB), keys.events(JOB), keys.TALLY_HINTS, keys.orders("sha256:0")}

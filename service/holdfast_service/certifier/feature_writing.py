@@ -170,7 +170,7 @@ def _notice(spec: FeatureSpec) -> Iterator[str]:
     if spec.head is not None:
         yield (
             "The prediction is that of the head on the smoothed feature; clipped_cdf speaks of the label that wins by"
-            f" its mean margins clipped at {spec.head.clip} on their unit scale, vote of the label that wins most draws."
+            f" its mean margins clipped at {spec.head.clip} on their unit scale, vote of the one that wins most draws."
         )
     if spec.embedding is not None:
         yield (

@@ -14,7 +14,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from holdfast.contract.models import Defaults, FalseFlag, FieldInfo
 from holdfast_worker.models.errors import GuardConfigError
 
-__all__ = ["CONFIG_FILE", "GuardConfig", "TabularConfig", "load_config", "load_tabular_config", "read_settings"]
+__all__ = [
+    "CONFIG_FILE",
+    "GuardConfig",
+    "TabularConfig",
+    "load_config",
+    "load_tabular_config",
+    "read_settings",
+    "validated",
+]
 
 CONFIG_FILE = "holdfast.json"
 _HARMLESS = {"name", "device", "max_slots", "max_text_bytes", "max_tokens", "false_flag"}
@@ -133,12 +141,12 @@ def load_config(folder: Path, overrides: Mapping[str, Any]) -> GuardConfig:
     Raises:
         GuardConfigError: The file is not a JSON object, or a field is missing, unknown or out of range.
     """
-    return _validated(GuardConfig, folder, _unmeasured(read_settings(folder, overrides), overrides))
+    return validated(GuardConfig, folder, _unmeasured(read_settings(folder, overrides), overrides))
 
 
 def load_tabular_config(folder: Path, overrides: Mapping[str, Any]) -> TabularConfig:
     """As ``load_config``, for a tabular guard."""
-    return _validated(TabularConfig, folder, _unmeasured(read_settings(folder, overrides), overrides))
+    return validated(TabularConfig, folder, _unmeasured(read_settings(folder, overrides), overrides))
 
 
 def read_settings(folder: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -168,7 +176,12 @@ def _unmeasured(settings: dict[str, Any], overrides: Mapping[str, Any]) -> dict[
     return {**settings, "defaults": defaults, "false_flag": overrides.get("false_flag")}
 
 
-def _validated(model: type[Config], folder: Path, settings: Mapping[str, Any]) -> Config:
+def validated(model: type[Config], folder: Path, settings: Mapping[str, Any]) -> Config:
+    """The settings as a configuration of this kind.
+
+    Raises:
+        GuardConfigError: A field is missing, unknown or out of range.
+    """
     try:
         return model.model_validate(settings)
     except ValidationError as error:

@@ -20,7 +20,7 @@ from holdfast.contract.models import Limits, ModelInfo, NoiseSpace
 from holdfast_worker.models.config import GuardConfig
 from holdfast_worker.models.draws import Draws, PreparedInput, images_of_draws, noisy_images
 from holdfast_worker.models.errors import GuardConfigError, GuardOutputError, InputRefusedError
-from holdfast_worker.models.noise_space import MAX_SIDE, resize_norm, to_noise_space
+from holdfast_worker.models.noise_space import require_image, resize_norm, to_noise_space
 from holdfast_worker.models.preprocessing import Pixels, pack, to_tiles
 from holdfast_worker.models.prompt import Prompt
 from holdfast_worker.models.stages import StageClock
@@ -165,12 +165,7 @@ class LlavaGuard:
             raise InputRefusedError(
                 f"text and suffix have {size} bytes, must be at most {self.config.max_text_bytes}; shorten them"
             )
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-            raise InputRefusedError(
-                f"image is {image.dtype} of shape {image.shape}, must be uint8 (H, W, 3); convert it to RGB"
-            )
-        if (side := max(image.shape)) > MAX_SIDE:
-            raise InputRefusedError(f"the image's longer side has {side} pixels, must have at most {MAX_SIDE}; crop it")
+        require_image(image)
 
     def _prefix_ids(self, text: NDArray[np.int64]) -> NDArray[np.int64]:
         before, at = self._prompt.before, self._prompt.image_at

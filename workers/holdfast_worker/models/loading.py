@@ -15,7 +15,7 @@ from holdfast_worker.models.llava import LlavaGuard
 from holdfast_worker.models.preprocessing import load_pixels
 from holdfast_worker.models.prompt import load_prompt
 
-__all__ = ["find_device", "load_guard"]
+__all__ = ["find_device", "find_dtype", "load_guard", "require_safetensors"]
 
 
 def load_guard(folder: Path, config: GuardConfig) -> LlavaGuard:
@@ -31,7 +31,7 @@ def load_guard(folder: Path, config: GuardConfig) -> LlavaGuard:
     _check_folder(folder)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     device = find_device(config.device)
-    dtype = _dtype(config.dtype, device)
+    dtype = find_dtype(config.dtype, device)
     model = _load_model(folder, dtype)
     model.to(device)  # type: ignore[arg-type]
     space = config.noise_height, config.noise_width
@@ -49,8 +49,17 @@ def _check_folder(folder: Path) -> None:
     kind = json.loads(path.read_text("utf-8")).get("model_type")
     if kind != "llava_onevision":
         raise GuardConfigError(f"model_type={kind!r} must be 'llava_onevision'; use a LLaVA-OneVision checkpoint")
+    require_safetensors(folder)
+
+
+def require_safetensors(folder: Path) -> None:
+    """Refuses a folder without safetensors.
+
+    Raises:
+        GuardConfigError: It holds none.
+    """
     if not any(folder.glob("*.safetensors")):
-        pickles = sorted(file.name for file in folder.glob("*.bin"))
+        pickles = sorted(file.name for ending in ("*.bin", "*.pt", "*.pth") for file in folder.glob(ending))
         raise GuardConfigError(
             f"{folder} holds no safetensors (pickled: {pickles}), weights must be safetensors, since unpickling runs"
             " code; convert them in a place you trust"
@@ -70,7 +79,8 @@ def find_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _dtype(name: str, device: torch.device) -> torch.dtype:
+def find_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The number type of this name; ``auto`` is bfloat16 on CUDA and float32 elsewhere."""
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[name]

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from holdfast.certificates import resize_operator_norm
+from holdfast_worker.models.errors import InputRefusedError
 from holdfast_worker.models.preprocessing import resize
 
-__all__ = ["MAX_SIDE", "axis_matrix", "resize_norm", "to_noise_space"]
+__all__ = ["MAX_SIDE", "axis_matrix", "require_image", "resize_norm", "to_noise_space"]
 
 MAX_SIDE = 8192
 """Longest side of an image in pixels: the resize's matrices take its square in time."""
@@ -19,6 +20,20 @@ MAX_SIDE = 8192
 _STRIP = 256
 # Half a unit in the last place of a float32 in [0,1], at either of two images, and a little for float64 on the way.
 _ROUNDING = 2.0**-24 * (1 + 1e-4)
+
+
+def require_image(image: NDArray[np.uint8]) -> None:
+    """Refuses what is no image for the functions below.
+
+    Raises:
+        InputRefusedError: It is not 8-bit RGB of shape (H, W, 3), or a side is longer than ``MAX_SIDE``.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise InputRefusedError(
+            f"image is {image.dtype} of shape {image.shape}, must be uint8 (H, W, 3); convert it to RGB"
+        )
+    if (side := max(image.shape)) > MAX_SIDE:
+        raise InputRefusedError(f"the image's longer side has {side} pixels, must have at most {MAX_SIDE}; crop it")
 
 
 def to_noise_space(image: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Guards by name: what ships with the worker, and any checkpoint folder."""
+"""Guards and encoders by name: what ships with the worker, and any checkpoint folder."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -7,21 +7,25 @@ from pathlib import Path
 from typing import Any
 
 from holdfast_worker.models.config import load_config, load_tabular_config, read_settings
+from holdfast_worker.models.encoder import Encoder
+from holdfast_worker.models.encoder_config import load_encoder_config
+from holdfast_worker.models.encoder_loading import load_encoder
 from holdfast_worker.models.errors import GuardConfigError
 from holdfast_worker.models.llava import LlavaGuard
 from holdfast_worker.models.loading import load_guard
 from holdfast_worker.models.tabular import TabularGuard, load_tabular
 
-__all__ = ["PACKAGED", "Guard", "load", "load_served"]
+__all__ = ["PACKAGED", "Guard", "Model", "load", "load_served", "require_guard"]
 
 Guard = LlavaGuard | TabularGuard
+Model = Guard | Encoder
 
 PACKAGED = {"reference-guard": "reference_guard"}
 """Name of a guard that ships with the worker → its folder beside this module."""
 
 
-def load_served(name: str, guards: Mapping[str, Mapping[str, Any]]) -> Guard:
-    """Loads the guard that the worker's settings serve under this name.
+def load_served(name: str, guards: Mapping[str, Mapping[str, Any]]) -> Model:
+    """Loads the guard or encoder that the worker's settings serve under this name.
 
     Args:
         name: The name; of a packaged guard, or with a folder in ``guards``.
@@ -34,20 +38,35 @@ def load_served(name: str, guards: Mapping[str, Mapping[str, Any]]) -> Guard:
     return load(overrides.pop("folder", name), {**overrides, "name": name})
 
 
-def load(folder_or_name: str | Path, overrides: Mapping[str, Any]) -> Guard:
-    """Loads a guard of the kind that its settings name.
+def load(folder_or_name: str | Path, overrides: Mapping[str, Any]) -> Model:
+    """Loads a guard or encoder of the kind that its settings name.
 
     Args:
         folder_or_name: A name in ``PACKAGED``, or a checkpoint folder.
-        overrides: Fields of ``GuardConfig`` or ``TabularConfig`` laid over the folder's ``holdfast.json``.
+        overrides: Fields of ``GuardConfig``, ``TabularConfig`` or ``EncoderConfig`` laid over the folder's
+            ``holdfast.json``.
 
     Raises:
         GuardConfigError: There is no such guard, or it cannot be served.
     """
     with _folder(folder_or_name) as folder:
-        if read_settings(folder, overrides).get("kind") == "tabular":
+        kind = read_settings(folder, overrides).get("kind")
+        if kind == "tabular":
             return load_tabular(folder, load_tabular_config(folder, overrides))
+        if kind == "encoder":
+            return load_encoder(folder, load_encoder_config(folder, overrides))
         return load_guard(folder, load_config(folder, overrides))
+
+
+def require_guard(model: Model) -> Guard:
+    """The model itself, for what only a guard can do.
+
+    Raises:
+        GuardConfigError: It is an encoder.
+    """
+    if isinstance(model, Encoder):
+        raise GuardConfigError(f"model {model.config.name!r} is an encoder, must be a guard here; name a guard")
+    return model
 
 
 @contextmanager

@@ -9,12 +9,17 @@ with Client() as client:
     certificate = certification.wait()
     print(certificate.verdict, [point.radius for point in certificate.frontier])
 
+    features = client.certify_features(image="skunk.png", prototypes="animals").wait()
+    print([(radius.cosine_floor, radius.radius) for radius in features.radii])
+    embedding = client.embed(image="skunk.png").embedding
+
 `verify` checks a certificate without the service.
 """
 
 from holdfast.contract.certificates import Certificate, Check, Job, KeySet, Progress, Verification
+from holdfast.contract.feature_certificates import FeatureCertificate
 from holdfast.contract.problems import ProblemError
-from holdfast_client.certification import Certification
+from holdfast_client.certification import Certification, FeatureCertification
 from holdfast_client.client import Client
 from holdfast_client.errors import (
     CertificationCancelledError,
@@ -31,6 +36,8 @@ __all__ = [
     "Check",
     "Client",
     "ConnectionFailedError",
+    "FeatureCertificate",
+    "FeatureCertification",
     "Job",
     "KeySet",
     "ProblemError",

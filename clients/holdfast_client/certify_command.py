@@ -4,21 +4,22 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, get_args
 
 from rich.console import Console
 
-from holdfast.contract.problems import ProblemError
+from holdfast.contract.certificates import Certificate
 from holdfast.contract.requests import Method, Scope, Side, TextThreatKind
 from holdfast_client.certification import Certification
 from holdfast_client.client import Client
-from holdfast_client.errors import ConnectionFailedError, UnexpectedAnswerError
-from holdfast_client.render import certificate_view, terminal, watch
+from holdfast_client.files import FileError, read_file
+from holdfast_client.following import follow
+from holdfast_client.number_list import number_list
+from holdfast_client.render import certificate_view, progress_in_short, terminal
 
 __all__ = ["EPILOG", "add_arguments"]
 
-_DONE, _ERROR, _INTERRUPTED = 0, 1, 130
+_DONE, _INTERRUPTED = 0, 130
 
 EPILOG = """\
 The answer is a frontier: for every number d of attacker tokens, the largest image shift (L2, in the guard's noise
@@ -95,19 +96,12 @@ def _add_claim(group: "argparse._ArgumentGroup") -> None:
     group.add_argument("--tau", type=float, metavar="T", help="Unsafe above this Unsafe probability, in (0, 1)")
     group.add_argument("--alpha", type=float, metavar="A", help="risk that any number is wrong, in (0, 0.5]")
     group.add_argument("--method", choices=get_args(Method), help="the bound; auto: the better one for each d")
-    group.add_argument("--epsilons", type=_numbers, metavar="E,E,...", help="image radii for the worst-case table")
+    group.add_argument("--epsilons", type=number_list, metavar="E,E,...", help="image radii for the worst-case table")
 
 
 def _add_effort(group: "argparse._ArgumentGroup") -> None:
     group.add_argument("--max-passes", type=int, metavar="N", help="most noisy passes to spend")
     group.add_argument("--tolerance", type=float, metavar="R", help="stop when no radius can grow by more than this")
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} must be numbers with commas between, such as 0,0.25,0.5") from None
 
 
 def _target(text: str) -> tuple[int, float]:
@@ -120,21 +114,12 @@ def _target(text: str) -> tuple[int, float]:
 
 def _certify(arguments: argparse.Namespace, messages: Console) -> int:
     _check_usage(arguments, arguments.refuse)
-    try:
-        given = _input(arguments)
-    except (OSError, ValueError) as error:
-        messages.print(f"error: {error}", soft_wrap=True)
-        return _ERROR
+    given = _input(arguments)
     with Client(arguments.url) as client:
-        certification = _submit(client, arguments, given)
-        try:
-            messages.print(f"{certification.id} is submitted; Ctrl-C cancels it")
-            if not arguments.no_progress:
-                watch(certification, messages)
-            certificate = certification.wait()
-        except KeyboardInterrupt:
-            messages.print(_cancelled(certification))
-            return _INTERRUPTED
+        tell = None if arguments.no_progress else progress_in_short
+        certificate = follow(_submit(client, arguments, given), messages, tell)
+    if certificate is None:
+        return _INTERRUPTED
     if arguments.json:
         sys.stdout.write(certificate.model_dump_json(indent=2) + "\n")
     else:
@@ -153,26 +138,19 @@ def _check_usage(arguments: argparse.Namespace, refuse: Callable[[str], None]) -
 def _input(arguments: argparse.Namespace) -> dict[str, Any]:
     """The input as `Client.certify` takes it; the files are read here, so that their errors name the option."""
     if arguments.fields is None:
-        image = _read("--image", arguments.image, "an image file")
+        image = read_file("--image", arguments.image, "an image file")
         return {"text": arguments.text, "image": image, "suffix": arguments.suffix}
-    content = _read("--fields", arguments.fields, "a JSON file")
+    content = read_file("--fields", arguments.fields, "a JSON file")
     try:
         fields = json.loads(content)
     except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):
-        raise ValueError('--fields must be a file with a JSON object, such as {"age": 41, "city": "Rome"}')
+        raise FileError('--fields must be a file with a JSON object, such as {"age": 41, "city": "Rome"}')
     return {"fields": fields}
 
 
-def _read(option: str, file: str, what: str) -> bytes:
-    try:
-        return Path(file).read_bytes()
-    except OSError as error:
-        raise OSError(f"{option} cannot be read ({error.strerror}); give the path of {what}") from None
-
-
-def _submit(client: Client, arguments: argparse.Namespace, given: dict[str, Any]) -> Certification:
+def _submit(client: Client, arguments: argparse.Namespace, given: dict[str, Any]) -> Certification[Certificate]:
     return client.certify(
         **given,
         model=arguments.model,
@@ -192,11 +170,3 @@ def _submit(client: Client, arguments: argparse.Namespace, given: dict[str, Any]
         max_passes=arguments.max_passes,
         tolerance=arguments.tolerance,
     )
-
-
-def _cancelled(certification: Certification) -> str:
-    try:
-        certification.cancel()
-    except (ProblemError, ConnectionFailedError, UnexpectedAnswerError) as error:
-        return f"interrupted; {certification.id} could not be cancelled: {error}"
-    return f"interrupted; {certification.id} is cancelled"

@@ -1,4 +1,4 @@
-"""The command line `holdfast`: certify, verify, and the commands of the heavier parts.
+"""The command line `holdfast`: certify, certify-features, embed, verify, and the commands of the heavier parts.
 
 A command of another part is an entry point of the group `holdfast.commands`: a function `command(argv) -> exit status`
 with its own parser. It is imported only when it is asked for, so the base install lists it and `certify` starts fast.
@@ -14,9 +14,10 @@ from importlib.metadata import EntryPoint, entry_points, version
 from rich.console import Console
 
 from holdfast.contract.problems import ProblemError
-from holdfast_client import certify_command, verify_command
+from holdfast_client import certify_command, certify_features_command, embed_command, verify_command
 from holdfast_client.client import Client
 from holdfast_client.errors import CertificationCancelledError, ConnectionFailedError, UnexpectedAnswerError
+from holdfast_client.files import FileError
 from holdfast_client.render import models_table, problem_view, terminal
 
 __all__ = ["main"]
@@ -24,6 +25,7 @@ __all__ = ["main"]
 COMMANDS = "holdfast.commands"
 
 _DONE, _ERROR, _INTERRUPTED = 0, 1, 130
+_ERRORS = (ProblemError, ConnectionFailedError, UnexpectedAnswerError, CertificationCancelledError, FileError)
 
 # What the help says of a command without importing it, and the extras that it needs.
 _KNOWN = {
@@ -36,6 +38,8 @@ examples:
   holdfast serve                                          start the service on http://127.0.0.1:8420
   holdfast certify --text "what you see" --image cat.png  certify one input
   holdfast certify --text T --image I --json > cert.json  keep the certificate
+  holdfast certify-features cat.png --prototypes animals  certify an encoder's feature and prediction
+  holdfast embed cat.png --out cat.json                   a smoothed embedding, with its bounds
   holdfast verify cert.json                               check it, without the service
   holdfast models                                         what is served, and its operating point
 
@@ -56,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         messages.print("interrupted")
         return _INTERRUPTED
-    except (ProblemError, ConnectionFailedError, UnexpectedAnswerError, CertificationCancelledError) as error:
+    except _ERRORS as error:
         messages.print(problem_view(error), soft_wrap=True)
         return _ERROR
 
@@ -82,7 +86,7 @@ def _remedy(command: str) -> str:
 def _parser(plugins: Mapping[str, EntryPoint]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="holdfast",
-        description="Certified robustness for multimodal safety filters.",
+        description="Certified robustness for multimodal safety filters and image encoders.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -91,12 +95,20 @@ def _parser(plugins: Mapping[str, EntryPoint]) -> argparse.ArgumentParser:
     certify = _add_command(commands, "certify", "certify one input", certify_command.EPILOG)
     certify_command.add_arguments(certify)
     _add_url(certify)
+    features = _add_command(
+        commands, "certify-features", "certify the feature of one image", certify_features_command.EPILOG
+    )
+    certify_features_command.add_arguments(features)
+    _add_url(features)
+    embed = _add_command(commands, "embed", "embed one image, with bounds", embed_command.EPILOG)
+    embed_command.add_arguments(embed)
+    _add_url(embed)
     verify = _add_command(commands, "verify", "check a certificate, without the service", verify_command.EPILOG)
     verify_command.add_verify_arguments(verify)
     keys = _add_command(commands, "keys", "print the public keys that certificates are signed with")
     verify_command.add_keys_arguments(keys)
     _add_url(keys)
-    models = _add_command(commands, "models", "list the guards that are served")
+    models = _add_command(commands, "models", "list the guards and encoders that are served")
     models.set_defaults(run=_models)
     _add_url(models)
     for name in plugins:

@@ -1,26 +1,29 @@
 """The synchronous client: submit an input, follow its certification, get and check the certificate."""
 
-import base64
 import json
-import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import httpx
-from pydantic import ValidationError
 
-from holdfast.contract.certificates import Certificate, KeySet, Verification, answer_from_json
-from holdfast.contract.encoders import EncoderInfo
+from holdfast.contract.certificates import Certificate, Job, KeySet, Verification, answer_from_json
+from holdfast.contract.encoders import EncoderInfo, FeatureReference, MeanBoundName
+from holdfast.contract.feature_certificates import FeatureCertificate, feature_answer_from_json
+from holdfast.contract.feature_requests import EmbeddingRequest, FeatureCertificationRequest
 from holdfast.contract.models import ModelInfo, TokenKernelName
-from holdfast.contract.problems import FieldError, InvalidValueError
-from holdfast.contract.requests import CertificationRequest, Method, Scope, Side, Stop, TextThreatKind
+from holdfast.contract.requests import CertificationRequest, Method, Scope, Side, Stop, Strict, TextThreatKind
 from holdfast.contract.served import ModelList
-from holdfast_client.certification import Certification
+from holdfast_client.asking import ImageFile, given, image_data, request_body
+from holdfast_client.certification import Certification, FeatureCertification
 from holdfast_client.wire import Wire
 
 __all__ = ["Client"]
+
+C = TypeVar("C", Certificate, FeatureCertificate)
+
+_GUARDS, _ENCODERS = "/v1/certifications", "/v1/feature-certifications"
+_EMBEDDING_WAIT_S = 60.0  # the service keeps the answer of `POST /v1/embeddings` back for so long
 
 
 class Client:
@@ -58,7 +61,7 @@ class Client:
         self,
         *,
         text: str | None = None,
-        image: str | os.PathLike[str] | bytes | None = None,
+        image: ImageFile | None = None,
         fields: Mapping[str, str | float] | None = None,
         suffix: str = "",
         model: str | None = None,
@@ -79,7 +82,7 @@ class Client:
         tolerance: float | None = None,
         target: tuple[int, float] | None = None,
         epsilons: Sequence[float] | None = None,
-    ) -> Certification:
+    ) -> Certification[Certificate]:
         """Submits one input, text and image or the fields of a tabular one; what is not given gets the default.
 
         Args:
@@ -114,33 +117,149 @@ class Client:
             ProblemError: the service refuses; the class says why.
             ServiceUnreachableError: no service answers.
         """
-        file = None if image is None else {"data": _base64(image)}
-        question = None if target is None else {"tokens": target[0], "epsilon": target[1]}
-        request = _request(
-            _given(
-                model=model,
-                input=_given(text=text, suffix=suffix or None, image=file, fields=fields),
-                threat={
-                    "text": _given(kind=threat, slots=slots, max_tokens=max_tokens),
-                    "image": _given(norm=image_threat),
-                },
-                noise=_given(token_kernel=token_kernel, beta=beta, sigma=sigma, scope=scope),
-                decision=_given(tau=tau, verdict=verdict),
-                confidence=_given(alpha=alpha),
-                method=method,
-                sampling=_given(max_passes=max_passes, stop=stop, tolerance=tolerance),
-                target=question,
-                epsilons=None if epsilons is None else tuple(epsilons),
-            )
+        asked = given(
+            model=model,
+            input=given(
+                text=text,
+                suffix=suffix or None,
+                image=None if image is None else image_data(image),
+                fields=fields,
+            ),
+            threat={
+                "text": given(kind=threat, slots=slots, max_tokens=max_tokens),
+                "image": given(norm=image_threat),
+            },
+            noise=given(token_kernel=token_kernel, beta=beta, sigma=sigma, scope=scope),
+            decision=given(tau=tau, verdict=verdict),
+            confidence=given(alpha=alpha),
+            method=method,
+            sampling=given(max_passes=max_passes, stop=stop, tolerance=tolerance),
+            target=None if target is None else {"tokens": target[0], "epsilon": target[1]},
+            epsilons=_tuple(epsilons),
         )
-        body = request.model_dump_json(exclude_unset=True)
-        return self.certification(self._wire.send("POST", "/v1/certifications", answer_from_json, body=body).id)
+        return self._submitted(_GUARDS, CertificationRequest, asked, answer_from_json)
 
-    def certification(self, job_id: str) -> Certification:
+    def certification(self, job_id: str) -> Certification[Certificate]:
         """The handle of a certification that was submitted before."""
-        return Certification(self._wire, job_id)
+        return Certification(self._wire, _GUARDS, job_id, answer_from_json)
 
-    def verify(self, certificate: Certificate | Mapping[str, Any]) -> Verification:
+    def certify_features(
+        self,
+        *,
+        image: ImageFile,
+        model: str | None = None,
+        prototypes: str | None = None,
+        epsilons: Sequence[float] | None = None,
+        cosine_floors: Sequence[float] | None = None,
+        sigma: float | None = None,
+        reference: FeatureReference | None = None,
+        alpha: float | None = None,
+        draws: int | None = None,
+        selection_draws: int | None = None,
+        stop: Stop | None = None,
+        tolerance: float | None = None,
+        mean_bound: MeanBoundName | None = None,
+        target_epsilon: float | None = None,
+        target_cosine: float | None = None,
+    ) -> FeatureCertification:
+        """Submits one image to an encoder; what is not given gets the default.
+
+        Args:
+            image: The PNG, JPEG or WebP file: its path or its bytes.
+            model: The encoder's name.
+            prototypes: A head of the encoder: its prediction is certified too.
+            epsilons: Image radii to bound the similarity at, L2 in the noise space.
+            cosine_floors: Cosine similarities in [0, 1) whose radius is wanted.
+            sigma: Standard deviation of the image noise, [0,1] pixels of the encoder's noise space.
+            reference: What similarity is measured to: the `clean` feature, or the smoothed feature's `direction`.
+            alpha: The risk that any number of the certificate is wrong, in (0, 0.5].
+            draws: The noisy passes that are scored.
+            selection_draws: Separate noisy passes that fix the label, and the direction.
+            stop: `fixed` takes every pass, as the CDF bound needs; `any_time` may stop early, and has the mean bound.
+            tolerance: For `any_time`: stop where no radius can grow by more than this share.
+            mean_bound: The confidence bound of a mean; `any_time` needs `betting`.
+            target_epsilon: A yes/no question against this image radius, instead of every radius; it is answered at any
+                time, unless `stop` says otherwise.
+            target_cosine: The floor that the question is about; without one it is about the prediction.
+
+        Raises:
+            InvalidValueError: a value is outside its range.
+            ProblemError: the service refuses; the class says why.
+            ServiceUnreachableError: no service answers.
+        """
+        target = given(epsilon=target_epsilon, cosine=target_cosine) or None
+        early: Stop | None = None if target is None else "any_time"
+        asked = given(
+            model=model,
+            input={"image": image_data(image)},
+            noise=given(sigma=sigma),
+            reference=reference,
+            epsilons=_tuple(epsilons),
+            cosine_floors=_tuple(cosine_floors),
+            prototypes=prototypes,
+            mean_bound=mean_bound,
+            confidence=given(alpha=alpha),
+            sampling=given(draws=draws, selection_draws=selection_draws, stop=stop or early, tolerance=tolerance),
+            target=target,
+        )
+        return self._submitted(_ENCODERS, FeatureCertificationRequest, asked, feature_answer_from_json)
+
+    def feature_certification(self, job_id: str) -> FeatureCertification:
+        """The handle of a feature certification, or of an embedding, that was submitted before."""
+        return Certification(self._wire, _ENCODERS, job_id, feature_answer_from_json)
+
+    def embed(
+        self,
+        *,
+        image: ImageFile,
+        model: str | None = None,
+        tokens: bool = False,
+        sigma: float | None = None,
+        draws: int | None = None,
+        score_draws: int | None = None,
+        epsilons: Sequence[float] | None = None,
+        alpha: float | None = None,
+        timeout_s: float | None = None,
+    ) -> FeatureCertificate:
+        """The smoothed embedding of one image, with what holds of such an embedding under attack.
+
+        Args:
+            image: The PNG, JPEG or WebP file: its path or its bytes.
+            model: The encoder's name.
+            tokens: Whether the token-level feature is wanted, for a language model, instead of the pooled one.
+            sigma: Standard deviation of the image noise, [0,1] pixels of the encoder's noise space.
+            draws: The noisy passes that are averaged.
+            score_draws: Separate noisy passes that bound what an attack can do to such an average.
+            epsilons: Image radii to bound its similarity at, L2 in the noise space.
+            alpha: The risk that a bound does not hold, in (0, 0.5].
+            timeout_s: How long to follow the job where the service, which waits for a minute itself, answers with that.
+
+        Returns:
+            A certificate whose `embedding` is set.
+
+        Raises:
+            InvalidValueError: a value is outside its range.
+            ProblemError: the service refuses, or the embedding failed; the class says why.
+            CertificationCancelledError: it was cancelled.
+            TimeoutError: it is still running; `feature_certification` follows it further.
+            ServiceUnreachableError: no service answers.
+        """
+        asked = given(
+            model=model,
+            input={"image": image_data(image)},
+            noise=given(sigma=sigma),
+            tokens=tokens or None,
+            epsilons=_tuple(epsilons),
+            confidence=given(alpha=alpha),
+            sampling=given(draws=draws, score_draws=score_draws),
+        )
+        body = request_body(EmbeddingRequest, asked)
+        answer = self._wire.send(
+            "POST", "/v1/embeddings", feature_answer_from_json, body=body, kept_back_s=_EMBEDDING_WAIT_S
+        )
+        return self.feature_certification(answer.id).wait(timeout_s) if isinstance(answer, Job) else answer
+
+    def verify(self, certificate: Certificate | FeatureCertificate | Mapping[str, Any]) -> Verification:
         """The service's check of a certificate, its own signature included; `holdfast_client.verify` needs no service.
 
         Args:
@@ -166,20 +285,12 @@ class Client:
         """
         return self._wire.status("/readyz") == httpx.codes.OK
 
-
-def _base64(image: str | os.PathLike[str] | bytes) -> str:
-    return base64.b64encode(image if isinstance(image, bytes) else Path(image).read_bytes()).decode()
-
-
-def _given(**asked: object) -> dict[str, object]:
-    """What was asked for: the service knows the defaults of the rest."""
-    return {name: value for name, value in asked.items() if value is not None}
+    def _submitted(
+        self, path: str, kind: type[Strict], asked: Mapping[str, object], read: Callable[[bytes], Job | C]
+    ) -> Certification[C]:
+        job = self._wire.send("POST", path, read, body=request_body(kind, asked))
+        return Certification(self._wire, path, job.id, read)
 
 
-def _request(asked: Mapping[str, object]) -> CertificationRequest:
-    try:
-        return CertificationRequest.model_validate(asked)
-    except ValidationError as error:
-        found = error.errors(include_input=False, include_context=False, include_url=False)
-    errors = [FieldError(path=".".join(map(str, part["loc"])), message=part["msg"]) for part in found]
-    raise InvalidValueError("; ".join(f"{part.path}: {part.message}" for part in errors), errors=errors)
+def _tuple(numbers: Sequence[float] | None) -> tuple[float, ...] | None:
+    return None if numbers is None else tuple(numbers)

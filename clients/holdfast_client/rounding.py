@@ -12,6 +12,11 @@ def radius(value: float) -> str:
     return str(Decimal(value).quantize(Decimal("0.001"), ROUND_FLOOR))
 
 
+def similarity(value: float) -> str:
+    """A lower bound in [-1, 1] with three decimals, never above `value`."""
+    return str(Decimal(value + 0.0).quantize(Decimal("0.001"), ROUND_FLOOR))  # the sum turns -0.0 into 0.0
+
+
 def probability_at_least(value: float) -> str:
     """A lower bound in [0, 1] with three significant digits, never above `value`."""
     return f"{Context(prec=_DIGITS, rounding=ROUND_FLOOR).create_decimal_from_float(value):g}"

@@ -28,8 +28,8 @@ _SIGNATURE_UNCHECKED = (
 )
 
 EPILOG = """\
-Everything is computed here, from the certificate alone: its bounds, radii and verdict from the evidence that it
-carries. Whether that evidence is the service's own, only its signature tells: give the service's public keys.
+Everything is computed here, from the certificate alone: its bounds, radii, verdict or similarities from the evidence
+that it carries. Whether that evidence is the service's own, only its signature tells: give the service's public keys.
 
 examples:
   holdfast verify cert.json                               the numbers alone

@@ -46,6 +46,7 @@ class Wire:
         url = _service_url(base_url or os.environ.get("HOLDFAST_URL") or DEFAULT_URL)
         self.url = str(url.copy_with(userinfo=b""))
         self._http = httpx.Client(base_url=url, timeout=timeout_s, transport=transport, mounts=_UNPROXIED)
+        self._timeout_s = timeout_s
         self._stream_timeout = httpx.Timeout(timeout_s, read=max(timeout_s, _SILENCE_S))
 
     def close(self) -> None:
@@ -66,14 +67,19 @@ class Wire:
                 time.sleep(pause)
         return self._once("GET", path, parse)
 
-    def send(self, method: str, path: str, parse: Callable[[bytes], T], *, body: str | None = None) -> T:
-        """The parsed answer of a call that acts; sent again only where it cannot have been received."""
+    def send(
+        self, method: str, path: str, parse: Callable[[bytes], T], *, body: str | None = None, kept_back_s: float = 0.0
+    ) -> T:
+        """The parsed answer of a call that acts; sent again only where it cannot have been received.
+
+        `kept_back_s`: how long the service may keep the answer back until there is one.
+        """
         for pause in BRIEFLY_S:
             try:
-                return self._once(method, path, parse, body)
+                return self._once(method, path, parse, body, kept_back_s)
             except ServiceUnreachableError:
                 time.sleep(pause)
-        return self._once(method, path, parse, body)
+        return self._once(method, path, parse, body, kept_back_s)
 
     def events(self, path: str) -> Iterator[ServerEvent]:
         """Yields a stream's events, resuming after the last one where the connection or the queue fails."""
@@ -100,10 +106,13 @@ class Wire:
         except ValidationError as error:
             raise self._unexpected("an answer", error.errors(include_input=False)[0]["msg"]) from None
 
-    def _once(self, method: str, path: str, parse: Callable[[bytes], T], body: str | None = None) -> T:
+    def _once(
+        self, method: str, path: str, parse: Callable[[bytes], T], body: str | None = None, kept_back_s: float = 0.0
+    ) -> T:
         headers = {"Content-Type": "application/json"} if body is not None else {}
+        timeout = httpx.Timeout(self._timeout_s, read=self._timeout_s + kept_back_s)
         with self._told():
-            response = self._http.request(method, path, content=body, headers=headers)
+            response = self._http.request(method, path, content=body, headers=headers, timeout=timeout)
         return self.parsed(parse, self._accepted(response).content)
 
     def _stream(self, path: str, last_id: str) -> Iterator[ServerEvent]:

@@ -5,10 +5,12 @@ import pytest
 from PIL import Image
 
 from holdfast.contract.certificates import Certificate
+from holdfast.contract.encoders import EncoderInfo, HeadInfo
 from holdfast.contract.models import Defaults, FieldInfo, L0Defaults, Limits, ModelInfo, NoiseSpace
 from holdfast.queue.leases import Heartbeat
 from holdfast_client import Client
 from tests.clients.certificates import unsafe_certificate
+from tests.clients.feature_certificates import HEAD
 from tests.clients.gateway import Gateway, running_gateway
 
 
@@ -43,14 +45,26 @@ def tabular_model() -> ModelInfo:
 
 
 @pytest.fixture
+def encoder() -> EncoderInfo:
+    return EncoderInfo(
+        name="reference-encoder",
+        fingerprint="sha256:" + "3" * 64,
+        space=NoiseSpace(channels=3, height=64, width=64),
+        dimension=512,
+        token_shape=(2, 3),
+        heads=(HeadInfo.model_validate(HEAD),),
+    )
+
+
+@pytest.fixture
 def certificate() -> Certificate:
     return unsafe_certificate()
 
 
 @pytest.fixture
-def gateway(model: ModelInfo, tabular_model: ModelInfo) -> Iterator[Gateway]:
-    """A gateway that believes a worker serves both models."""
-    with running_gateway() as running, Heartbeat(running.broker, "worker", [model, tabular_model]):
+def gateway(model: ModelInfo, tabular_model: ModelInfo, encoder: EncoderInfo) -> Iterator[Gateway]:
+    """A gateway that believes a worker serves two guards and an encoder."""
+    with running_gateway() as running, Heartbeat(running.broker, "worker", [model, tabular_model, encoder]):
         yield running
 
 

@@ -14,8 +14,8 @@ import uvicorn
 from pydantic import SecretStr
 
 from holdfast.contract.certificates import Certificate, Progress
+from holdfast.contract.feature_certificates import FeatureCertificate
 from holdfast.contract.problems import Problem
-from holdfast.contract.spec import CertificationSpec
 from holdfast.queue import events, jobs, keys
 from holdfast.queue.broker import AsyncRedis, Broker, connect
 from holdfast_service.gateway.app import create_app
@@ -46,7 +46,7 @@ class Gateway:
             progress = Progress(passes=count, max_passes=100, frontier=(1.5, None))
             self._do(functools.partial(events.publish, job_id=job_id, progress=progress))
 
-    def finish(self, job_id: str, certificate: Certificate) -> None:
+    def finish(self, job_id: str, certificate: Certificate | FeatureCertificate) -> None:
         mine = certificate.model_copy(update={"id": job_id})
         assert self._do(lambda redis: jobs.finish(redis, job_id, "done", retention_s=60, certificate=mine))
 
@@ -64,7 +64,7 @@ class Gateway:
     def state(self, job_id: str) -> str:
         return self.record(job_id).state
 
-    def spec(self, job_id: str) -> CertificationSpec:
+    def spec(self, job_id: str) -> jobs.Spec:
         return self.record(job_id).spec
 
     def input(self, job_id: str) -> jobs.JobInput:
@@ -76,7 +76,7 @@ class Gateway:
         return set(self._do(jobs.active_jobs))
 
     @contextmanager
-    def finishing_the_next_job(self, certificate: Certificate) -> Iterator[None]:
+    def finishing_the_next_job(self, certificate: Certificate | FeatureCertificate) -> Iterator[None]:
         """Certifies whatever is submitted first while the context is open."""
         thread = threading.Thread(target=self._finish_next, args=(certificate,))
         thread.start()
@@ -85,7 +85,7 @@ class Gateway:
         finally:
             thread.join(20)
 
-    def _finish_next(self, certificate: Certificate) -> None:
+    def _finish_next(self, certificate: Certificate | FeatureCertificate) -> None:
         deadline = time.monotonic() + 10
         while not (submitted := self.active()) and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -99,7 +99,7 @@ def running_gateway() -> Iterator[Gateway]:
     broker = connect(None)
     config = uvicorn.Config(create_app(broker, SETTINGS), port=0, log_config=None, timeout_graceful_shutdown=1)
     server, loop = uvicorn.Server(config), asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_until_complete, args=(server.serve(),))
+    thread = threading.Thread(target=_run, args=(server, loop))
     thread.start()
     try:
         while not server.started:
@@ -110,4 +110,8 @@ def running_gateway() -> Iterator[Gateway]:
     finally:
         server.should_exit = True
         thread.join(10)
-        loop.close()
+
+
+def _run(server: uvicorn.Server, loop: asyncio.AbstractEventLoop) -> None:
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:  # ends what a wait that was given up has left
+        runner.run(server.serve())

@@ -1,7 +1,6 @@
 """The command line against the real gateway."""
 
 import json
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from holdfast.contract.certificates import Certificate
 from holdfast_client.cli import main
 from tests.clients.certificates import changed
+from tests.clients.commands import interrupted, submitted
 from tests.clients.gateway import Gateway
 
 Capture = pytest.CaptureFixture[str]
@@ -20,18 +20,6 @@ Capture = pytest.CaptureFixture[str]
 def asked(gateway: Gateway, image: bytes, tmp_path: Path) -> list[str]:
     (tmp_path / "image.png").write_bytes(image)
     return ["certify", "--url", gateway.url, "--text", "what you see", "--image", str(tmp_path / "image.png")]
-
-
-def submitted(argv: list[str]) -> str:
-    """Submits with these arguments, interrupts the wait, and returns the job's id."""
-    command = [sys.executable, "-m", "holdfast_client", *argv]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        line = process.stderr.readline()
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
-    assert process.returncode == 130, line
-    return line.split()[0]
 
 
 def python(code: str) -> "subprocess.CompletedProcess[str]":
@@ -60,13 +48,8 @@ def test_certify_shows_verdict_and_frontier_with_radii_cut(
 
 
 def test_ctrl_c_cancels_the_certification_and_says_so(gateway: Gateway, asked: list[str]) -> None:
-    command = [sys.executable, "-m", "holdfast_client", *asked]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        job_id = process.stderr.readline().split()[0]
-        process.send_signal(signal.SIGINT)
-        out, messages = process.communicate(timeout=20)
-    assert (process.returncode, out) == (130, "")
+    job_id, out, messages = interrupted(asked)
+    assert out == ""
     assert f"{job_id} is cancelled" in messages
     assert gateway.state(job_id) == "cancelled"
 

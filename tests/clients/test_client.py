@@ -12,6 +12,7 @@ import pytest
 
 import holdfast_client
 from holdfast.contract.certificates import Certificate, Job
+from holdfast.contract.encoders import EncoderInfo
 from holdfast.contract.models import ModelInfo
 from holdfast.contract.problems import (
     InputRefusedError,
@@ -82,7 +83,7 @@ def is_events(request: httpx.Request) -> bool:
     return request.url.path.endswith("/events")
 
 
-def submit(client: Client, image: bytes) -> Certification:
+def submit(client: Client, image: bytes) -> Certification[Certificate]:
     return client.certify(text=SECRET, image=image)
 
 
@@ -247,15 +248,17 @@ def test_a_value_out_of_range_never_leaves_and_shows_no_input(options: dict[str,
     assert SECRET not in "".join(traceback.format_exception(refused.value))
 
 
-def test_models_and_readiness_are_told(client: Client, model: ModelInfo, tabular_model: ModelInfo) -> None:
+def test_models_and_readiness_are_told(
+    client: Client, model: ModelInfo, tabular_model: ModelInfo, encoder: EncoderInfo
+) -> None:
     assert client.ready()
-    assert client.models() == (model, tabular_model)
+    assert client.models() == (encoder, model, tabular_model)
 
 
 def test_a_get_is_asked_again_when_its_connection_is_lost(gateway: Gateway) -> None:
     transport = Dropping(2, lambda request: request.method == "GET")
     with Client(gateway.url, transport=transport) as client:
-        assert len(client.models()) == 2
+        assert len(client.models()) == 3
     assert len(transport.requests) == 3
 
 
@@ -316,5 +319,5 @@ def test_the_environment_names_the_service(gateway: Gateway, monkeypatch: pytest
 
 
 def test_the_public_names_are_these() -> None:
-    assert set(holdfast_client.__all__) >= {"Client", "Certification", "Certificate", "ProblemError", "verify"}
+    assert set(holdfast_client.__all__) >= {"Client", "Certification", "FeatureCertification", "ProblemError"}
     assert all(hasattr(holdfast_client, name) for name in holdfast_client.__all__)

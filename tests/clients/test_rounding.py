@@ -19,6 +19,13 @@ def test_a_probability_that_decimals_would_round_up_is_cut() -> None:
     assert rounding.probability_at_least(0.99999) == "0.999"
 
 
+@given(st.floats(-1, 1))
+def test_a_shown_similarity_is_at_most_the_bound_within_a_thousandth_and_no_negative_zero(value: float) -> None:
+    shown = rounding.similarity(value)
+    assert Fraction(shown) <= Fraction(value) < Fraction(shown) + Fraction(1, 1000)
+    assert shown != "-0.000"
+
+
 @given(st.floats(0, 1e6))
 def test_a_shown_radius_is_at_most_the_certified_one_and_within_a_thousandth(value: float) -> None:
     shown = Fraction(rounding.radius(value))

@@ -10,9 +10,9 @@ from holdfast.contract.certificates import Certificate, Stopped, TargetAnswer, V
 from holdfast_client import rounding
 from holdfast_client.render.frontier import frontier_view
 
-__all__ = ["certificate_view"]
+__all__ = ["STOPPED", "certificate_view"]
 
-_STOPPED: dict[Stopped, str] = {
+STOPPED: dict[Stopped, str] = {
     "target": "stopped early: the question is answered",
     "tolerance": "stopped early: no radius can grow by more than the tolerance",
     "not_certifiable": "stopped early: the rest would not certify this input",
@@ -57,7 +57,7 @@ def _summary(certificate: Certificate) -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_row("Verdict", _verdict(certificate))
     grid.add_row("Reason", certificate.reason)
-    grid.add_row("Passes", f"{evidence.passes:,} ({_STOPPED[evidence.stopped]})")
+    grid.add_row("Passes", f"{evidence.passes:,} ({STOPPED[evidence.stopped]})")
     grid.add_row("Alpha", f"{evidence.alpha} (risk that any number here is wrong)")
     grid.add_row("Guard", Text(f"{certificate.model.name} {certificate.model.fingerprint}", overflow="fold"))
     grid.add_row("Smoothing", _smoothing(certificate))

@@ -9,10 +9,10 @@ from rich.text import Text
 
 from holdfast.contract.certificates import Certificate, FrontierPoint
 from holdfast_client import rounding
+from holdfast_client.render.bars import Bar, BarPlot
+from holdfast_client.render.units import pixels
 
 __all__ = ["FrontierPlot", "frontier_view"]
-
-_EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 @dataclass(frozen=True)
@@ -24,27 +24,9 @@ class FrontierPlot:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         radii = [point.radius for point in self.frontier if point.radius is not None]
-        end = rounding.axis_end(max(radii, default=0.0))
-        if end == 0.0:
-            return
-        edge, corner, rule = "|+-" if options.ascii_only else "│└─"
-        margin = max(len(str(point.tokens)) for point in self.frontier)
-        width = max(10, min(60, options.max_width - margin - 16))
-        for point in self.frontier:
-            share = None if point.radius is None else point.radius / end
-            yield Text.assemble(f"{point.tokens:>{margin}} {edge}", *_bar(point, share, width, options.ascii_only))
-        yield Text(f"{'':{margin}} {corner}{rule * width}")
-        yield Text(f"{'':{margin}}  0{self.axis:^{width - 1 - len(str(end))}}{end}")
-
-
-def _bar(
-    point: FrontierPoint, share: float | None, width: int, ascii_only: bool
-) -> tuple[tuple[str, str], tuple[str, str]]:
-    if share is None or point.radius is None:
-        return ("", ""), (" not certified", "dim")
-    eighths = int(share * width * 8)
-    bar = "#" * (eighths // 8) if ascii_only else "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
-    return (bar, "cyan"), (f" {rounding.radius(point.radius)}", "")
+        if (end := rounding.axis_end(max(radii, default=0.0))) > 0:
+            bars = [Bar(str(point.tokens), point.radius, _radius(point.radius)) for point in self.frontier]
+            yield BarPlot(bars, self.axis, end)
 
 
 def frontier_view(certificate: Certificate) -> RenderableType:
@@ -65,8 +47,7 @@ def _unit(certificate: Certificate) -> str:
     space = certificate.space
     if certificate.kind == "tabular":
         return f"L2, {space.width} standardised numeric fields"
-    low, high = space.range
-    return f"L2, {space.channels} x {space.height} x {space.width} pixels in [{low:g}, {high:g}]"
+    return pixels(space)
 
 
 def _table(certificate: Certificate) -> Table:

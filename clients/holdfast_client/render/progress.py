@@ -1,7 +1,7 @@
 """A running certification on a terminal."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
@@ -10,7 +10,7 @@ from rich.progress import Progress as Bars
 from holdfast.contract.certificates import Progress
 from holdfast_client import rounding
 
-__all__ = ["progress_in_short", "watch"]
+__all__ = ["feature_progress_in_short", "progress_in_short", "watch"]
 
 
 def progress_in_short(progress: Progress) -> str:
@@ -23,7 +23,15 @@ def progress_in_short(progress: Progress) -> str:
     return f"{progress.verdict} so far, certified to d={last}{radius}"
 
 
-def watch(certification: Iterable[Progress], console: Console) -> None:
+def feature_progress_in_short(progress: Progress) -> str:
+    """The radius so far of the first cosine floor, in one line."""
+    radius = progress.frontier[0] if progress.frontier else None
+    return "no radius yet" if radius is None else f"radius {rounding.radius(radius)} so far"
+
+
+def watch(
+    certification: Iterable[Progress], console: Console, tell: Callable[[Progress], str] = progress_in_short
+) -> None:
     """Shows a certification's progress until it has ended; silent where the console is no terminal."""
     pace = TextColumn("passes, {task.fields[rate]:,.0f}/s; {task.fields[found]}")
     started = time.monotonic()
@@ -33,5 +41,5 @@ def watch(certification: Iterable[Progress], console: Console) -> None:
         task = bars.add_task("", total=None, rate=0.0, found="waiting for the first passes")
         for progress in certification:
             rate = progress.passes / max(time.monotonic() - started, 1e-3)
-            found = progress_in_short(progress)
+            found = tell(progress)
             bars.update(task, completed=progress.passes, total=progress.max_passes, rate=rate, found=found)

@@ -10,12 +10,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from holdfast.certificates.averages import mean_of_draws_lower
 from holdfast.certificates.confidence import Bound
+from holdfast.certificates.feature_question import (
+    LEVELS,
+    STATEMENTS,
+    FeatureCounts,
+    FeatureQuestion,
+    require_agreement,
+    sample_of_levels,
+)
 from holdfast.certificates.features import FeatureBound, ShiftMethod, feature_radius_of
-from holdfast.certificates.means import MeanBound, ScoreSample
+from holdfast.certificates.means import ScoreSample
 from holdfast.certificates.prototypes import cap_reach, prototype_condition_reach, vote_reach
 from holdfast.certificates.shifts import Shift, curve_shift, mean_shift
 from holdfast.certificates.space import native_radius
@@ -35,80 +41,12 @@ __all__ = [
     "sample_of_levels",
 ]
 
-LEVELS = 4096
-"""A score in [0, 1] is counted as floor(LEVELS * score): rounded down, as every bound here is a lower one."""
-
-STATEMENTS = ("feature_mean", "feature_cdf", "margin_mean", "margin_cdf", "clipped_cdf", "vote")
-"""What may be stated, in the order of an answer's rows."""
-
 _FEATURE: dict[ShiftMethod, str] = {"mean": "feature_mean", "cdf": "feature_cdf"}
-_MARGINS = {"margin_mean", "margin_cdf"}
-_HEAD = {*_MARGINS, "clipped_cdf", "vote"}
-_FIXED = {"feature_cdf", "margin_cdf", "clipped_cdf"}  # curves hold at a number of draws that was fixed beforehand
 _TIE = 0.5
 _GRID = 2.0**36
 _FARTHEST = math.nextafter(math.inf, 0.0)
 
 PredictionMethod = Literal["prototype_condition", "cap", "margin_mean", "margin_cdf", "clipped_cdf", "vote"]
-
-
-@dataclass(frozen=True)
-class FeatureQuestion:
-    """The parameters that decide a feature certificate's numbers.
-
-    Attributes:
-        sigma: standard deviation of the image noise, above 0.
-        alpha: risk of the whole answer, but for an embedding's own.
-        statements: of `feature_mean`, `feature_cdf`, `margin_mean`, `margin_cdf`, `clipped_cdf` and `vote`, those that
-            are made; each has an equal share of alpha.
-        mean_bound: the confidence bound of every mean; but for `betting` the number of draws must be fixed beforehand.
-        horizon: draws that were planned beforehand.
-        epsilons: where similarity is bounded.
-        cosine_floors: whose radii are wanted, in [0, 1).
-        target: (epsilon, cosine floor, or None for the prediction) of a yes/no question.
-        rivals: classes that the label is held against; 0 without a head.
-        label: the class that is certified, an index into the prototypes; None without a head.
-        prototypes: whether the head has unit prototypes, which the feature's own bounds speak of too.
-        embedding: (draws, alpha) of a smoothed embedding: how many are averaged, and the risk of the average itself.
-        fixed: whether the number of draws was fixed beforehand.
-        operator_norm: of the resize from the image's own size.
-    """
-
-    sigma: float
-    alpha: float
-    statements: tuple[str, ...]
-    mean_bound: MeanBound
-    horizon: int
-    epsilons: tuple[float, ...]
-    cosine_floors: tuple[float, ...]
-    target: tuple[float, float | None] | None
-    rivals: int
-    label: int | None
-    prototypes: bool
-    embedding: tuple[int, float] | None
-    fixed: bool
-    operator_norm: float = 1.0
-
-
-@dataclass(frozen=True, eq=False)
-class FeatureCounts:
-    """The evidence: one sample of scores per channel, all of the same draws.
-
-    Attributes:
-        reference: scores (1 + <f, u>) / 2 with the reference direction u.
-        margins: per rival, scores (1 + m) / 2 of the label's margin over it on a unit scale.
-        clipped: per rival, scores of the margin clipped at a constant and scaled by it.
-        votes: draws whose own label was the certified one.
-        cosines: of the reference with every prototype.
-        distances: of the label's prototype from every one.
-    """
-
-    reference: ScoreSample
-    margins: tuple[ScoreSample, ...] = ()
-    clipped: tuple[ScoreSample, ...] = ()
-    votes: int | None = None
-    cosines: tuple[float, ...] | None = None
-    distances: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -168,15 +106,6 @@ class FeatureAnswer:
     target: bool | None
 
 
-def sample_of_levels(levels: Sequence[int], counts: Sequence[int]) -> ScoreSample:
-    """The sample of a channel's histogram: `counts[i]` draws at the score `levels[i]` / 4096.
-
-    Raises:
-        ValueError: levels that do not ascend within 0..4096, or counts that are not positive.
-    """
-    return ScoreSample(np.asarray(levels, dtype=np.float64) / LEVELS, np.asarray(counts, dtype=np.int64))
-
-
 def feature_answer(question: FeatureQuestion, counts: FeatureCounts) -> FeatureAnswer:
     """Computes every number of a feature certificate.
 
@@ -189,7 +118,7 @@ def feature_answer(question: FeatureQuestion, counts: FeatureCounts) -> FeatureA
     Raises:
         ValueError: a value outside its range, or evidence that contradicts the question.
     """
-    _agree(question, counts)
+    require_agreement(question, counts)
     shifts = {
         method: _shift(question, counts.reference, method, _share(question))
         for method, statement in _FEATURE.items()
@@ -327,30 +256,3 @@ def _target(question: FeatureQuestion, shifts: list[Shift], prediction: Sequence
     if floor is None:
         return any(row.radius is not None and row.radius >= epsilon for row in prediction)
     return any(_inner_product(question, shift, epsilon) > floor for shift in shifts)
-
-
-def _agree(question: FeatureQuestion, counts: FeatureCounts) -> None:
-    """Refuses statements that the counts have no evidence for, or whose bounds do not hold as the draws were taken."""
-    stated, draws = set(question.statements), counts.reference.size
-    if not stated or not stated <= set(STATEMENTS) or len(stated) != len(question.statements):
-        raise ValueError(f"statements={question.statements} must be some of {', '.join(STATEMENTS)}, once each")
-    if question.fixed and draws != question.horizon:
-        raise ValueError(f"{draws} draws must be the horizon={question.horizon} that was fixed; count every draw")
-    if not question.fixed and (question.mean_bound != "betting" or stated & _FIXED):
-        raise ValueError(
-            f"mean_bound={question.mean_bound} with {', '.join(question.statements)} must hold at any number of draws;"
-            " take betting and no curve, or fix the number"
-        )
-    if stated & _HEAD and question.label is None:
-        raise ValueError("label=None must be a class where its margin or vote is stated; pass the label")
-    _samples_agree("margins", counts.margins, draws, question.rivals if stated & _MARGINS else None)
-    _samples_agree("clipped", counts.clipped, draws, question.rivals if "clipped_cdf" in stated else None)
-    if "vote" in stated and counts.votes is None:
-        raise ValueError("votes=None must be a count where the vote is stated; count them")
-
-
-def _samples_agree(name: str, samples: tuple[ScoreSample, ...], draws: int, rivals: int | None) -> None:
-    if rivals is not None and (len(samples) != rivals or not rivals):
-        raise ValueError(f"{name} of {len(samples)} rivals must be of all {rivals}, at least 1; pass a sample for each")
-    if any(sample.size != draws for sample in samples):
-        raise ValueError(f"{name} must be of the reference's {draws} draws; count every draw on every channel")

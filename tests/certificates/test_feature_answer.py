@@ -25,7 +25,7 @@ from holdfast.certificates import (
 from holdfast.certificates.feature_answer import feature_progress
 from tests.certificates.half_spaces import ALL, ANY_TIME, around, holds, question, random_world, tight_world
 
-RUNS = 150
+RUNS = 100
 RISK = 0.3
 MOST = binom.isf(1e-6, RUNS, RISK)  # an answer that holds with probability 1 - RISK exceeds it once in a million
 WORLDS = {"tight": lambda _: tight_world(), "random": random_world}

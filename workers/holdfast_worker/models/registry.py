@@ -20,8 +20,8 @@ __all__ = ["PACKAGED", "Guard", "Model", "load", "load_served", "require_guard"]
 Guard = LlavaGuard | TabularGuard
 Model = Guard | Encoder
 
-PACKAGED = {"reference-guard": "reference_guard"}
-"""Name of a guard that ships with the worker → its folder beside this module."""
+PACKAGED = {"reference-guard": "reference_guard", "reference-encoder": "reference_encoder"}
+"""Name of a guard or encoder that ships with the worker → its folder beside this module."""
 
 
 def load_served(name: str, guards: Mapping[str, Mapping[str, Any]]) -> Model:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,37 +11,53 @@ import pytest
 from holdfast.queue import jobs, keys, orders
 from holdfast.queue.broker import AsyncRedis, connect
 from holdfast.queue.orders import Order, Tally
+from holdfast.queue.settled import Settled
 from holdfast_worker.models import registry
-from holdfast_worker.models.registry import Guard
+from holdfast_worker.models.encoder import Encoder
+from holdfast_worker.models.registry import Guard, Model
 from holdfast_worker.sampler import Worker, run
 from holdfast_worker.settings import WorkerSettings
-from tests.workers.builders import FIELDS, png, spec_of, table_folder
+from tests.workers.builders import FIELDS, SEED, png, spec_of, table_folder
+from tests.workers.feature_builders import feature_spec_of, feature_tally, ready_features, small_encoder
 
 CELLS = tuple(range(9))
 
 
 @pytest.fixture(scope="module")
 def guard() -> Guard:
-    return registry.load("reference-guard", {"device": "cpu"})
+    return registry.require_guard(registry.load("reference-guard", {"device": "cpu"}))
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+    return small_encoder(tmp_path_factory.mktemp("encoder"))
 
 
 @pytest.fixture
-async def redis(guard: Guard) -> AsyncIterator[AsyncRedis]:
+async def redis(guard: Guard, encoder: Encoder) -> AsyncIterator[AsyncRedis]:
     async with connect(None).client() as client:
-        await orders.open_streams(client, [guard.fingerprint])
+        await orders.open_streams(client, [guard.fingerprint, encoder.fingerprint])
         yield client
 
 
 async def submit(redis: AsyncRedis, guard: Guard, job_id: str, *, text: str = "hello", suffix: str = "") -> None:
-    record = jobs.JobRecord(job_id, "queued", spec_of(guard), "ab" * 32, datetime.now(UTC), (64, 64))
+    record = jobs.JobRecord(job_id, "queued", spec_of(guard), SEED, datetime.now(UTC), (64, 64))
     await jobs.create(redis, record, jobs.JobInput(text, suffix, png(), FIELDS if guard.info.fields else {}))
 
 
+async def submit_features(redis: AsyncRedis, encoder: Encoder, job_id: str, image: bytes, draws: int = 32) -> None:
+    """A job on a head of an encoder, with one order out."""
+    spec = feature_spec_of(encoder, prototypes="prototypes")
+    record = jobs.JobRecord(job_id, "queued", spec, SEED, datetime.now(UTC), (24, 20))
+    await jobs.create(redis, record, jobs.JobInput(image_png=image))
+    await orders.issue(redis, encoder.fingerprint, Order(job_id, 0, 0, draws, (0,)))
+
+
 async def work_until(
-    redis: AsyncRedis, guard: Guard, done: Callable[[], Awaitable[bool]], worker: Worker | None = None
+    redis: AsyncRedis, model: Model, done: Callable[[], Awaitable[bool]], worker: Worker | None = None
 ) -> None:
     """Runs a worker until `done`, 30 s at most."""
-    worker = worker or Worker(WorkerSettings(), {guard.fingerprint: guard})
+    worker = worker or Worker(WorkerSettings(), {model.fingerprint: model})
     task = asyncio.create_task(run(redis, worker))
     try:
         async with asyncio.timeout(30):
@@ -143,7 +160,7 @@ async def test_an_order_that_an_outage_cut_loose_is_run_again(redis: AsyncRedis,
 async def test_one_worker_serves_a_tabular_guard_beside_another(
     redis: AsyncRedis, guard: Guard, tmp_path: Path
 ) -> None:
-    table = registry.load(table_folder(tmp_path), {})
+    table = registry.require_guard(registry.load(table_folder(tmp_path), {}))
     await orders.open_streams(redis, [table.fingerprint])
     for job_id, served, cells in (("rows", table, (0,)), ("words", guard, CELLS)):
         await submit(redis, served, job_id)
@@ -152,7 +169,95 @@ async def test_one_worker_serves_a_tabular_guard_beside_another(
     async def counted() -> bool:
         return all([await orders.read_tallies(redis, job_id) for job_id in ("rows", "words")])
 
-    guards = {served.fingerprint: served for served in (table, guard)}
-    await work_until(redis, guard, counted, Worker(WorkerSettings(), guards))
+    models: dict[str, Model] = {served.fingerprint: served for served in (table, guard)}
+    await work_until(redis, guard, counted, Worker(WorkerSettings(), models))
     (rows,) = await orders.read_tallies(redis, "rows")
     assert (rows.positions, len(rows.outcomes or "")) == (2, 4)
+
+
+async def tally_by_worker(redis: AsyncRedis, encoder: Encoder, job_id: str) -> Tally:
+    async def counted() -> bool:
+        return bool(await orders.read_tallies(redis, job_id))
+
+    await work_until(redis, encoder, counted)
+    return (await orders.read_tallies(redis, job_id))[0]
+
+
+async def test_an_encoders_order_becomes_levels_and_its_job_is_settled(redis: AsyncRedis, encoder: Encoder) -> None:
+    await submit_features(redis, encoder, "pixels", png(24, 20))
+    expected = ready_features(encoder, feature_spec_of(encoder, prototypes="prototypes"))
+    assert await tally_by_worker(redis, encoder, "pixels") == feature_tally(encoder, expected, 0, 32)
+    assert Settled.from_fields(await jobs.read_settled(redis, "pixels")).label == expected.settled.label
+    assert await redis.xlen(keys.orders(encoder.fingerprint)) == 0
+
+
+async def test_a_worker_scores_against_what_another_one_settled(redis: AsyncRedis, encoder: Encoder) -> None:
+    await submit_features(redis, encoder, "shared", png(24, 20))
+    own = ready_features(encoder, feature_spec_of(encoder, prototypes="prototypes"))
+    foreign = replace(own.settled, label=((own.settled.label or 0) + 1) % 4)
+    await jobs.settle(redis, "shared", foreign.to_fields())
+    expected = feature_tally(encoder, replace(own, settled=foreign), 0, 32)
+    assert await tally_by_worker(redis, encoder, "shared") == expected != feature_tally(encoder, own, 0, 32)
+
+
+async def test_a_worker_that_settles_second_scores_against_the_first(
+    redis: AsyncRedis, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await submit_features(redis, encoder, "raced", png(24, 20))
+    own = ready_features(encoder, feature_spec_of(encoder, prototypes="prototypes"))
+    first = replace(own.settled, label=((own.settled.label or 0) + 1) % 4)
+    read, settle = jobs.read_settled, jobs.settle
+
+    async def overtaken(redis: AsyncRedis, job_id: str) -> dict[str, bytes]:
+        found = await read(redis, job_id)
+        await settle(redis, job_id, first.to_fields())
+        return found
+
+    monkeypatch.setattr(jobs, "read_settled", overtaken)
+    assert await tally_by_worker(redis, encoder, "raced") == feature_tally(encoder, replace(own, settled=first), 0, 32)
+
+
+async def test_an_image_the_encoder_refuses_fails_its_job_and_says_why(redis: AsyncRedis, encoder: Encoder) -> None:
+    await submit_features(redis, encoder, "wide", png(1, 8193))
+
+    async def failed() -> bool:
+        return not await jobs.is_open(redis, "wide")
+
+    await work_until(redis, encoder, failed)
+    record = await jobs.read(redis, "wide")
+    assert record is not None
+    assert record.problem is not None
+    assert (record.problem.status, await redis.exists(keys.settled("wide"))) == (422, 0)
+    assert "must have at most 8192" in record.problem.detail
+
+
+async def test_a_job_that_cannot_be_settled_fails_alone(
+    redis: AsyncRedis, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads = {"prototypes": replace(encoder.heads["prototypes"], fingerprint="sha256:another")}
+    await submit_features(redis, encoder, "broken", png(24, 20))
+    monkeypatch.setattr(encoder, "heads", heads)
+    await submit_features(redis, encoder, "sound", png(24, 20))
+
+    async def both() -> bool:
+        return bool(await orders.read_tallies(redis, "sound")) and not await jobs.is_open(redis, "broken")
+
+    await work_until(redis, encoder, both)
+    record = await jobs.read(redis, "broken")
+    assert record is not None
+    assert record.problem is not None
+    assert "failed 3 times, last: GuardConfigError" in record.problem.detail
+
+
+async def test_one_worker_serves_an_encoder_beside_a_guard(redis: AsyncRedis, guard: Guard, encoder: Encoder) -> None:
+    await submit(redis, guard, "words")
+    await orders.issue(redis, guard.fingerprint, Order("words", 0, 0, 16, CELLS))
+    await submit_features(redis, encoder, "pixels", png(24, 20))
+
+    async def counted() -> bool:
+        return all([await orders.read_tallies(redis, job_id) for job_id in ("words", "pixels")])
+
+    models: dict[str, Model] = {served.fingerprint: served for served in (guard, encoder)}
+    await work_until(redis, guard, counted, Worker(WorkerSettings(), models))
+    words, pixels = [(await orders.read_tallies(redis, job_id))[0] for job_id in ("words", "pixels")]
+    assert (words.levels, words.votes, pixels.unsafe) == (None, None, (0,))

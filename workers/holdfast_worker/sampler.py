@@ -1,7 +1,7 @@
 """The worker's loop: take orders across jobs, batch, run, report.
 
-What a draw turns out to be depends only on the job's seed and the draw's index (`drawing`), so an order that is run
-twice, here or elsewhere, gives the same tally.
+What a draw turns out to be depends only on the job's seed and the draw's index (`drawing`, `encoding`), so an order
+that is run twice, here or elsewhere, gives the same tally.
 """
 
 import asyncio
@@ -20,12 +20,12 @@ from holdfast.contract.problems import InputRefusedError
 from holdfast.queue import jobs, keys, orders
 from holdfast.queue.broker import AsyncRedis, Broker
 from holdfast.queue.leases import Heartbeat
-from holdfast.queue.orders import Delivery, Tally
-from holdfast_worker import drawing
-from holdfast_worker.drawing import Ready
+from holdfast.queue.orders import Delivery
+from holdfast_worker import work
 from holdfast_worker.models import errors, registry
-from holdfast_worker.models.registry import Guard
+from holdfast_worker.models.registry import Model
 from holdfast_worker.settings import WorkerSettings
+from holdfast_worker.work import Ready
 
 __all__ = ["Worker", "run", "serve"]
 
@@ -37,41 +37,41 @@ _INPUTS_KEPT = 64
 
 @dataclass
 class Worker:
-    """A worker's identity, its guards by fingerprint, and the inputs it has lately prepared."""
+    """A worker's identity, its models by fingerprint, and the inputs it has lately made ready."""
 
     settings: WorkerSettings
-    guards: dict[str, Guard]
+    models: dict[str, Model]
     id: str = field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}")
     inputs: OrderedDict[str, Ready] = field(default_factory=OrderedDict)
 
 
 async def serve(broker: Broker) -> None:
-    """Loads the guards, runs a real pass through each, then takes orders until cancelled."""
+    """Loads the models, runs a real pass through each, then takes orders until cancelled."""
     settings = WorkerSettings()
     if settings.torch_threads is not None:
         torch.set_num_threads(settings.torch_threads)
-    guards = await asyncio.to_thread(_load, settings)
-    worker = Worker(settings, guards)
+    models = await asyncio.to_thread(_load, settings)
+    worker = Worker(settings, models)
     async with broker.client() as redis:
         await _until_reachable(redis, worker)
-        with Heartbeat(broker, worker.id, [guard.info for guard in guards.values()]):
+        with Heartbeat(broker, worker.id, [model.info for model in models.values()]):
             _log.info("worker ready", extra={"worker": worker.id, "models": list(settings.models)})
             await run(redis, worker)
 
 
-def _load(settings: WorkerSettings) -> dict[str, Guard]:
-    guards = {}
+def _load(settings: WorkerSettings) -> dict[str, Model]:
+    models = {}
     for name in settings.models:
-        guard = registry.load_served(name, settings.guards)
-        drawing.warm_up(guard)
-        guards[guard.fingerprint] = guard
-    return guards
+        model = registry.load_served(name, settings.guards)
+        work.warm_up(model)
+        models[model.fingerprint] = model
+    return models
 
 
 async def _until_reachable(redis: AsyncRedis, worker: Worker) -> None:
     while True:
         try:
-            return await orders.open_streams(redis, worker.guards)
+            return await orders.open_streams(redis, worker.models)
         except RedisError as error:
             _log.warning("the queue cannot be reached, will try again: %s", error)
             await asyncio.sleep(_REDIS_PAUSE_S)
@@ -88,9 +88,9 @@ async def run(redis: AsyncRedis, worker: Worker) -> None:
                 taken = await _claim(redis, worker)
                 claimed_at = loop.time()
             taken = taken or await _take(redis, worker)
-            for fingerprint, guard in worker.guards.items():
+            for fingerprint, model in worker.models.items():
                 mine = [delivery for delivery in taken if delivery.stream == keys.orders(fingerprint)]
-                await _run_orders(redis, worker, guard, mine)
+                await _run_orders(redis, worker, model, mine)
         except RedisError as error:
             _log.warning("the queue cannot be reached, will try again: %s", error)
             await asyncio.sleep(_REDIS_PAUSE_S)
@@ -99,7 +99,7 @@ async def run(redis: AsyncRedis, worker: Worker) -> None:
 
 async def _take(redis: AsyncRedis, worker: Worker) -> list[Delivery]:
     """Waits for an order, then up to `linger_s` for a fuller batch."""
-    names, wanted = list(worker.guards), worker.settings.batch_orders
+    names, wanted = list(worker.models), worker.settings.batch_orders
     taken = await orders.take(redis, names, worker.id, count=wanted, block_ms=500)
     if not taken:
         await asyncio.sleep(_EMPTY_PAUSE_S)
@@ -111,40 +111,53 @@ async def _take(redis: AsyncRedis, worker: Worker) -> list[Delivery]:
 
 async def _claim(redis: AsyncRedis, worker: Worker) -> list[Delivery]:
     claimed = []
-    for fingerprint in worker.guards:
+    for fingerprint in worker.models:
         claimed += await orders.claim_abandoned(redis, fingerprint, worker.id, retention_s=worker.settings.retention_s)
     if claimed:
         _log.warning("took over orders that no live worker was running", extra={"orders": len(claimed)})
     return claimed
 
 
-async def _run_orders(redis: AsyncRedis, worker: Worker, guard: Guard, deliveries: Sequence[Delivery]) -> None:
+async def _run_orders(redis: AsyncRedis, worker: Worker, model: Model, deliveries: Sequence[Delivery]) -> None:
     wanted = []
     for delivery in deliveries:
-        ready = await _input(redis, worker, guard, delivery.order.job_id)
+        try:
+            ready = await _input(redis, worker, model, delivery.order.job_id)
+        except RedisError:
+            raise
+        except Exception as error:
+            await _retry(redis, worker, delivery, error)
+            continue
         if ready is None:
             await orders.drop(redis, delivery)
         else:
             wanted.append((delivery, ready))
-    if not wanted:
-        return
+    if wanted:
+        await _run_ready(redis, worker, model, wanted)
+
+
+async def _run_ready(redis: AsyncRedis, worker: Worker, model: Model, wanted: Sequence[tuple[Delivery, Ready]]) -> None:
     try:
-        tallies = await asyncio.to_thread(_tallies, guard, wanted)
+        batch = [(delivery.order, ready) for delivery, ready in wanted]
+        tallies = await asyncio.to_thread(work.tallies, model, batch)
     except Exception as error:
-        if len(wanted) > 1:  # one bad order must not fail the others that happened to share its batch
-            for delivery, _ in wanted:
-                await _run_orders(redis, worker, guard, [delivery])
+        if len(wanted) == 1:
+            await _retry(redis, worker, wanted[0][0], error)
             return
-        _log.exception("an order failed", extra={"job": wanted[0][0].order.job_id})
-        reason = type(error).__name__
-        await orders.retry(redis, wanted[0][0], reason=reason, retention_s=worker.settings.retention_s)
+        for one in wanted:  # one bad order must not fail the others that happened to share its batch
+            await _run_ready(redis, worker, model, [one])
         return
     for (delivery, _), tally in zip(wanted, tallies, strict=True):
         await orders.complete(redis, delivery, tally)
 
 
-async def _input(redis: AsyncRedis, worker: Worker, guard: Guard, job_id: str) -> Ready | None:
-    """The job's prepared input, or None where the job has ended, by the guard's refusal perhaps."""
+async def _retry(redis: AsyncRedis, worker: Worker, delivery: Delivery, error: Exception) -> None:
+    _log.error("an order failed", exc_info=error, extra={"job": delivery.order.job_id})
+    await orders.retry(redis, delivery, reason=type(error).__name__, retention_s=worker.settings.retention_s)
+
+
+async def _input(redis: AsyncRedis, worker: Worker, model: Model, job_id: str) -> Ready | None:
+    """The job's input, made ready, or None where the job has ended, by the model's refusal perhaps."""
     if not await jobs.is_open(redis, job_id):
         worker.inputs.pop(job_id, None)
         return None
@@ -155,18 +168,13 @@ async def _input(redis: AsyncRedis, worker: Worker, guard: Guard, job_id: str) -
     if record is None or given is None:
         return None
     try:
-        ready = await asyncio.to_thread(drawing.prepare, guard, record.spec, record.seed, given)
+        ready = await work.make_ready(redis, model, record, given)
     except errors.InputRefusedError as error:
         problem = InputRefusedError(str(error)).problem()
         await jobs.finish(redis, job_id, "failed", retention_s=worker.settings.retention_s, problem=problem)
         return None
-    worker.inputs[job_id] = ready
+    if ready is not None:
+        worker.inputs[job_id] = ready
     while len(worker.inputs) > _INPUTS_KEPT:
         worker.inputs.popitem(last=False)
     return ready
-
-
-def _tallies(guard: Guard, wanted: Sequence[tuple[Delivery, Ready]]) -> list[Tally]:
-    batch = [(delivery.order, ready) for delivery, ready in wanted]
-    found = drawing.margins(guard, batch)
-    return [drawing.tally(ready, order, margins) for (order, ready), margins in zip(batch, found, strict=True)]

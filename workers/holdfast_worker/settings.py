@@ -12,8 +12,8 @@ __all__ = ["WorkerSettings"]
 class WorkerSettings(ProcessSettings):
     """Settings of a worker; `ProcessSettings` says where they are read from.
 
-    A guard that is not shipped is served by a table of its own in the TOML file: `folder`, and the fields of
-    `GuardConfig` that the folder's `holdfast.json` does not give.
+    A guard or encoder that is not shipped is served by a table of its own in the TOML file: `folder`, and the fields
+    of `GuardConfig`, `TabularConfig` or `EncoderConfig` that the folder's `holdfast.json` does not give.
 
         models = ["llava-guard"]
         [guards.llava-guard]
@@ -21,8 +21,10 @@ class WorkerSettings(ProcessSettings):
         policy = "multimodal-safety-v1"
     """
 
-    models: tuple[str, ...] = Field(("reference-guard",), min_length=1, description="Guards to serve, by name.")
-    guards: dict[str, dict[str, Any]] = Field({}, description="Per guard name: its folder and configuration.")
+    models: tuple[str, ...] = Field(
+        ("reference-guard",), min_length=1, description="Names of the guards and encoders to serve."
+    )
+    guards: dict[str, dict[str, Any]] = Field({}, description="Per guard or encoder: its folder and configuration.")
     batch_orders: int = Field(2, gt=0, description="Orders of one model run together, across jobs.")
     linger_s: float = Field(0.005, ge=0, description="How long a batch that is not full waits for more orders.")
     claim_every_s: float = Field(3.0, gt=0, description="How often to look for orders of dead workers.")

@@ -1,0 +1,178 @@
+"""Jobs of encoders as a worker meets them: a small encoder, a spec, a settled image, a tally, a certificate."""
+
+import base64
+import itertools
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+
+from holdfast.contract.certificates import ModelRef
+from holdfast.contract.feature_certificates import (
+    ChannelEvidence,
+    FeatureCertificate,
+    FeatureEvidence,
+    FeatureSpace,
+    Prediction,
+    SmoothedEmbedding,
+)
+from holdfast.contract.feature_requests import EmbeddingRequest, FeatureCertificationRequest
+from holdfast.contract.feature_spec import FeatureSpec, resolve_embedding, resolve_features
+from holdfast.queue.jobs import JobInput
+from holdfast.queue.orders import Order, Tally
+from holdfast_worker import encoding
+from holdfast_worker.encoding import ReadyFeatures
+from holdfast_worker.models import registry
+from holdfast_worker.models.encoder import Encoder
+from tests.workers.builders import SEED, png
+
+ENCODER: dict[str, Any] = {
+    "name": "small",
+    "kind": "encoder",
+    "architecture": "layers",
+    "layers": [
+        {"kind": "conv2d", "in": 3, "out": 6, "kernel": 4, "stride": 4},
+        {"kind": "relu"},
+        {"kind": "flatten"},
+        {"kind": "linear", "in": 96, "out": 12},
+    ],
+    "mean": [0.5, 0.5, 0.5],
+    "std": [0.25, 0.25, 0.25],
+    "noise_height": 16,
+    "noise_width": 16,
+    "heads": ["prototypes", "linear"],
+    "device": "cpu",
+    "defaults": {"sigma": 0.5, "draws": 200, "selection_draws": 40},
+}
+
+
+def encoder_folder(folder: Path, **settings: Any) -> Path:
+    """Writes an encoder of random weights with a head of either kind; the settings given are laid over `ENCODER`."""
+    generator = torch.Generator().manual_seed(5)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator)
+
+    save_file(
+        {
+            "0.weight": normal(6, 3, 4, 4) / 7,
+            "0.bias": normal(6),
+            "3.weight": normal(12, 96) / 9,
+            "3.bias": normal(12) / 3,
+        },
+        folder / "model.safetensors",
+    )
+    prototypes, linear = normal(4, 12), normal(4, 12)
+    (folder / "heads").mkdir()
+    _save_head(folder, "prototypes", weight=prototypes / prototypes.norm(dim=1, keepdim=True))
+    _save_head(folder, "linear", weight=linear, bias=normal(4) / 2)
+    (folder / "holdfast.json").write_text(json.dumps(ENCODER | settings))
+    return folder
+
+
+def _save_head(folder: Path, kind: str, **tensors: torch.Tensor) -> None:
+    metadata = {"classes": '["cat", "dog", "hen", "cow"]', "kind": kind, "version": "1", "clip": "0.1"}
+    save_file(tensors, folder / "heads" / f"{kind}.safetensors", metadata=metadata)
+
+
+def small_encoder(folder: Path, **settings: Any) -> Encoder:
+    """The encoder of `encoder_folder`, loaded."""
+    loaded = registry.load(encoder_folder(folder, **settings), {})
+    assert isinstance(loaded, Encoder)
+    return loaded
+
+
+def feature_spec_of(encoder: Encoder, **asked: Any) -> FeatureSpec:
+    """What a request with these parts means for the encoder."""
+    body = {"model": encoder.info.name, "input": {"image": {"data": "given"}}} | asked
+    return resolve_features(FeatureCertificationRequest.model_validate(body), encoder.info)
+
+
+def embedding_spec_of(encoder: Encoder, **asked: Any) -> FeatureSpec:
+    """As `feature_spec_of`, for an embedding."""
+    body = {"model": encoder.info.name, "input": {"image": {"data": "given"}}} | asked
+    return resolve_embedding(EmbeddingRequest.model_validate(body), encoder.info)
+
+
+def ready_features(encoder: Encoder, spec: FeatureSpec, size: tuple[int, int] = (24, 20)) -> ReadyFeatures:
+    """The image of an encoder's job, prepared and settled."""
+    prepared = encoding.prepare_features(encoder, spec, JobInput(image_png=png(*size)))
+    return ReadyFeatures(spec, SEED, prepared, encoding.settle(encoder, spec, SEED, prepared))
+
+
+def feature_tally(encoder: Encoder, ready: ReadyFeatures, start: int, stop: int) -> Tally:
+    """The tally of one order."""
+    return encoding.score(encoder, [(Order("job", 0, start, stop, (0,)), ready)])[0]
+
+
+def levels_of(tally: Tally) -> NDArray[np.int64]:
+    """A feature tally's levels, shape (channels, draws)."""
+    assert tally.levels is not None
+    draws = tally.stop - tally.start
+    return np.frombuffer(base64.b64decode(tally.levels), "<u2").reshape(-1, draws).astype(np.int64)
+
+
+def feature_certificate_of(
+    encoder: Encoder, ready: ReadyFeatures, cuts: tuple[int, ...], size: tuple[int, int]
+) -> FeatureCertificate:
+    """A certificate whose evidence are these orders; what replay does not read is left blank."""
+    spec, settled = ready.spec, ready.settled
+    tallies = [feature_tally(encoder, ready, *end) for end in itertools.pairwise(cuts)]
+    evidence = FeatureEvidence(
+        passes=cuts[-1],
+        selection_passes=spec.selection_draws,
+        channels=tuple(_channels(spec, settled.label, np.concatenate([levels_of(one) for one in tallies], axis=1))),
+        votes=sum(one.votes or 0 for one in tallies) if spec.head else None,
+        cosines=settled.cosines,
+        distances=settled.distances,
+        mean_bound=spec.mean_bound,
+        horizon=spec.draws,
+        alpha=spec.alpha,
+        alpha_split=dict.fromkeys(spec.statements, spec.alpha / len(spec.statements)),
+        stopped="passes_spent",
+    )
+    own = {"input_height": size[0], "input_width": size[1], "native_operator_norm": settled.operator_norm}
+    return FeatureCertificate(
+        id="cert_0",
+        created_at=datetime.now(UTC),
+        finished_at=datetime.now(UTC),
+        bounds=(),
+        radii=(),
+        prediction=None
+        if spec.head is None or settled.label is None
+        else Prediction(head=spec.head, label=settled.label, class_name=spec.head.classes[settled.label], radii=()),
+        embedding=None
+        if spec.embedding is None
+        else SmoothedEmbedding(
+            **spec.embedding.model_dump(),
+            shape=settled.shape,
+            values=tuple(np.frombuffer(settled.embedding, "<f4").tolist()),
+            similarity=(),
+        ),
+        target=None,
+        evidence=evidence,
+        reference=spec.reference,
+        sigma=spec.sigma,
+        dimension=spec.dimension,
+        space=FeatureSpace(**spec.space.model_dump(), **own),
+        model=ModelRef(name=spec.model, fingerprint=spec.fingerprint),
+        seed=ready.seed,
+        software="",
+        notice=(),
+        signature=None,
+    )
+
+
+def _channels(spec: FeatureSpec, label: int | None, levels: NDArray[np.int64]) -> Iterator[ChannelEvidence]:
+    rivals = [rival for rival in range(spec.rivals + 1) if rival != label] if spec.head else []
+    names = [("reference", None), *itertools.product(("margin", "clipped"), rivals)]
+    for (name, rival), column in zip(names, levels, strict=False):
+        values, counts = np.unique(column, return_counts=True)
+        found = {"name": name, "rival": rival, "levels": values.tolist(), "counts": counts.tolist()}
+        yield ChannelEvidence.model_validate(found)

@@ -36,7 +36,7 @@ JOBS: list[dict[str, Any]] = [
 
 @pytest.fixture(scope="module")
 def guard() -> Guard:
-    return registry.load("reference-guard", {})
+    return registry.require_guard(registry.load("reference-guard", {}))
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_a_tabular_certificate_replays_from_its_fields(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "table").mkdir()
-    table = registry.load(table_folder(tmp_path / "table"), {})
+    table = registry.require_guard(registry.load(table_folder(tmp_path / "table"), {}))
     certificate = certificate_of(table, ready_for(table), CUTS, (1, 2))
     (tmp_path / "cert.json").write_text(certificate.model_dump_json())
     (tmp_path / "fields.json").write_text(json.dumps(FIELDS))

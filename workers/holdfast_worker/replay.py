@@ -8,36 +8,49 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
 from PIL import Image, ImageOps
-from pydantic import ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from holdfast.contract.certificates import Certificate
+from holdfast.contract.feature_certificates import FeatureCertificate
 from holdfast.queue.jobs import JobInput
 from holdfast_worker.comparison import NEAR_TIE, Comparison, ReplayError, replay, spread
+from holdfast_worker.feature_replay import run_features
 from holdfast_worker.models import registry
 from holdfast_worker.models.errors import GuardError
 from holdfast_worker.settings import WorkerSettings
 
 __all__ = ["command", "upright_png"]
 
+_CERTIFICATE: TypeAdapter[Certificate | FeatureCertificate] = TypeAdapter(
+    Annotated[Certificate | FeatureCertificate, Field(discriminator="kind")]
+)
+_WANTED = {"feature": "--image alone", "tabular": "--fields", "hybrid": "--text and --image"}
+
+_SHARE = 0.1
+
 _EPILOG = """\
 A certificate records its seed and, order by order, which draws of which cells were Unsafe. With the same guard and the
 same input, each draw can be made again. Replay loads the guard, refuses if its fingerprint is not the certificate's,
-runs orders spread evenly over the evidence, and counts the votes that differ from the certificate's.
+runs orders spread evenly over the evidence, and counts the votes that differ from the certificate's. A feature
+certificate counts its draws all together: all of them are scored again, and every histogram is held against its own.
 
 examples:
   holdfast replay cert.json --text "what you see" --image cat.png
   holdfast replay cert.json --text T --suffix S --image I --share 1   every order
   holdfast replay cert.json --fields fields.json --json               a tabular input, for machines
+  holdfast replay cert.json --image cat.png                           a feature certificate
 
 A few differing votes beside as many near ties are rounding: a margin within 1e-5 of a tie may fall either way in
 another batch or on another device. Differences everywhere mean another input, or a certificate that was altered.
 Equal votes do not show that the input is the one that was certified: another may get the same.
-The guard is the one that the settings name (holdfast.toml, HOLDFAST_GUARDS); --model serves it under another name.
+The guard or encoder is the one that the settings name (holdfast.toml, HOLDFAST_GUARDS); --model serves it under
+another name.
 
-Exit status: 0 every replayed vote is the certificate's, 1 some are not or it cannot be replayed, 2 wrong usage,
-130 interrupted.
+Exit status: 0 every replayed vote is the certificate's, and of an encoder's scores all but what rounding explains;
+1 some are not or it cannot be replayed, 2 wrong usage, 130 interrupted.
 """
 
 
@@ -45,12 +58,10 @@ def command(argv: list[str]) -> int:
     """The command line of `holdfast replay`."""
     parser = _parser()
     options = parser.parse_args(argv)
-    if not 0 < options.share <= 1:
+    if options.share is not None and not 0 < options.share <= 1:
         parser.error(f"--share {options.share:g} must be above 0 and at most 1")
-    multimodal = options.text is not None and options.image is not None and options.fields is None
-    tabular = options.fields is not None and options.text is None and options.image is None and not options.suffix
-    if not (multimodal or tabular):
-        parser.error("give --text and --image, or --fields for a tabular input")
+    if _kind(options) is None:
+        parser.error("give --text and --image, or --fields for a tabular input, or --image alone for an encoder's")
     if options.config is not None:
         os.environ["HOLDFAST_CONFIG"] = options.config
     try:
@@ -61,6 +72,16 @@ def command(argv: list[str]) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return 130
+
+
+def _kind(options: argparse.Namespace) -> str | None:
+    """The kind of certificate that the input given is of."""
+    text, image, fields = (getattr(options, name) is not None for name in ("text", "image", "fields"))
+    if text:
+        return "hybrid" if image and not fields else None
+    if options.suffix or image == fields:
+        return None
+    return "feature" if image else "tabular"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -76,8 +97,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--image", metavar="FILE", help="the image that was certified: PNG, JPEG or WebP")
     parser.add_argument("--suffix", default="", help="the untrusted tail, if one was given")
     parser.add_argument("--fields", metavar="FILE", help="the tabular input that was certified, a JSON object")
-    parser.add_argument("--share", type=float, default=0.1, help="share of the orders to run again (default: 0.1)")
-    parser.add_argument("--model", metavar="NAME", help="the guard in the settings (default: the certificate's)")
+    parser.add_argument("--share", type=float, help=f"share of the orders to run again (default: {_SHARE})")
+    parser.add_argument("--model", metavar="NAME", help="the model in the settings (default: the certificate's)")
     parser.add_argument("--config", metavar="FILE", help="TOML file of settings (default: holdfast.toml, if there)")
     parser.add_argument("--json", action="store_true", help="print the comparison as JSON, and nothing else")
     return parser
@@ -86,13 +107,16 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> int:
     certificate = _certificate(options.certificate)
     given = _given(options, certificate)
-    guard = registry.load_served(options.model or certificate.model.name, WorkerSettings().guards)
+    model = registry.load_served(options.model or certificate.model.name, WorkerSettings().guards)
+    if isinstance(certificate, FeatureCertificate):
+        return run_features(model, certificate, given, as_json=options.json)
+    guard, share = registry.require_guard(model), options.share or _SHARE
     compared = []
     if not options.json:
         orders = len(certificate.evidence.orders)
-        chosen = len(spread(orders, options.share))
+        chosen = len(spread(orders, share))
         sys.stdout.write(f"{certificate.id}: {chosen} of {orders} orders on {certificate.model.name}\n{_HEAD}\n")
-    for comparison in replay(guard, certificate, given, share=options.share):
+    for comparison in replay(guard, certificate, given, share=share):
         compared.append(comparison)
         if not options.json:
             sys.stdout.write(_row(comparison) + "\n")
@@ -100,9 +124,9 @@ def _run(options: argparse.Namespace) -> int:
     return 1 if any(comparison.differing for comparison in compared) else 0
 
 
-def _certificate(path: str) -> Certificate:
+def _certificate(path: str) -> Certificate | FeatureCertificate:
     try:
-        return Certificate.model_validate_json(_read(path))
+        return _CERTIFICATE.validate_json(_read(path))
     except ValidationError as error:
         raise ReplayError(
             f"{path} has {error.error_count()} faults, must be a certificate; keep the answer of"
@@ -110,10 +134,13 @@ def _certificate(path: str) -> Certificate:
         ) from None
 
 
-def _given(options: argparse.Namespace, certificate: Certificate) -> JobInput:
-    if (options.fields is not None) != (certificate.kind == "tabular"):
-        wanted = "--fields" if certificate.kind == "tabular" else "--text and --image"
-        raise ReplayError(f"the certificate is of a {certificate.kind} input; give {wanted}")
+def _given(options: argparse.Namespace, certificate: Certificate | FeatureCertificate) -> JobInput:
+    if _kind(options) != certificate.kind:
+        raise ReplayError(f"the certificate is of a {certificate.kind} input; give {_WANTED[certificate.kind]}")
+    if certificate.kind == "feature" and options.share not in (None, 1):
+        raise ReplayError(
+            f"--share {options.share:g} must be 1 for a feature certificate, whose draws are counted together; drop it"
+        )
     if options.fields is None:
         png, size = upright_png(_read(options.image))
         own = certificate.space.input_height, certificate.space.input_width
@@ -121,7 +148,7 @@ def _given(options: argparse.Namespace, certificate: Certificate) -> JobInput:
             raise ReplayError(
                 f"the image has {size} rows and columns, must have the certificate's {own}; give that one"
             )
-        return JobInput(options.text, options.suffix, png)
+        return JobInput(options.text or "", options.suffix, png)
     try:
         fields = json.loads(_read(options.fields))
     except ValueError:

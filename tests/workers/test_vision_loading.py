@@ -119,7 +119,8 @@ def test_code_in_the_folder_is_never_run(copy: Path, tmp_path: Path) -> None:
     [
         ({"do_normalize": False}, "do_normalize=False must be True"),
         ({"do_rescale": False}, "do_rescale=False must be True"),
-        ({"rescale_factor": 1 / 127.5}, "rescale_factor=127.5 must be 255.0"),
+        ({"rescale_factor": 1 / 127.5}, r"255 \* rescale_factor=2\.0 must be 1\.0"),
+        ({"rescale_factor": 0}, r"255 \* rescale_factor=0 must be 1\.0"),
         ({"resample": 2}, "resample=2 must be"),
         ({"crop_size": {"height": 32, "width": 24}}, "crop_size="),
         ({"image_mean": [0.5, 0.5]}, "image_mean=.* must be three numbers"),

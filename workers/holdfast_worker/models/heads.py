@@ -167,7 +167,7 @@ def _unit_rows(path: Path, weight: Tensor) -> Tensor:
 
 def _require_different(path: Path, classes: tuple[str, ...], weight: Tensor, bias: Tensor | None) -> None:
     rows = (weight if bias is None else torch.cat((weight, bias[:, None]), dim=1)).float()
-    if len(set(map(tuple, rows.tolist()))) < len(classes):
+    if len(torch.unique(rows, dim=0)) < len(classes):
         raise GuardConfigError(
             f"{path}: two of the {len(classes)} classes have the same weights, must differ; drop one of them"
         )

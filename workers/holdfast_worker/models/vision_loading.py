@@ -128,7 +128,7 @@ def _normalisation(folder: Path, side: int) -> tuple[tuple[float, ...], tuple[fl
     wanted: dict[str, tuple[Any, Any]] = {
         "do_rescale": (stored.get("do_rescale", True), True),
         "do_normalize": (stored.get("do_normalize", True), True),
-        "rescale_factor": (round(1 / stored.get("rescale_factor", 1 / 255), 6), 255.0),
+        "255 * rescale_factor": (round(255 * stored.get("rescale_factor", 1 / 255), 6), 1.0),
         "resample": (stored.get("resample", PILImageResampling.BICUBIC), PILImageResampling.BICUBIC),
     }
     if stored.get("do_center_crop", False):

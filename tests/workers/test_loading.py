@@ -118,7 +118,7 @@ def test_a_guard_is_loaded_from_a_folder_by_the_registry(base_folder):
 
 
 def test_an_unknown_name_is_refused(tmp_path):
-    with pytest.raises(GuardConfigError, match=r"must be one of \['reference-guard'\] or an existing folder"):
+    with pytest.raises(GuardConfigError, match=r"must be one of \['reference-encoder', 'reference-guard'\]"):
         registry.load(tmp_path / "absent", {})
 
 

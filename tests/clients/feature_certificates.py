@@ -1,11 +1,30 @@
-"""Feature certificates to show: plain documents as the service sends them."""
+"""Feature certificates to show: plain documents as the service sends them; to check: the certifier's own."""
 
+import base64
+from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+
+from holdfast.contract.encoders import EncoderInfo
 from holdfast.contract.feature_certificates import FeatureCertificate
+from holdfast.contract.feature_requests import EmbeddingRequest, FeatureCertificationRequest
+from holdfast.contract.feature_spec import FeatureSpec, resolve_embedding, resolve_features
+from holdfast.queue.jobs import JobRecord, new_id
+from holdfast.queue.orders import Tally
+from holdfast.queue.settled import Settled
+from holdfast_service.certifier.features import FeatureView
 
-__all__ = ["HEAD", "changed", "embedding_certificate", "feature_certificate"]
+__all__ = [
+    "HEAD",
+    "certified_embedding",
+    "certified_feature",
+    "changed",
+    "embedding_certificate",
+    "feature_certificate",
+]
 
+ASKED = {"input": {"image": {"data": "AA=="}}}
 HEAD = {
     "name": "animals",
     "version": "1",
@@ -79,7 +98,7 @@ def embedding_certificate(*, tokens: bool = False) -> FeatureCertificate:
     }
     evidence = {
         **_evidence(),
-        "selection_passes": 0,
+        "selection_passes": 8,
         "votes": None,
         "cosines": None,
         "distances": None,
@@ -89,6 +108,36 @@ def embedding_certificate(*, tokens: bool = False) -> FeatureCertificate:
     bounds = [_bound(0.0, "cdf", 0.9, 0.9)]
     none = {"radii": [], "prediction": None, "bounds": bounds, "reference": "clean", "dimension": 6}
     return changed(feature_certificate(), embedding=embedding, evidence=evidence, **none)
+
+
+def certified_feature(encoder: EncoderInfo) -> dict[str, Any]:
+    """The unsigned certificate, as JSON, of an image whose feature hardly moves and whose label always wins."""
+    asked = {**ASKED, "prototypes": "animals", "sampling": {"draws": 200}}
+    spec = resolve_features(FeatureCertificationRequest.model_validate(asked), encoder)
+    return _certified(spec, Settled(b"\x00" * 4, 1.0, label=0, cosines=(0.9, 0.5, 0.4), distances=(0.0, 0.8, 0.9)))
+
+
+def certified_embedding(encoder: EncoderInfo) -> dict[str, Any]:
+    """The same of an embedding."""
+    asked = {**ASKED, "tokens": True, "sampling": {"draws": 8, "score_draws": 200}}
+    spec = resolve_embedding(EmbeddingRequest.model_validate(asked), encoder)
+    values = np.full(6, 0.125, "<f4").tobytes()
+    return _certified(spec, Settled(b"\x00" * 4, 1.0, embedding=values, shape=encoder.token_shape))
+
+
+def _certified(spec: FeatureSpec, settled: Settled) -> dict[str, Any]:
+    record = JobRecord(new_id(), "running", spec, "ab" * 32, datetime.now(UTC), (64, 64))
+    view = FeatureView.begin(record, spec)
+    while view.stopped is None:
+        view = view.count([_tally(spec, start) for start in range(0, spec.draws, 64)])
+    return view.certificate(settled).model_dump(mode="json")
+
+
+def _tally(spec: FeatureSpec, start: int) -> Tally:
+    draws = min(64, spec.draws - start)
+    levels = np.full((1 + 2 * spec.rivals, draws), 4000, "<u2")
+    scores = base64.b64encode(levels.tobytes()).decode()
+    return Tally(start, start + draws, (0,), (0,), levels=scores, votes=draws if spec.rivals else None)
 
 
 def changed(certificate: FeatureCertificate, **changes: Any) -> FeatureCertificate:

@@ -135,6 +135,7 @@ def test_without_a_head_or_floors_there_is_no_prediction_and_no_radius() -> None
 def test_an_embedding_shows_its_shape_draws_whole_risk_and_similarity_but_no_values(tokens: bool, shape: str) -> None:
     text = shown(feature_certificate_view(embedding_certificate(tokens=tokens)))
     assert f"Embedding: {shape}, the mean of 8 noisy features" in text
+    assert "8 separate, of which 8 are averaged" in text
     assert "0.05 (risk that a bound here does not hold, 0.045 of it the mean's)" in text
     assert [line.split() for line in text.splitlines() if line.startswith(("     0.0 ", "     1.0 "))][1:] == [
         ["0.0", "0.912", "0.912"],

@@ -54,8 +54,10 @@ def similarity_tables(certificate: FeatureCertificate) -> list[RenderableType]:
     for epsilon in _distinct(row.epsilon for row in bounds):
         rows = {row.method: row for row in bounds if row.epsilon == epsilon}
         cosines = [_cosine(rows[method].cosine_at_least) for method in methods]
-        table.add_row(str(epsilon), *cosines, *(_at_least(rows[method].inner_product_at_least) for method in methods))
-    title = "Similarity of the smoothed feature to the reference at least, for every image within epsilon"
+        table.add_row(
+            str(epsilon), *cosines, *(rounding.similarity(rows[method].inner_product_at_least) for method in methods)
+        )
+    title = "Similarity of the smoothed feature to the reference at least, within epsilon"
     parts: list[RenderableType] = [Group(title, f"({pixels(certificate.space)})", table)]
     if len(bounds) > len(methods) and any(row.cosine_at_least is not None for row in bounds):
         bars = [
@@ -76,7 +78,7 @@ def radius_table(certificate: FeatureCertificate) -> RenderableType | None:
         rows = {row.method: row for row in certificate.radii if row.cosine_floor == floor}
         own = [_radius(rows[method].native_radius) for method in methods if native]
         table.add_row(str(floor), *(_radius(rows[method].radius) for method in methods), *own)
-    title = "Image radius within which the cosine similarity to the reference stays above a floor"
+    title = "Image radius within which the cosine to the reference stays above a floor"
     return Group(title, _radius_unit(certificate.space), table)
 
 
@@ -87,8 +89,8 @@ def embedding_table(embedding: SmoothedEmbedding, space: FeatureSpace) -> Render
     title = f"Embedding: {shape} {kind}, the mean of {embedding.draws:,} noisy features"
     table = _table("epsilon", "cosine", "inner product")
     for row in embedding.similarity:
-        table.add_row(str(row.epsilon), _cosine(row.cosine_at_least), _at_least(row.inner_product_at_least))
-    meaning = "Similarity of such a mean to the clean feature at least, for every image within epsilon"
+        table.add_row(str(row.epsilon), _cosine(row.cosine_at_least), rounding.similarity(row.inner_product_at_least))
+    meaning = "Similarity of such a mean to the clean feature at least, within epsilon"
     return Group(title, meaning, f"({pixels(space)})", table)
 
 
@@ -115,7 +117,3 @@ def _radius(radius: float | None) -> str | Text:
 
 def _cosine(bound: float | None) -> str | Text:
     return Text("no claim", style="dim") if bound is None else rounding.similarity(bound)
-
-
-def _at_least(bound: float) -> str:
-    return rounding.similarity(bound)

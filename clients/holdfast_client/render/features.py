@@ -82,7 +82,7 @@ def _passes(certificate: FeatureCertificate) -> str:
     if evidence.selection_passes:
         parts.append(f"{evidence.selection_passes:,} separate")
     if embedding is not None:
-        parts.append(f"{embedding.draws:,} averaged")
+        parts.append(f"of which {embedding.draws:,} are averaged")
     return ", ".join(parts)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from transformers.utils.logging import disable_progress_bar
 
+from holdfast_lab.booster.command import add_booster_commands
 from holdfast_lab.evaluation import Guard, load
 from holdfast_lab.export import export, write_serving_config
 from holdfast_lab.model_card import measured_config, model_card
@@ -81,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     drawing = commands.add_parser("draw-examples", help="write the quickstart's two inputs")
     drawing.add_argument("--out", type=Path, required=True, help="folder to write to")
     drawing.set_defaults(run=_draw)
+    add_booster_commands(commands)
     return parser
 
 

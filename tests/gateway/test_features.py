@@ -133,6 +133,12 @@ async def test_an_embedding_waits_for_its_certificate(http: httpx.AsyncClient, r
     assert (await http.get(f"{FEATURES}/{job_id}")).json() == answer.json()
 
 
+async def test_an_embedding_that_is_not_waited_for_is_a_job(http: httpx.AsyncClient) -> None:
+    answer = await http.post(EMBEDDINGS, json=body(), headers={"Prefer": "wait=0"})
+    assert (answer.status_code, answer.json()["state"]) == (202, "queued")
+    assert answer.headers["Location"] == f"{FEATURES}/{answer.json()['id']}"
+
+
 async def test_an_embeddings_risks_add_up_to_its_alpha(http: httpx.AsyncClient, redis: AsyncRedis) -> None:
     waiting = asyncio.create_task(http.post(EMBEDDINGS, json=body(confidence={"alpha": 0.1}, tokens=True)))
     job_id, spec = await only_job(redis)

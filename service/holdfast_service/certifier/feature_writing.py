@@ -159,7 +159,7 @@ def _notice(spec: FeatureSpec) -> Iterator[str]:
         f" {_REFERENCES[spec.reference]}."
     )
     yield (
-        f"It holds with probability 1 - alpha, alpha = {spec.alpha}, over the draws, for all numbers of the bounds,"
+        f"It holds with probability 1 - alpha, alpha = {spec.alpha:g}, over the draws, for all numbers of the bounds,"
         " radii and prediction together."
     )
     yield "The attacker shifts the image by at most epsilon, in the L2 norm of the noise space."
@@ -176,7 +176,7 @@ def _notice(spec: FeatureSpec) -> Iterator[str]:
         yield (
             f"The embedding is the mean of {spec.embedding.draws} draws, an estimate of the smoothed feature and not"
             " that feature itself. Its similarity rows speak of one such mean at an attacked image, and fail with"
-            f" probability at most {spec.alpha} + {spec.embedding.alpha} each."
+            f" probability at most {spec.alpha + spec.embedding.alpha:g} each."
         )
 
 

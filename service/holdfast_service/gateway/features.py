@@ -93,7 +93,15 @@ async def follow_feature_certification(
         **ON_SUBMISSION,
     },
 )
-async def embed(request: EmbeddingRequest, response: Response, gateway: GatewayOfApp) -> following.Outcome:
-    """Answers with the mean of n0 noisy features, and with bounds on such a mean against every attack."""
+async def embed(
+    request: EmbeddingRequest, response: Response, gateway: GatewayOfApp, prefer: Prefer = None
+) -> following.Outcome:
+    """Answers with the mean of n0 noisy features, and with bounds on such a mean against every attack.
+
+    Without `Prefer: wait=N` it waits as long as a request may; it is 200 with a certificate, or 202 with a job.
+    """
     record = await submit(gateway, request)
-    return await following.submitted(gateway, record, response, following.MAX_WAIT_S)
+    wait_s = following.preferred_wait(prefer)
+    answer = await following.submitted(gateway, record, response, following.MAX_WAIT_S if wait_s is None else wait_s)
+    response.status_code = 202 if isinstance(answer, Job) else 200
+    return answer

@@ -133,6 +133,8 @@ async def submitted(gateway: Gateway, record: jobs.JobRecord, response: Response
     if wait_s is None:
         return _unread(record)
     response.headers["Preference-Applied"] = f"wait={wait_s}"
+    if wait_s == 0:
+        return _unread(record)
     try:
         await _until_ended(gateway, record.id, wait_s)
         answer = await answer_of(gateway, await jobs.read(gateway.redis, record.id) or record)

@@ -1,4 +1,4 @@
-"""The command `holdfast-lab`: train, measure and sample the reference guard."""
+"""The command `holdfast-lab`: train, measure and sample the reference models; boosters, heads and comparisons."""
 
 import argparse
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ import torch
 from transformers.utils.logging import disable_progress_bar
 
 from holdfast_lab.booster.command import add_booster_commands
+from holdfast_lab.encoder.commands import add_encoder_commands
 from holdfast_lab.evaluation import Guard, load
 from holdfast_lab.export import export, write_serving_config
 from holdfast_lab.model_card import measured_config, model_card
@@ -83,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     drawing.add_argument("--out", type=Path, required=True, help="folder to write to")
     drawing.set_defaults(run=_draw)
     add_booster_commands(commands)
+    add_encoder_commands(commands)
     return parser
 
 

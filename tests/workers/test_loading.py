@@ -125,3 +125,10 @@ def test_an_unknown_name_is_refused(tmp_path):
 def test_the_reference_guard_ships_with_the_worker(draw):
     guard = registry.load("reference-guard", {})
     assert guard.votes([draw(guard, 0, 4)])[0].shape == (4, 5)
+
+
+def test_one_encoder_under_two_names_must_have_the_same_heads() -> None:
+    whole, bare = (registry.load("reference-encoder", {"heads": heads}) for heads in (["objects"], []))
+    registry.require_one_set_of_heads([whole, whole])
+    with pytest.raises(GuardConfigError, match="same encoder with different heads"):
+        registry.require_one_set_of_heads([whole, bare])

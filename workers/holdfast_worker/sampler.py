@@ -50,22 +50,24 @@ async def serve(broker: Broker) -> None:
     settings = WorkerSettings()
     if settings.torch_threads is not None:
         torch.set_num_threads(settings.torch_threads)
-    models = await asyncio.to_thread(_load, settings)
-    worker = Worker(settings, models)
+    served = await asyncio.to_thread(_load, settings)
+    worker = Worker(settings, {model.fingerprint: model for model in served})
     async with broker.client() as redis:
         await _until_reachable(redis, worker)
-        with Heartbeat(broker, worker.id, [model.info for model in models.values()]):
+        with Heartbeat(broker, worker.id, [model.info for model in served]):
             _log.info("worker ready", extra={"worker": worker.id, "models": list(settings.models)})
             await run(redis, worker)
 
 
-def _load(settings: WorkerSettings) -> dict[str, Model]:
-    models = {}
+def _load(settings: WorkerSettings) -> list[Model]:
+    """The models, one for each name; names that mean the same model share its orders."""
+    served = []
     for name in settings.models:
         model = registry.load_served(name, settings.guards)
         work.warm_up(model)
-        models[model.fingerprint] = model
-    return models
+        served.append(model)
+    registry.require_one_set_of_heads(served)
+    return served
 
 
 async def _until_reachable(redis: AsyncRedis, worker: Worker) -> None:

@@ -22,7 +22,7 @@ class WorkerSettings(ProcessSettings):
     """
 
     models: tuple[str, ...] = Field(
-        ("reference-guard",), min_length=1, description="Names of the guards and encoders to serve."
+        ("reference-guard", "reference-encoder"), min_length=1, description="Names of the guards and encoders to serve."
     )
     guards: dict[str, dict[str, Any]] = Field({}, description="Per guard or encoder: its folder and configuration.")
     batch_orders: int = Field(2, gt=0, description="Orders of one model run together, across jobs.")

@@ -1,6 +1,6 @@
 """Guards and encoders by name: what ships with the worker, and any checkpoint folder."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -15,7 +15,7 @@ from holdfast_worker.models.llava import LlavaGuard
 from holdfast_worker.models.loading import load_guard
 from holdfast_worker.models.tabular import TabularGuard, load_tabular
 
-__all__ = ["PACKAGED", "Guard", "Model", "load", "load_served", "require_guard"]
+__all__ = ["PACKAGED", "Guard", "Model", "load", "load_served", "require_guard", "require_one_set_of_heads"]
 
 Guard = LlavaGuard | TabularGuard
 Model = Guard | Encoder
@@ -67,6 +67,22 @@ def require_guard(model: Model) -> Guard:
     if isinstance(model, Encoder):
         raise GuardConfigError(f"model {model.config.name!r} is an encoder, must be a guard here; name a guard")
     return model
+
+
+def require_one_set_of_heads(served: Sequence[Model]) -> None:
+    """Refuses one encoder under two names with different heads: its orders do not say which name they came by.
+
+    Raises:
+        GuardConfigError: There are two such names.
+    """
+    known: dict[str, Encoder] = {}
+    for encoder in (model for model in served if isinstance(model, Encoder)):
+        first = known.setdefault(encoder.fingerprint, encoder)
+        if first.info.heads != encoder.info.heads:
+            raise GuardConfigError(
+                f"{first.config.name!r} and {encoder.config.name!r} are the same encoder with different heads, must"
+                " have the same; serve it under one name with all of them"
+            )
 
 
 @contextmanager

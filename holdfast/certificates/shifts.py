@@ -158,8 +158,7 @@ def _ranked(draws: int, alpha: float) -> tuple[NDArray[np.int64], Floats]:
     weights = 1.0 / np.arange(1.0, len(ranks) + 1.0)
     shares = alpha * (1.0 - _ROUNDING) * weights / weights.sum()
     bounds = [clopper_pearson_lower(draws - int(i) + 1, draws, float(a)) for i, a in zip(ranks, shares, strict=True)]
-    # A lower value is exceeded at least as often as a higher one.
-    return ranks, np.maximum.accumulate(np.array(bounds)[::-1])[::-1]
+    return ranks, np.array(bounds)
 
 
 def _quantiles(probabilities: Floats) -> Floats:

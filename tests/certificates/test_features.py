@@ -135,6 +135,7 @@ def test_radii_scale_with_sigma_and_samples_are_draws(encoders):
     assert margin_radius([sample, sample], sigma=1, alpha=0.02) == margin_radius(
         np.stack([scores] * 2), sigma=1, alpha=0.02
     )
+    assert margin_radius([sample, sample], sigma=1, alpha=0.02) == curve_shift(scores, 0.01).reach(0.5)
     assert margin_radius([sample], sigma=1, alpha=0.01) == curve_shift(scores, 0.01).reach(0.5)
     assert margin_radius([sample], sigma=1, alpha=0.01, method="mean") == mean_shift(scores, 0.01).reach(0.5)
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom
+from scipy.stats import beta, binom
 
 from holdfast.certificates import CurveShift, MeanShift, ScoreSample, curve_shift, mean_shift
 
@@ -82,6 +82,14 @@ def test_ties_cost_the_curve_none_of_its_risk(draws, p):
 
 def curve_of_counts(successes, draws):
     return curve_shift(np.repeat([1.0, 0.0], [successes, draws - successes]), 0.1)
+
+
+@pytest.mark.parametrize("draws", [1, 10, 300, 10000])
+def test_the_ranks_share_the_whole_risk_and_no_more(draws):
+    # P[S >= v] at the i-th lowest of n distinct scores has the law Beta(n-i+1, i) when the scores are continuous.
+    curve = curve_shift(np.arange(1, draws + 1) / draws, 0.05)
+    ranks = np.rint(curve.values * draws)
+    assert 0.05 * (1 - 1e-6) <= beta.cdf(curve.survival, draws - ranks + 1, ranks).sum() <= 0.05
 
 
 def test_ranks_and_their_risks_do_not_depend_on_the_scores():

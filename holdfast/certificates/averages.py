@@ -51,7 +51,8 @@ def mean_of_draws_lower(curve: CurveShift, *, draws: int, t: float, alpha: float
     error += size * 2.0**-52
     below = np.cumsum(sums[: draws * levels + 1])
     total = int(np.searchsorted(np.maximum.accumulate(below), alpha - error, side="right"))
-    return max(-1.0, math.nextafter(2.0 * total / (draws * levels) - 1.0, -2.0))
+    # One division of integers, so that a single step down covers its rounding.
+    return max(-1.0, math.nextafter((2 * total - draws * levels) / (draws * levels), -2.0))
 
 
 def _masses(curve: CurveShift, t: float, levels: int) -> Floats:
@@ -59,5 +60,7 @@ def _masses(curve: CurveShift, t: float, levels: int) -> Floats:
     survival = np.append(curve.survival_at(t), 0.0)
     masses = np.zeros(levels + 1)
     masses[0] = 1.0 - survival[0]
-    np.add.at(masses, np.floor(curve.values * levels).astype(np.int64), survival[:-1] - survival[1:])
+    # A product with a power of two is exact; any other is kept from rounding up to the next level.
+    scaled = curve.values * levels * (1.0 if levels == _LEVELS else 1.0 - 2.0**-50)
+    np.add.at(masses, np.floor(scaled).astype(np.int64), survival[:-1] - survival[1:])
     return masses

@@ -64,7 +64,7 @@ def cap_reach(shift: Shift, cosines: ArrayLike, distances: ArrayLike, label: int
     apart = _within("distances", distances, 0.0, 2.0)
     if len(apart) != len(others):
         raise ValueError(f"distances holds {len(apart)} and must hold {len(others)} numbers; pass one per class")
-    sines = np.minimum((nearest - rivals) / (apart[others] + _STATED), 1.0)
+    sines = np.minimum((nearest - rivals) / (np.maximum(apart[others], 0.0) + _STATED), 1.0)
     angles = np.maximum(np.arcsin(np.maximum(sines, -1.0)), _condition(nearest, rivals))
     return _angle_reach(shift, float(np.min(angles)))
 

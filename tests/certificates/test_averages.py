@@ -46,6 +46,16 @@ def test_the_bound_is_just_below_the_exact_quantile(values, on_grid, survival, d
     assert lower >= exact_quantile([0.0, *values], masses, draws, alpha * (1 - 1e-6)) - loss
 
 
+@pytest.mark.parametrize(
+    ("value", "survival", "draws"), [(0.849853515625, 0.999, 5), (0.2579365079365079, 1.0, 65), (0.7, 1.0, 3)]
+)
+def test_not_even_the_last_rounding_lifts_the_bound_above_an_atom(value, survival, draws):
+    curve = CurveShift(np.array([value]), np.array([survival]))
+    lower = mean_of_draws_lower(curve, draws=draws, t=0.0, alpha=1e-3)
+    full = int(Fraction(survival) ** draws >= Fraction(999, 1000))
+    assert Fraction(lower) <= 2 * Fraction(value) * (draws - 1 + full) / draws - 1
+
+
 @pytest.mark.parametrize("t", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("name", ["rare_misses", "many_levels", "concentrated"])
 def test_a_mean_of_draws_under_attack_falls_below_the_bound_with_at_most_both_risks(name, t, encoders):

@@ -7,7 +7,7 @@ APT := $(if $(filter-out 0,$(shell id -u)),sudo) apt-get -qq
 ONCE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench reference-guard redis clean
+.PHONY: help run test check bench reference-guard reference-encoder redis clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 20
@@ -23,12 +23,17 @@ check: $(VENV)/dev.stamp ## format, lint and types
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 
-bench: $(VENV)/dev.stamp ## certificate and worker benchmarks, each beside the published method
+bench: $(VENV)/dev.stamp ## certificate, worker and feature benchmarks, each beside the published method
 	$(BIN)/python benchmarks/frontier.py
 	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/features.py
+	$(BIN)/python benchmarks/smoothed_tower.py
 
 reference-guard: $(VENV)/run.stamp ## train the shipped guard again, from nothing
 	$(BIN)/holdfast-lab train-reference-guard
+
+reference-encoder: $(VENV)/run.stamp ## train the shipped encoder again, from nothing
+	$(BIN)/holdfast-lab train-reference-encoder
 
 redis:
 	@command -v redis-server >/dev/null || { $(APT) update && $(APT) install --yes redis-server; }

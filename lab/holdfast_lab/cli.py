@@ -62,7 +62,8 @@ def _draw(arguments: argparse.Namespace) -> None:
     write_sample_inputs(arguments.out)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """The command's parser; a parsed namespace has `run`."""
     parser = argparse.ArgumentParser(prog="holdfast-lab", description=__doc__)
     parser.add_argument("--threads", type=int, default=1, help="torch threads (default: 1)")
     commands = parser.add_subparsers(required=True)
@@ -90,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; the console script `holdfast-lab`."""
-    parsed = _parser().parse_args(arguments)
+    parsed = parser().parse_args(arguments)
     torch.set_num_threads(parsed.threads)
     disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
     parsed.run(parsed)

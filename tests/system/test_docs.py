@@ -1,4 +1,4 @@
-"""What the README tells people to type works: every command in it is run, or is a target that CI runs."""
+"""What the documentation tells people to type works: commands are run or parsed, or are targets that CI runs."""
 
 import os
 import re
@@ -11,18 +11,20 @@ from pathlib import Path
 import pytest
 
 from holdfast_client import Client
+from holdfast_lab.cli import parser
 from tests.system.processes import ENVIRONMENT, ROOT, begin, free_port, until_ready
 
 README = (ROOT / "README.md").read_text("utf-8")
+FEATURES = (ROOT / "docs/features.md").read_text("utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+def blocks(language: str, page: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
 
 
-def commands() -> list[str]:
-    joined = "\n".join(blocks("console")).replace("\\\n", " ")
+def commands(page: str = README) -> list[str]:
+    joined = "\n".join(blocks("console", page)).replace("\\\n", " ")
     return [line.removeprefix("$ ").strip() for line in joined.splitlines() if line.startswith("$ ")]
 
 
@@ -47,10 +49,15 @@ def test_every_make_command_in_the_readme_is_a_target() -> None:
     assert all(re.search(rf"^{target}:", MAKEFILE, flags=re.MULTILINE) for target in targets)
 
 
-def test_every_client_command_in_the_readme_runs(service: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("page", "told"),
+    [(README, {"certify", "keys", "verify"}), (FEATURES, {"certify-features", "embed"})],
+    ids=["README", "features"],
+)
+def test_every_client_command_runs(service: dict[str, str], tmp_path: Path, page: str, told: set[str]) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    clients = [command for command in commands() if command.startswith("holdfast ")]
-    assert {"certify", "keys", "verify"} <= {command.split()[1] for command in clients}
+    clients = [command for command in commands(page) if command.startswith("holdfast ")]
+    assert told <= {command.split()[1] for command in clients}
     for command in clients:  # in a folder of their own, where the later ones read what the earlier ones saved
         shell = ["sh", "-c", command]
         answer = subprocess.run(shell, cwd=tmp_path, env=service, capture_output=True, text=True)
@@ -74,3 +81,12 @@ def test_the_changelog_names_this_version() -> None:
     version = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), flags=re.MULTILINE)
     assert version is not None
     assert f"## [{version.group(1)}]" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+
+
+def test_every_command_of_the_lab_is_one() -> None:
+    lines = "".join(blocks("sh", FEATURES)).splitlines()
+    assert {shlex.split(line)[1] for line in lines} >= {"train-head", "train-booster", "evaluate-booster"}
+    for line in lines:
+        program, *arguments = shlex.split(line)
+        assert program == "holdfast-lab"
+        assert parser().parse_args(arguments).run

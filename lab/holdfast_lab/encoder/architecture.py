@@ -16,7 +16,7 @@ STD: Final = 0.5
 
 
 def build_tower(*, seed: int) -> CLIPVisionModelWithProjection:
-    """A fresh float32 tower on the CPU (4 layers, width 112, patch 8, 64 px), initialised from `seed`."""
+    """A fresh float32 tower on the CPU (4 layers, width 112, patch 16, 64 px), initialised from `seed`."""
     torch.manual_seed(seed)
     config = CLIPVisionConfig(
         hidden_size=112,
@@ -24,7 +24,7 @@ def build_tower(*, seed: int) -> CLIPVisionModelWithProjection:
         num_hidden_layers=4,
         num_attention_heads=4,
         image_size=SIDE,
-        patch_size=8,
+        patch_size=16,
         projection_dim=FEATURE,
     )
     return CLIPVisionModelWithProjection(config)

@@ -29,7 +29,7 @@ Wall, floor, colour, place and size vary, and a haze leaves between {faintest:.0
 (log-uniform), so that some scenes drown in the default noise and radii differ from scene to scene.
 
 ## Network
-CLIP vision tower (4 layers, width 112, 4 heads, patch 8), class token → projection to 64 → unit length.
+CLIP vision tower (4 layers, width 112, 4 heads, patch 16), class token → projection to 64 → unit length.
 Nothing rounds or clamps the noisy pixels.
 The head `objects` has one unit prototype per kind; the label is the nearest one.
 

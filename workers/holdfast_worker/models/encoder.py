@@ -26,7 +26,7 @@ from holdfast_worker.noise import gaussian
 __all__ = ["Encoder"]
 
 # Pixels of noisy images in one forward pass to begin with: on a CPU what stays in its caches, on a GPU what fills it.
-_PIXELS = {"cpu": 1 << 16, "cuda": 1 << 25}
+_PIXELS = {"cpu": 1 << 17, "cuda": 1 << 25}
 
 
 class Encoder:

@@ -1,5 +1,6 @@
 import csv
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from scipy.stats import norm
 
 from holdfast.certificates.means import ScoreSample
 from holdfast_lab.cli import main
+from holdfast_lab.encoder.commands import load_encoder
 from holdfast_lab.encoder.comparison import (
     CAP,
     CAP_CDF,
@@ -120,6 +122,18 @@ def test_the_command_prints_a_table_and_writes_a_line_per_image(
         assert f"| {name} | " in printed
         assert name in rows[0]
     assert CONDITION not in printed
+
+
+def test_a_head_can_be_trained_for_an_encoder_of_the_settings_that_lists_it_already(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures, labels = cifar_images()
+    np.savez(tmp_path / "some.npz", images=pictures[:4], labels=labels[:4])
+    folder = cifar_encoder(tmp_path / "cnn", "cnn")
+    settings = {"mine": {"folder": str(folder), "heads": ["few"]}}
+    monkeypatch.setenv("HOLDFAST_GUARDS", json.dumps(settings))
+    main(["train-head", "--encoder", "mine", "--npz", str(tmp_path / "some.npz"), "--name", "few", "--copies", "2"])
+    assert list(load_encoder("mine").heads) == ["few"]
 
 
 def test_a_packaged_encoder_is_not_written_into() -> None:

@@ -3,6 +3,9 @@
 import argparse
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
 
 from holdfast_lab.encoder.card import model_card
 from holdfast_lab.encoder.comparison import Row, compare, table, write_rows
@@ -15,6 +18,7 @@ from holdfast_lab.encoder.report import measure
 from holdfast_lab.encoder.training import Recipe, train
 from holdfast_worker.models.encoder import Encoder
 from holdfast_worker.models.registry import load
+from holdfast_worker.settings import WorkerSettings
 
 
 def shipped_encoder() -> Path:
@@ -22,16 +26,26 @@ def shipped_encoder() -> Path:
     return Path(str(files("holdfast_worker.models"))) / "reference_encoder"
 
 
-def load_encoder(folder_or_name: str | Path) -> Encoder:
+def load_encoder(name: str | Path, *, heads: bool = True) -> Encoder:
     """Load an encoder as the worker serves it.
 
+    Args:
+        name: of a packaged encoder or of one in the worker's settings; or an encoder's folder.
+        heads: whether to load its heads too.
+
     Raises:
-        ValueError: what lies there is a guard.
+        ValueError: it is a guard.
     """
-    encoder = load(folder_or_name, {})
+    settings = _settings(name)
+    encoder = load(settings.pop("folder", name), settings if heads else {**settings, "heads": []})
     if not isinstance(encoder, Encoder):
-        raise ValueError(f"{str(folder_or_name)!r} is a guard, must be an encoder; name one, such as {NAME}")
+        raise ValueError(f"{str(name)!r} is a guard, must be an encoder; name one, such as {NAME}")
     return encoder
+
+
+def _settings(name: str | Path) -> dict[str, Any]:
+    """What the worker's settings say of an encoder: its folder, and what is laid over the folder's configuration."""
+    return dict(WorkerSettings().guards.get(str(name), {}))
 
 
 def add_encoder_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -53,7 +67,7 @@ def add_encoder_commands(commands: "argparse._SubParsersAction[argparse.Argument
 
 
 def _add_images(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--encoder", required=True, help="name of a packaged encoder, or its folder")
+    command.add_argument("--encoder", required=True, help="name of an encoder that the worker serves, or its folder")
     command.add_argument("--images", type=Path, help="folder of pictures; needs --labels")
     command.add_argument("--labels", type=Path, help="CSV with the columns file and label")
     command.add_argument("--npz", type=Path, help="instead: an archive of images (N, H, W, 3) and labels (N,)")
@@ -112,7 +126,7 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
 def _write_card(arguments: argparse.Namespace, folder: Path) -> None:
     encoder = load_encoder(folder)
     report = measure(encoder, scenes=arguments.scenes, certified=arguments.certified, draws=arguments.draws, say=_say)
-    parameters = sum(weight.numel() for weight in encoder.tower.parameters())
+    parameters = sum(weight.numel() for weight in load_file(folder / "model.safetensors").values())
     card = model_card(report, _recipe(arguments), parameters=parameters)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
@@ -132,9 +146,11 @@ def _sigma(arguments: argparse.Namespace, encoder: Encoder) -> float:
 
 
 def _train_head(arguments: argparse.Namespace) -> None:
-    if arguments.out is None and not Path(arguments.encoder).is_dir():
+    own = Path(_settings(arguments.encoder).get("folder", arguments.encoder))
+    if arguments.out is None and not own.is_dir():
         raise SystemExit(f"encoder {arguments.encoder!r} is no folder to write to; give --out FOLDER")
-    encoder, images = load_encoder(arguments.encoder), _images(arguments)
+    # Without its heads: the one to be trained may be listed already.
+    encoder, images = load_encoder(arguments.encoder, heads=False), _images(arguments)
     recipe = HeadRecipe(
         kind=arguments.kind,
         sigma=_sigma(arguments, encoder),
@@ -143,12 +159,10 @@ def _train_head(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         clip=arguments.clip,
     )
-    folder = arguments.out or Path(arguments.encoder) / "heads"
-    path = folder / f"{arguments.name}.safetensors"
+    path = (arguments.out or own / "heads") / f"{arguments.name}.safetensors"
     save_head(train_head(encoder, images, recipe), path, version=arguments.version)
     _say(f"{path}: {arguments.kind} of {len(images.classes)} classes from {len(images.labels)} images")
-    if arguments.name not in encoder.config.heads:
-        _say(f'to serve it, name "{arguments.name}" under heads in the encoder\'s holdfast.json')
+    _say(f"to serve it, name {arguments.name!r} under the encoder's heads, in its holdfast.json or the settings")
 
 
 def _compare(arguments: argparse.Namespace) -> None:

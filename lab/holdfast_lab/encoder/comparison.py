@@ -96,6 +96,7 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
     """The lines of a table in Markdown: mean R/σ over the correctly classified images, and how many are certified."""
     right = [row for row in rows if row.label == row.true]
     yield f"{len(right)} of {len(rows)} images are classified correctly; an image without a certificate counts as 0."
+    yield ""
     yield "| method | mean R/σ | certified |"
     yield "|---|---|---|"
     for name in rows[0].reaches:

@@ -70,9 +70,9 @@ def held_out_scenes(count: int, *, part: int = 0) -> list[Scene]:
 def score(encoder: Encoder, scenes: list[Scene], sigma: float, *, seed: int = 0) -> Score:
     """One noisy pass per scene."""
     rng, clean = np.random.default_rng([HELD_OUT_SEED, _NOISE, seed]), scene_tensor(scenes)
-    reference = encoder.features(clean, sigma)
-    features = encoder.features(gaussian(rng, clean, torch.full((len(scenes),), sigma)), sigma)
-    right = (features @ encoder.heads[HEAD].weight.T).argmax(-1) == kinds_of(scenes)
+    noisy = gaussian(rng, clean, torch.full((len(scenes),), sigma))
+    reference, features = (encoder.features(images.to(encoder.device), sigma) for images in (clean, noisy))
+    right = (features @ encoder.heads[HEAD].weight.T).argmax(-1).cpu() == kinds_of(scenes)
     similarity = (1 + (features * reference).sum(-1).mean()) / 2
     return Score(sigma, int(right.sum()), len(scenes), float(similarity))
 

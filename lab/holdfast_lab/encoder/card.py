@@ -35,7 +35,7 @@ The head `objects` has one unit prototype per kind; the label is the nearest one
 
 ## Training
 `holdfast-lab train-reference-encoder --out FOLDER --steps {steps} --seed {seed}`: {steps} AdamW steps of {batch}
-scenes under two noises each, from nothing, in some five minutes on one CPU core.
+scenes under two noises each, from nothing, in some three minutes on one CPU core.
 The noise is Gaussian in [0,1] units, σ uniform in [0, {max_sigma}], ramped up over the first 30 % of the steps.
 Kind (through the prototypes, under a learned temperature), hazard, wall and colour are read off the feature, and the
 cosine between a scene's two features is drawn to 1.

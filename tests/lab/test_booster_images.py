@@ -88,3 +88,10 @@ def test_drawn_scenes_are_new_in_training_and_always_the_same_when_measured() ->
     assert np.array_equal(scenes.whole(1), scenes.whole(1))
     drawn = {scenes.varied(0, rng).tobytes() for _ in range(5)} | {scenes.whole(i).tobytes() for i in range(3)}
     assert len(drawn) == 8
+
+
+def test_no_step_of_a_training_draws_a_scene_that_is_measured() -> None:
+    scenes = DrawnScenes(8)
+    measured = {scenes.whole(index).tobytes() for index in range(8)}
+    steps = (np.random.default_rng([0, stage, step]) for stage in (0, 1) for step in range(8))
+    assert not measured & {scenes.varied(0, rng).tobytes() for rng in steps}

@@ -59,6 +59,22 @@ def test_a_mapper_learns_to_keep_features_in_place(world: Setting, tmp_path: Pat
     assert unsteadiness(world, None, trained) < 0.7 * unsteadiness(world, None, None)
 
 
+@torch.no_grad()
+def drift(world: Setting, denoiser: nn.Module) -> float:
+    """Mean of 1 - cos between the features of images without noise, denoised and plain."""
+    clean = training_batch(world.images, [0, 1, 2, 3], world.size, np.random.default_rng(0))
+    features = (world.tower.pooled(world.tower.tokens(images)) for images in (denoiser(clean, 0.25), clean))
+    denoised, plain = features
+    return float(robustness_loss(denoised[None], plain))
+
+
+def test_a_weight_on_clean_images_keeps_their_features_closer(world: Setting, tmp_path: Path) -> None:
+    recipe = denoiser_recipe(40)
+    without = train_denoiser(world, recipe, tmp_path / "0", silent)
+    kept = train_denoiser(world, recipe.model_copy(update={"clean": 5.0}), tmp_path / "5", silent)
+    assert drift(world, kept) < 0.8 * drift(world, without)
+
+
 def test_a_trained_booster_loads_with_both_parts(world: Setting, encoder: Encoder, tmp_path: Path) -> None:
     train_booster(world, denoiser=denoiser_recipe(), mapper=mapper_recipe(), folder=tmp_path, report=silent)
     booster = load_booster(tmp_path, encoder.device)

@@ -29,6 +29,7 @@ def add_booster_commands(commands: "argparse._SubParsersAction[argparse.Argument
     training.add_argument("--only", choices=("denoiser", "mapper"), help="train one part alone")
     training.add_argument("--seed", type=int, default=0)
     training.add_argument("--draws", type=int, default=8, help="noisy draws n0 of an image (default: 8)")
+    training.add_argument("--clean", type=float, default=0.0, help="weight of 1 - cos without noise (default: 0)")
     training.add_argument("--save-every", type=int, default=100, help="steps between checkpoints (default: 100)")
     _add_denoiser(training)
     _add_mapper(training)
@@ -100,6 +101,7 @@ def _denoiser_recipe(arguments: argparse.Namespace) -> DenoiserRecipe:
         sigma=arguments.sigma,
         seed=arguments.seed,
         draws=arguments.draws,
+        clean=arguments.clean,
         epochs=arguments.denoiser_epochs,
         batch=arguments.denoiser_batch,
         learning_rate=arguments.denoiser_rate,
@@ -114,6 +116,7 @@ def _mapper_recipe(arguments: argparse.Namespace, width: int) -> MapperRecipe:
         sigma=arguments.sigma,
         seed=arguments.seed,
         draws=arguments.draws,
+        clean=arguments.clean,
         epochs=arguments.mapper_epochs,
         batch=arguments.mapper_batch,
         learning_rate=arguments.mapper_rate,

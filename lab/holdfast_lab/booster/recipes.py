@@ -17,6 +17,7 @@ class Recipe(BaseModel):
     seed: int = Field(0, ge=0, description="Of first weights, order, crops and noise.")
     epochs: int = Field(8, ge=1, description="Passes over the images.")
     draws: int = Field(8, ge=1, description="Noisy draws n0 of each image of a batch.")
+    clean: float = Field(0.0, ge=0, description="Weight of 1 - cos on the image without noise; 0 as in the paper.")
     ema: float = Field(0.999, ge=0, lt=1, description="Decay of the average of the weights that is kept in the end.")
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from holdfast_lab.booster.loop import FrozenTower, Report, Setting, Stage, fresh, run_stage
 from holdfast_lab.booster.losses import identity_loss, reconstruction_loss, robustness_loss, statistics_loss
-from holdfast_lab.booster.recipes import DenoiserRecipe, MapperRecipe
+from holdfast_lab.booster.recipes import DenoiserRecipe, MapperRecipe, Recipe
 from holdfast_worker.denoisers.loading import save_booster
 from holdfast_worker.denoisers.mapper import ResidualMapper
 from holdfast_worker.denoisers.unet import BoosterUNet
@@ -21,7 +21,7 @@ _STATE = "training"
 
 @dataclass(frozen=True)
 class _DenoiserLosses:
-    """l_rb + λ1 l_mse ([F] Eqs. 7-9)."""
+    """l_rb + λ1 l_mse ([F] Eqs. 7-9), and ours: the same 1 - cos on images without noise, weighted."""
 
     tower: FrozenTower
     network: BoosterUNet
@@ -30,16 +30,16 @@ class _DenoiserLosses:
     def __call__(self, clean: Tensor, noisy: Tensor) -> Mapping[str, Tensor]:
         with torch.no_grad():
             wanted = _features(self.tower, clean)
-        denoised = self.network(noisy, self.recipe.sigma).float()
-        robustness = robustness_loss(_by_draw(_features(self.tower, denoised), clean), wanted)
-        reconstruction = reconstruction_loss(_by_draw(denoised, clean), clean)
-        total = robustness + self.recipe.reconstruction * reconstruction
-        return {"loss": total, "robustness": robustness, "reconstruction": reconstruction}
+        denoised = self.network(_with_clean(noisy, clean, self.recipe), self.recipe.sigma).float()
+        robustness, kept = _steadiness(_features(self.tower, denoised), wanted, self.recipe)
+        reconstruction = reconstruction_loss(_by_draw(denoised[: len(noisy)], clean), clean)
+        total = robustness + self.recipe.reconstruction * reconstruction + self.recipe.clean * kept
+        return {"loss": total, "robustness": robustness, "reconstruction": reconstruction, "clean": kept}
 
 
 @dataclass(frozen=True)
 class _MapperLosses:
-    """l_rb + λ2 l_stats + λ3 l_id ([F] Eqs. 11-13)."""
+    """l_rb + λ2 l_stats + λ3 l_id ([F] Eqs. 11-13), and ours as for the denoiser."""
 
     tower: FrozenTower
     network: ResidualMapper
@@ -50,12 +50,27 @@ class _MapperLosses:
         with torch.no_grad():
             clean_tokens = self.tower.tokens(clean)
             wanted = self.tower.pooled(clean_tokens).float()
-            tokens = self.tower.tokens(noisy if self.denoiser is None else self.denoiser(noisy, self.recipe.sigma))
+            images = _with_clean(noisy, clean, self.recipe)
+            tokens = self.tower.tokens(images if self.denoiser is None else self.denoiser(images, self.recipe.sigma))
         mapped = tokens + self.network(tokens, self.recipe.sigma)
-        robustness = robustness_loss(_by_draw(self.tower.pooled(mapped).float(), clean), wanted)
-        statistics, identity = statistics_loss(mapped, tokens), identity_loss(self.network, clean_tokens)
+        robustness, kept = _steadiness(self.tower.pooled(mapped).float(), wanted, self.recipe)
+        statistics = statistics_loss(mapped[: len(noisy)], tokens[: len(noisy)])
+        identity = identity_loss(self.network, clean_tokens)
         total = robustness + self.recipe.statistics * statistics + self.recipe.identity * identity
-        return {"loss": total, "robustness": robustness, "statistics": statistics, "identity": identity}
+        terms = {"robustness": robustness, "statistics": statistics, "identity": identity, "clean": kept}
+        return {"loss": total + self.recipe.clean * kept, **terms}
+
+
+def _with_clean(noisy: Tensor, clean: Tensor, recipe: Recipe) -> Tensor:
+    """The draws, and after them the images without noise where they count."""
+    return torch.cat((noisy, clean)) if recipe.clean else noisy
+
+
+def _steadiness(features: Tensor, wanted: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
+    """1 - cos of the draws and of the images without noise; zero for those where they do not count."""
+    by_draw = _by_draw(features, wanted)
+    kept = robustness_loss(by_draw[recipe.draws :], wanted) if recipe.clean else wanted.new_zeros(())
+    return robustness_loss(by_draw[: recipe.draws], wanted), kept
 
 
 def _features(tower: FrozenTower, images: Tensor) -> Tensor:
@@ -86,7 +101,7 @@ def train_denoiser(setting: Setting, recipe: DenoiserRecipe, folder: Path, repor
     network = fresh(lambda: BoosterUNet(recipe.shape), recipe.seed, _DENOISER).to(setting.device)
     losses = _DenoiserLosses(setting.tower, network, recipe)
     optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
-    columns = ("loss", "robustness", "reconstruction")
+    columns = ("loss", "robustness", "reconstruction", "clean")
     run_stage(setting, Stage("denoiser", _DENOISER, recipe, network, optimizer, losses, columns), folder, report)
     return network
 
@@ -98,7 +113,7 @@ def train_mapper(
     network = fresh(lambda: ResidualMapper(recipe.shape), recipe.seed, _MAPPER).to(setting.device)
     losses = _MapperLosses(setting.tower, network, denoiser, recipe)
     optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate)
-    columns = ("loss", "robustness", "statistics", "identity")
+    columns = ("loss", "robustness", "statistics", "identity", "clean")
     below = None if denoiser is None else _digest(denoiser)
     run_stage(setting, Stage("mapper", _MAPPER, recipe, network, optimizer, losses, columns, below), folder, report)
     return network

@@ -18,7 +18,7 @@ def plain_margins(guard, draws):
     """One full forward pass per draw and cell, by the model's own path: no cache, no packing, full logits."""
     model, prompt, prepared = guard._model, guard._prompt, draws.prepared
     noise = gaussian(draws.seed, draws.start, draws.stop, prepared.clean.shape, guard.device)
-    pixels = to_tiles(prepared.clean + draws.sigma * noise, guard._pixels)
+    pixels = to_tiles(prepared.clean + draws.sigma * noise, guard.inputs.pixels)
     margins = np.empty(draws.tails.shape[:2])
     for i, cell in np.ndindex(margins.shape):
         ids = torch.tensor([*prepared.prefix.tolist(), *draws.tails[i, cell], *prompt.after])[None]
@@ -155,9 +155,9 @@ def test_every_stage_is_timed(guard, draw):
 )
 def test_an_input_that_does_not_fit_is_refused_with_the_rule(guard, change, message):
     fits = {"text": "hi", "suffix": "", "image": np.zeros((4, 4, 3), np.uint8), "slots": 4}
-    guard.prepare(**fits)
+    guard.inputs.prepare(**fits)
     with pytest.raises(InputRefusedError, match=message):
-        guard.prepare(**fits | change)
+        guard.inputs.prepare(**fits | change)
 
 
 def test_a_prompt_longer_than_the_context_is_refused(base_folder, tmp_path, photo):
@@ -167,7 +167,7 @@ def test_a_prompt_longer_than_the_context_is_refused(base_folder, tmp_path, phot
     tokenizer.save(str(folder / "tokenizer.json"))
     guard = load_guard(folder, load_config(folder, {}))
     with pytest.raises(InputRefusedError, match=r"the prompt has \d+ tokens, must be at most 600"):
-        guard.prepare("z" * 200, "", photo, slots=4)
+        guard.inputs.prepare("z" * 200, "", photo, slots=4)
 
 
 def test_a_text_limit_that_the_context_cannot_hold_is_refused_at_load(base_folder):
@@ -177,13 +177,13 @@ def test_a_text_limit_that_the_context_cannot_hold_is_refused_at_load(base_folde
 
 def test_a_refusal_does_not_quote_the_input(guard, photo):
     with pytest.raises(InputRefusedError) as refusal:
-        guard.prepare("secret \ud800", "", photo, slots=4)
+        guard.inputs.prepare("secret \ud800", "", photo, slots=4)
     assert "secret" not in str(refusal.value)
     assert refusal.value.__suppress_context__
 
 
 def test_the_suffix_fills_the_slots_and_the_filler_the_rest(guard, photo):
-    tail = guard.prepare("how", " are", photo, slots=4).tail_base
+    tail = guard.inputs.prepare("how", " are", photo, slots=4).tail_base
     filler = guard._prompt.encode(".")[0]
     assert tail.tolist() == [*guard._prompt.encode(" are"), *[filler] * (4 - len(guard._prompt.encode(" are")))]
 

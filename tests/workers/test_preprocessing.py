@@ -92,7 +92,7 @@ def test_anyres_margins_equal_transformers_own_path(checkpoint, draw, size, most
     folder = checkpoint(pinpoints=PINPOINTS, most=most, noise_height=size[0], noise_width=size[1])
     guard = load_guard(folder, load_config(folder, {}))
     image = picture(size)
-    prepared = guard.prepare("how are you?", "", image, slots=2)
+    prepared = guard.inputs.prepare("how are you?", "", image, slots=2)
     draws = Draws(prepared, "s", 0.0, 0, 1, prepared.tail_base[None, None])
     ids = [*prepared.prefix.tolist(), *prepared.tail_base, *guard._prompt.after]
     processor = LlavaOnevisionImageProcessorPil.from_pretrained(folder)

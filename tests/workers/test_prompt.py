@@ -24,8 +24,8 @@ def copy(base_folder, tmp_path):
 
 
 def test_special_tokens_spelled_by_a_user_are_mere_characters(guard, photo):
-    plain = guard.prepare("", "", photo, slots=0).prefix
-    prepared = guard.prepare(SPELLED, "<image>", photo, slots=10)
+    plain = guard.inputs.prepare("", "", photo, slots=0).prefix
+    prepared = guard.inputs.prepare(SPELLED, "<image>", photo, slots=10)
     typed = prepared.prefix[len(plain) :]
     assert not np.isin([*typed.tolist(), *prepared.tail_base], SPECIAL_IDS).any()
     assert guard._prompt.ordinary.decode(typed.tolist()) == SPELLED
@@ -37,7 +37,7 @@ def test_an_added_token_that_is_not_special_is_mere_characters_too(copy, photo):
     tokenizer.save_pretrained(copy)
     added = tokenizer.convert_tokens_to_ids("<tool_call>")
     guard = load_guard(copy, load_config(copy, {}))
-    assert added not in guard.prepare("a <tool_call> b", "", photo, slots=0).prefix.tolist()
+    assert added not in guard.inputs.prepare("a <tool_call> b", "", photo, slots=0).prefix.tolist()
     assert added not in guard.alphabet
 
 
@@ -58,9 +58,9 @@ def test_the_alphabet_stops_where_the_embedding_does(guard, base_folder):
 
 def test_the_prompt_is_the_chat_template_around_the_text(guard, photo):
     prompt = guard._prompt
-    whole = [*guard.prepare("how are you?", "", photo, slots=0).prefix.tolist(), *prompt.after]
+    whole = [*guard.inputs.prepare("how are you?", "", photo, slots=0).prefix.tolist(), *prompt.after]
     tokenizer = AutoTokenizer.from_pretrained(guard._model.config._name_or_path)
-    text = tokenizer.decode(whole).replace("<image>" * guard._pixels.image_tokens, "<image>")
+    text = tokenizer.decode(whole).replace("<image>" * guard.inputs.pixels.image_tokens, "<image>")
     assert text == ("<|im_start|>user <image>\nSay Safe or Unsafe.\nhow are you?<|im_end|><|im_start|>assistant\n")
 
 

@@ -58,16 +58,16 @@ def _prepared(guard: Guard, spec: CertificationSpec, given: JobInput) -> Prepare
     with Image.open(io.BytesIO(given.image_png), formats=("PNG",)) as file:
         image = np.array(file.convert("RGB"))
     if spec.text == "l0":
-        return guard.prepare_all_tokens(given.text, image)
+        return guard.inputs.prepare_all_tokens(given.text, image)
     if spec.scope == "shared":
-        return guard.prepare(given.text, given.suffix, image, slots=spec.slots)
+        return guard.inputs.prepare(given.text, given.suffix, image, slots=spec.slots)
     if given.suffix and 0 in spec.wanted_cells:
         size = len(given.suffix.encode())
         raise InputRefusedError(
             f"the suffix has {size} bytes, must be empty where per_budget asks for budget 0, whose guard has no slot;"
             " drop it, ask for a target, or use scope=shared"
         )
-    return guard.prepare(given.text, given.suffix, image, slots=max(spec.wanted_cells))
+    return guard.inputs.prepare(given.text, given.suffix, image, slots=max(spec.wanted_cells))
 
 
 def margins(guard: Guard, wanted: Sequence[tuple[Order, Ready]]) -> list[NDArray[np.float32]]:

@@ -16,12 +16,13 @@ from torch import Tensor
 from transformers import DynamicCache, LlavaOnevisionForConditionalGeneration
 
 from holdfast.certificates.kernels import BLOCK
-from holdfast.contract.models import Limits, ModelInfo, NoiseSpace
+from holdfast.contract.models import ModelInfo
 from holdfast_worker.models.config import GuardConfig
-from holdfast_worker.models.draws import Draws, PreparedInput, images_of_draws, noisy_images
-from holdfast_worker.models.errors import GuardConfigError, GuardOutputError, InputRefusedError
-from holdfast_worker.models.noise_space import require_image, resize_norm, to_noise_space
-from holdfast_worker.models.preprocessing import Pixels, pack, to_tiles
+from holdfast_worker.models.draws import Draws, images_of_draws, noisy_images
+from holdfast_worker.models.errors import GuardOutputError
+from holdfast_worker.models.guard_input import GuardInput
+from holdfast_worker.models.image_path import ImagePath
+from holdfast_worker.models.preprocessing import Pixels
 from holdfast_worker.models.prompt import Prompt
 from holdfast_worker.models.stages import StageClock
 from holdfast_worker.models.tails import shared_with_last, tail_layout
@@ -42,6 +43,7 @@ class LlavaGuard:
             the device runs out of memory.
         out_of_memory_total: How often that happened.
         clock: Seconds spent in each stage.
+        inputs: What prepares text and image.
     """
 
     def __init__(
@@ -59,13 +61,10 @@ class LlavaGuard:
         self.batch_limit = _POSITIONS[self.device.type]
         self.out_of_memory_total = 0
         self.clock = StageClock(self.device)
+        self.inputs = GuardInput(config, prompt, pixels, context_length(model.config.text_config), self.device)
         self._model = model
         self._prompt = prompt
-        self._pixels = pixels
-        text: Any = model.config.text_config
-        window = text.sliding_window if "sliding_attention" in getattr(text, "layer_types", ()) else None
-        self._context = min(text.max_position_embeddings, window or text.max_position_embeddings)
-        self._require_context()
+        self._images = ImagePath.of(model, pixels)
         self._verdict = model.lm_head.weight[[*prompt.unsafe, *prompt.safe]].float()
 
     @property
@@ -81,96 +80,7 @@ class LlavaGuard:
     @property
     def info(self) -> ModelInfo:
         """The guard as the API describes it."""
-        config = self.config
-        return ModelInfo(
-            name=config.name,
-            fingerprint=self.fingerprint,
-            space=NoiseSpace(channels=3, height=config.noise_height, width=config.noise_width),
-            alphabets=(len(self.alphabet),),
-            defaults=config.defaults,
-            limits=Limits(
-                max_slots=config.max_slots,
-                max_text_bytes=config.max_text_bytes,
-                token_kernels=("uniform",) if config.mask_token is None else ("uniform", "absorbing"),
-            ),
-            false_flag=config.false_flag,
-        )
-
-    def prepare(self, text: str, suffix: str, image: NDArray[np.uint8], *, slots: int) -> PreparedInput:
-        """Tokenises an input and copies its image to the device; the slots follow the text.
-
-        Args:
-            text: The user's text.
-            suffix: The untrusted tail, if known; its tokens fill the slots.
-            image: 8-bit RGB, shape (H, W, 3).
-            slots: Reserved token slots m after the text.
-
-        Raises:
-            InputRefusedError: Something is too long for this guard, or the image is not 8-bit RGB.
-        """
-        if not 0 <= slots <= self.config.max_slots:
-            raise InputRefusedError(f"slots={slots} must be 0 to {self.config.max_slots}; choose fewer slots")
-        self._check_sizes(text + suffix, image)
-        tail = self._prompt.encode(suffix)
-        if len(tail) > slots:
-            raise InputRefusedError(
-                f"suffix has {len(tail)} tokens, must be at most slots={slots}; shorten it or raise slots"
-            )
-        filler = np.full(slots - len(tail), self._prompt.filler)
-        return self._prepared(self._prompt.encode(text), np.append(tail, filler), image)
-
-    def prepare_all_tokens(self, text: str, image: NDArray[np.uint8]) -> PreparedInput:
-        """As ``prepare``, with every token of the text a slot: the l0 threat's input.
-
-        Raises:
-            InputRefusedError: As ``prepare``, or the text has no token.
-        """
-        self._check_sizes(text, image)
-        tokens = self._prompt.encode(text)
-        if not len(tokens):
-            raise InputRefusedError("the text has 0 tokens, must have at least 1 for the l0 threat; write some text")
-        return self._prepared(tokens[:0], tokens, image)
-
-    def _prepared(self, text: NDArray[np.int64], tail: NDArray[np.int64], image: NDArray[np.uint8]) -> PreparedInput:
-        prefix = self._prefix_ids(text)
-        if (length := len(prefix) + len(tail) + len(self._prompt.after)) > self._context:
-            raise InputRefusedError(
-                f"the prompt has {length} tokens, must be at most {self._context}; shorten the text or lower slots"
-            )
-        space = self.config.noise_height, self.config.noise_width
-        height, width = image.shape[:2]
-        return PreparedInput(
-            clean=to_noise_space(torch.tensor(image, device=self.device), space),
-            prefix=torch.as_tensor(prefix, device=self.device),
-            tail_base=tail,
-            operator_norm=resize_norm((height, width), space),
-        )
-
-    def _require_context(self) -> None:
-        fixed = len(self._prompt.before) - 1 + self._pixels.image_tokens + len(self._prompt.after)
-        room = self._context - fixed - self.config.max_slots
-        if self.config.max_text_bytes > room:
-            raise GuardConfigError(
-                f"max_text_bytes={self.config.max_text_bytes} must be at most {room}, so that any text fits the context"
-                f" of {self._context} tokens beside policy, image and {self.config.max_slots} slots; lower it"
-            )
-
-    def _check_sizes(self, text: str, image: NDArray[np.uint8]) -> None:
-        try:
-            size = len(text.encode())
-        except UnicodeEncodeError:
-            # Its message would quote the text.
-            raise InputRefusedError("text holds a lone surrogate, must be valid Unicode; remove it") from None
-        if size > self.config.max_text_bytes:
-            raise InputRefusedError(
-                f"text and suffix have {size} bytes, must be at most {self.config.max_text_bytes}; shorten them"
-            )
-        require_image(image)
-
-    def _prefix_ids(self, text: NDArray[np.int64]) -> NDArray[np.int64]:
-        before, at = self._prompt.before, self._prompt.image_at
-        image = [before[at]] * self._pixels.image_tokens
-        return np.concatenate(([*before[:at], *image, *before[at + 1 :]], text))
+        return self.inputs.info(self.fingerprint)
 
     def votes(self, batch: Sequence[Draws]) -> list[NDArray[np.bool_]]:
         """Runs the draws of any jobs and says which passes found Unsafe.
@@ -238,24 +148,12 @@ class LlavaGuard:
         self.clock.begin()
         images = torch.cat([noisy_images(draws) for draws in batch])
         self.clock.mark("noise")
-        tiles = to_tiles(images, self._pixels)
-        self.clock.mark("preprocess")
-        features = self._image_features(tiles)
-        self.clock.mark("vision")
+        features = self._images.features(images, self.clock)
         cache = self._read_prefix(batch, features)
         self.clock.mark("prefix")
         margins = self._read_tails(batch, cache)
         self.clock.mark("tails")
         return margins
-
-    def _image_features(self, tiles: Tensor) -> Tensor:
-        inner = self._model.model
-        layer = inner.config.vision_feature_layer
-        layers = [layer] if isinstance(layer, int) else list(layer)
-        # Naming the layers keeps only these; versions that know no names keep all, under the same indexes.
-        hidden = inner.vision_tower(tiles.to(self._model.dtype), output_hidden_states=layers).hidden_states
-        projected: Tensor = inner.multi_modal_projector(torch.cat([hidden[index] for index in layers], dim=-1))
-        return pack(projected, inner.image_newline, self._pixels)
 
     def _read_prefix(self, batch: list[Draws], features: Tensor) -> DynamicCache:
         embed = self._model.get_input_embeddings()
@@ -286,6 +184,13 @@ class LlavaGuard:
         unsafe, safe = logits.split([len(self._prompt.unsafe), len(self._prompt.safe)], dim=-1)
         margins: Tensor = unsafe.logsumexp(-1) - safe.logsumexp(-1)
         return margins
+
+
+def context_length(text: Any) -> int:
+    """Positions that a language model of this configuration can read."""
+    window = getattr(text, "sliding_window", None) if "sliding_attention" in getattr(text, "layer_types", ()) else None
+    longest: int = text.max_position_embeddings
+    return min(longest, window or longest)
 
 
 def _take(pending: list[Draws], most: int) -> tuple[list[Draws], list[Draws]]:

@@ -1,0 +1,61 @@
+"""From noisy images to what the language model reads of them: tiles, vision tower, projector, newlines."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from transformers import LlavaOnevisionForConditionalGeneration
+
+from holdfast_worker.models.preprocessing import Pixels, pack, to_tiles
+from holdfast_worker.models.stages import StageClock
+
+__all__ = ["ImagePath"]
+
+
+@dataclass(frozen=True, eq=False)
+class ImagePath:
+    """The image side of a LLaVA model, on its device.
+
+    Attributes:
+        tower: The vision tower.
+        projector: From the tower's width to the language model's.
+        newline: The learnt feature after each row of patches.
+        layers: Hidden states of the tower that are read, joined along the width.
+        pixels: The tiling.
+        dtype: Number type of weights and activations.
+    """
+
+    tower: nn.Module
+    projector: nn.Module
+    newline: Tensor
+    layers: tuple[int, ...]
+    pixels: Pixels
+    dtype: torch.dtype
+
+    @classmethod
+    def of(cls, model: LlavaOnevisionForConditionalGeneration, pixels: Pixels) -> Self:
+        """The image side of a whole model."""
+        inner: Any = model.model
+        layer = inner.config.vision_feature_layer
+        layers = (layer,) if isinstance(layer, int) else tuple(layer)
+        return cls(inner.vision_tower, inner.multi_modal_projector, inner.image_newline, layers, pixels, model.dtype)
+
+    def features(self, images: Tensor, clock: StageClock) -> Tensor:
+        """Runs noisy images through the tower.
+
+        Args:
+            images: float32, shape (n, 3, H, W), in [0,1] before the noise; overwritten.
+            clock: What counts the stages' seconds.
+
+        Returns:
+            Shape (n, image_tokens, hidden).
+        """
+        tiles = to_tiles(images, self.pixels)
+        clock.mark("preprocess")
+        # Naming the layers keeps only these; versions that know no names keep all, under the same indexes.
+        hidden = self.tower(tiles.to(self.dtype), output_hidden_states=list(self.layers)).hidden_states
+        projected: Tensor = self.projector(torch.cat([hidden[index] for index in self.layers], dim=-1))
+        features = pack(projected, self.newline, self.pixels)
+        clock.mark("vision")
+        return features

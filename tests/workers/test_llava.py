@@ -52,6 +52,16 @@ def test_prefix_reuse_equals_the_plain_forward(guard, draw):
     np.testing.assert_allclose(guard.margins([draws])[0], plain_margins(guard, draws), atol=1e-5)
 
 
+def test_the_guards_own_plain_passes_equal_the_models_forward(guard, draw):
+    draws = draw(guard, 3, 6)
+    np.testing.assert_allclose(guard.plain_margins(draws), plain_margins(guard, draws), atol=1e-5)
+
+
+def test_the_settings_may_say_how_large_a_batch_is_to_begin_with(base_folder, guard):
+    limited = load_guard(base_folder, load_config(base_folder, {"batch_limit": 700}))
+    assert limited.batch_limit == 700 != guard.batch_limit
+
+
 @pytest.mark.parametrize("shape", [{"layer": -2}, {"layer": [-1, -2]}, {"sliding": 90, "max_text_bytes": 20}])
 def test_other_feature_layers_and_sliding_windows_equal_the_plain_forward(checkpoint, draw, shape):
     folder = checkpoint(tiles="base", **shape)

@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 CONFIG_FILE = "holdfast.json"
-_HARMLESS = {"name", "device", "max_slots", "max_text_bytes", "max_tokens", "false_flag"}
+_HARMLESS = {"name", "device", "batch_limit", "max_slots", "max_text_bytes", "max_tokens", "false_flag"}
 
 Config = TypeVar("Config", bound=BaseModel)
 Tokens = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
@@ -59,6 +59,11 @@ class GuardConfig(BaseModel):
         "auto", description="Weights and activations; auto is bfloat16 on cuda and float32 elsewhere."
     )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto is cuda where present.")
+    batch_limit: int | None = Field(
+        None,
+        ge=1,
+        description="Language-model positions in one forward pass to begin with; `holdfast models add` measures it.",
+    )
     max_slots: int = Field(32, ge=0, description="Slots that one request may ask for.")
     max_text_bytes: int = Field(
         16_384, ge=1, description="UTF-8 bytes of text and suffix together; must fit the context at one token per byte."

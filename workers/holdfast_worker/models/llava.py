@@ -58,7 +58,7 @@ class LlavaGuard:
         self.config = config
         self.fingerprint = fingerprint
         self.device = model.device
-        self.batch_limit = _POSITIONS[self.device.type]
+        self.batch_limit = config.batch_limit or _POSITIONS[self.device.type]
         self.out_of_memory_total = 0
         self.clock = StageClock(self.device)
         self.inputs = GuardInput(config, prompt, pixels, context_length(model.config.text_config), self.device)
@@ -76,6 +76,17 @@ class LlavaGuard:
     def mask_id(self) -> int | None:
         """Token id that the absorbing kernel writes, if the guard has one."""
         return self._prompt.mask
+
+    @property
+    def architecture(self) -> Any:
+        """The checkpoint's own configuration: the shapes of its vision tower and its language model."""
+        return self._model.config
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number type of weights and activations."""
+        found: torch.dtype = self._model.dtype
+        return found
 
     @property
     def info(self) -> ModelInfo:
@@ -121,6 +132,31 @@ class LlavaGuard:
         ends = np.cumsum([draws.passes for draws in (batch[index] for index in order)])
         parts = dict(zip(order, np.split(values, ends), strict=False))
         return [parts[index].reshape(draws.tails.shape[:2]) for index, draws in enumerate(batch)]
+
+    @torch.inference_mode()
+    def plain_margins(self, draws: Draws) -> NDArray[np.float32]:
+        """As ``margins`` of one range, every pass by itself: nothing is cached, packed or shared between cells.
+
+        What sharing is held against; it takes as many runs of the vision tower as there are passes.
+        """
+        found = [self._plain(draws.part(index, index + 1), cell) for index, cell in np.ndindex(draws.tails.shape[:2])]
+        return torch.stack(found).cpu().numpy().reshape(draws.tails.shape[:2])
+
+    def _plain(self, draw: Draws, cell: int) -> Tensor:
+        features = self._images.features(noisy_images(draw), StageClock(self.device))
+        ids = [*draw.prepared.prefix.tolist(), *draw.tails[0, cell], *self._prompt.after]
+        embeddings = self._model.get_input_embeddings()(torch.tensor([ids], device=self.device))
+        at = self._prompt.image_at
+        embeddings[:, at : at + features.shape[1]] = features
+        hidden = self._model.model.language_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
+        return self._margins(hidden[0, -1])
+
+    def _margins(self, hidden: Tensor) -> Tensor:
+        """Log-odds of Unsafe against Safe behind the language model's last states, shape (..., hidden)."""
+        logits = hidden.float() @ self._verdict.T
+        unsafe, safe = logits.split([len(self._prompt.unsafe), len(self._prompt.safe)], dim=-1)
+        margins: Tensor = unsafe.logsumexp(-1) - safe.logsumexp(-1)
+        return margins
 
     def _run(self, pending: list[Draws]) -> Iterator[Tensor]:
         """Runs ranges of one shape in as few forward passes as memory allows; yields margins (draws, cells)."""
@@ -180,10 +216,7 @@ class LlavaGuard:
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state
-        logits = hidden[:, layout.last].float() @ self._verdict.T
-        unsafe, safe = logits.split([len(self._prompt.unsafe), len(self._prompt.safe)], dim=-1)
-        margins: Tensor = unsafe.logsumexp(-1) - safe.logsumexp(-1)
-        return margins
+        return self._margins(hidden[:, layout.last])
 
 
 def context_length(text: Any) -> int:

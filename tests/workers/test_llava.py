@@ -70,6 +70,29 @@ def test_other_feature_layers_and_sliding_windows_equal_the_plain_forward(checkp
     np.testing.assert_allclose(guard.margins([draws])[0], plain_margins(guard, draws), atol=1e-5)
 
 
+def test_a_policy_that_is_read_once_before_the_image_gives_the_plain_forwards_margins(checkpoint, draw):
+    folder = checkpoint(tiles="base", layout="policy_first")
+    guard = load_guard(folder, load_config(folder, {}))
+    batch = [draw(guard, 3, 8), draw(guard, 0, 3, text="a much longer text", sigma=0.5), draw(guard, 0, 2, sigma=0.0)]
+    for draws, margins in zip(batch, guard.margins(batch), strict=True):
+        np.testing.assert_allclose(margins, plain_margins(guard, draws), atol=1e-5)
+
+
+def test_the_policy_before_the_image_is_read_once_for_all_draws(checkpoint, draw, monkeypatch):
+    folder = checkpoint(tiles="base", layout="policy_first")
+    guard = load_guard(folder, load_config(folder, {}))
+    inner, read = guard._model.model.language_model, []
+    forward = inner.forward
+    monkeypatch.setattr(
+        inner, "forward", lambda **given: read.append(given["past_key_values"].get_seq_length()) or forward(**given)
+    )
+    guard.batch_limit = 1
+    guard.votes([draw(guard, 0, 4)])
+    guard.votes([draw(guard, 4, 6, text="something else")])
+    assert read.count(0) == 1
+    assert read.count(guard._prompt.image_at) == 6
+
+
 @pytest.mark.parametrize("cells", [[0], [4], [2, 0], [1, 1, 3]])
 def test_any_selection_of_cells_equals_the_plain_forward(guard, draw, cells):
     whole = draw(guard, 0, 3)

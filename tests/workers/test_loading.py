@@ -46,6 +46,10 @@ def test_equal_folders_have_equal_fingerprints(base_folder, copy):
         {"noise_height": 48},
         {"noise_width": 48},
         {"dtype": "bfloat16"},
+        {"layout": "policy_first"},
+        {"decision": "generate"},
+        {"answer_prefix": "I say "},
+        {"answer": "json_rating", "answer_prefix": '{"rating": "'},
     ],
 )
 def test_whatever_changes_a_vote_changes_the_fingerprint(base_folder, settings):
@@ -89,8 +93,16 @@ def test_a_missing_weight_is_refused_rather_than_left_random(copy):
 
 
 def test_another_architecture_is_refused(copy):
-    (copy / "config.json").write_text('{"model_type": "llava"}')
-    with pytest.raises(GuardConfigError, match="model_type='llava' must be 'llava_onevision'"):
+    (copy / "config.json").write_text('{"model_type": "qwen2_vl"}')
+    with pytest.raises(GuardConfigError, match="model_type='qwen2_vl' must be one of llava, llava_next, llava_one"):
+        load_guard(copy, load_config(copy, {}))
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "preprocessor_config.json"])
+def test_a_checkpoint_that_asks_for_its_own_code_is_refused(copy, name):
+    stored = json.loads((copy / name).read_text()) if (copy / name).is_file() else {}
+    (copy / name).write_text(json.dumps(stored | {"auto_map": {"AutoModel": "modeling_own.OwnModel"}}))
+    with pytest.raises(GuardConfigError, match=f"{name} has an auto_map, .* and none is run; use a checkpoint that"):
         load_guard(copy, load_config(copy, {}))
 
 

@@ -23,6 +23,7 @@ from holdfast_worker.models.errors import InputRefusedError
 from holdfast_worker.models.llava import LlavaGuard
 from holdfast_worker.models.registry import Guard
 from holdfast_worker.models.tabular import TabularGuard
+from holdfast_worker.models.vllm_guard import VllmGuard
 from holdfast_worker.noise import replace_tokens
 
 __all__ = ["Ready", "draws_of", "margins", "prepare", "tally", "warm_up"]
@@ -121,7 +122,7 @@ def _draws(ready: Ready, order: Order, prepared: PreparedInput, tails: NDArray[n
 
 
 def _noised_slots(
-    guard: LlavaGuard, ready: Ready, order: Order, base: NDArray[np.int64], strata: int
+    guard: LlavaGuard | VllmGuard, ready: Ready, order: Order, base: NDArray[np.int64], strata: int
 ) -> NDArray[np.int64]:
     """Noised slot tokens of every cell, shape (draws, strata + 1, slots)."""
     noise = suffix_draws(

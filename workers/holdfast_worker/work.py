@@ -17,6 +17,7 @@ from holdfast_worker.models.encoder import Encoder
 from holdfast_worker.models.llava import LlavaGuard
 from holdfast_worker.models.registry import Model
 from holdfast_worker.models.tabular import TabularGuard
+from holdfast_worker.models.vllm_guard import VllmGuard
 
 __all__ = ["Ready", "make_ready", "tallies", "warm_up"]
 
@@ -45,7 +46,7 @@ async def make_ready(redis: AsyncRedis, model: Model, record: JobRecord, given: 
             prepared = await asyncio.to_thread(encoding.prepare_features, encoder, spec, given)
             settled = await _settled(redis, encoder, spec, record, prepared)
             return None if settled is None else ReadyFeatures(spec, record.seed, prepared, settled)
-        case (LlavaGuard() | TabularGuard()) as guard, CertificationSpec() as spec:
+        case (LlavaGuard() | VllmGuard() | TabularGuard()) as guard, CertificationSpec() as spec:
             return await asyncio.to_thread(drawing.prepare, guard, spec, record.seed, given)
     raise TypeError(f"job {record.id} asks a {type(model).__name__} for what only the other kind of model does")
 

@@ -25,7 +25,8 @@ __all__ = [
 ]
 
 CONFIG_FILE = "holdfast.json"
-_HARMLESS = {"name", "device", "batch_limit", "max_slots", "max_text_bytes", "max_tokens", "false_flag"}
+_ENGINE = {"engine", "engine_batch", "engine_memory", "vllm_url"}  # another arithmetic, within rounding the same guard
+_HARMLESS = _ENGINE | {"name", "device", "batch_limit", "max_slots", "max_text_bytes", "max_tokens", "false_flag"}
 
 Config = TypeVar("Config", bound=BaseModel)
 Tokens = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
@@ -63,6 +64,13 @@ class GuardConfig(BaseModel):
         None,
         ge=1,
         description="Language-model positions in one forward pass to begin with; `holdfast models add` measures it.",
+    )
+    engine: Literal["transformers", "vllm"] = Field(
+        "transformers", description="What runs the language model; vllm needs `holdfast[vllm]`."
+    )
+    engine_batch: int = Field(256, ge=1, description="Prompts that vLLM reads in one step at most.")
+    engine_memory: float = Field(
+        0.8, gt=0, le=1, description="Share of a GPU's memory that vLLM takes; the rest is for vision tower and noise."
     )
     max_slots: int = Field(32, ge=0, description="Slots that one request may ask for.")
     max_text_bytes: int = Field(

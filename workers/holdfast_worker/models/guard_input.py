@@ -39,13 +39,19 @@ class GuardInput:
     device: torch.device
 
     def __post_init__(self) -> None:
-        fixed = len(self.prompt.before) - 1 + self.pixels.image_tokens + len(self.prompt.after)
+        fixed = len(self.prompt.before) - 1 + self.pixels.image_tokens + self.closing
         room = self.context - fixed - self.config.max_slots
         if self.config.max_text_bytes > room:
             raise GuardConfigError(
                 f"max_text_bytes={self.config.max_text_bytes} must be at most {room}, so that any text fits the context"
                 f" of {self.context} tokens beside policy, image and {self.config.max_slots} slots; lower it"
             )
+
+    @property
+    def closing(self) -> int:
+        """Positions behind the slots: the closing tokens, and the answer where one is written."""
+        written = self.config.max_new_tokens if self.config.decision == "generate" else 0
+        return len(self.prompt.after) + written
 
     def info(self, fingerprint: str) -> ModelInfo:
         """The guard of this fingerprint as the API describes it."""
@@ -101,7 +107,7 @@ class GuardInput:
 
     def _prepared(self, text: NDArray[np.int64], tail: NDArray[np.int64], image: NDArray[np.uint8]) -> PreparedInput:
         prefix = self._prefix_ids(text)
-        if (length := len(prefix) + len(tail) + len(self.prompt.after)) > self.context:
+        if (length := len(prefix) + len(tail) + self.closing) > self.context:
             raise InputRefusedError(
                 f"the prompt has {length} tokens, must be at most {self.context}; shorten the text or lower slots"
             )

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from transformers import LlavaOnevisionForConditionalGeneration
 
+from holdfast_worker.models.hidden_states import hidden_states_of
 from holdfast_worker.models.preprocessing import Pixels, pack, to_tiles
 from holdfast_worker.models.stages import StageClock
 
@@ -53,8 +54,8 @@ class ImagePath:
         """
         tiles = to_tiles(images, self.pixels)
         clock.mark("preprocess")
-        # Naming the layers keeps only these; versions that know no names keep all, under the same indexes.
-        hidden = self.tower(tiles.to(self.dtype), output_hidden_states=list(self.layers)).hidden_states
+        wanted = hidden_states_of(self.layers)
+        hidden = self.tower(tiles.to(self.dtype), output_hidden_states=wanted).hidden_states
         projected: Tensor = self.projector(torch.cat([hidden[index] for index in self.layers], dim=-1))
         features = pack(projected, self.newline, self.pixels)
         clock.mark("vision")

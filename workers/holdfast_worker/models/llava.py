@@ -1,8 +1,9 @@
-"""The guard on transformers: a LLaVA-OneVision model that answers Safe or Unsafe to a policy, a picture and a text.
+"""The guard on transformers: a LLaVA model that answers Safe or Unsafe to a policy, a picture and a text.
 
 One image draw serves every token cell (maths.md §5): noise, preprocessing, the vision tower and the language model's
-prefix run once per draw, and only the cells' short tails differ. The verdict is one forward pass: the summed
-probability of the Unsafe variants against that of the Safe ones at the last position; nothing is generated.
+prefix run once per draw, and only the cells' short tails differ. By default the verdict is one forward pass: the summed
+probability of the Unsafe variants against that of the Safe ones at the last position. Otherwise the answer is written
+and read (`generation`).
 """
 
 from collections import defaultdict
@@ -13,15 +14,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import DynamicCache, LlavaOnevisionForConditionalGeneration
+from transformers import DynamicCache
 
 from holdfast.certificates.kernels import BLOCK
 from holdfast.contract.models import ModelInfo
 from holdfast_worker.models.config import GuardConfig
 from holdfast_worker.models.draws import Draws, images_of_draws, noisy_images
 from holdfast_worker.models.errors import GuardOutputError
+from holdfast_worker.models.generation import Writer
 from holdfast_worker.models.guard_input import GuardInput
-from holdfast_worker.models.image_path import ImagePath
+from holdfast_worker.models.image_path import ImagePath, Llava
 from holdfast_worker.models.preprocessing import Pixels
 from holdfast_worker.models.prompt import Prompt
 from holdfast_worker.models.stages import StageClock
@@ -48,7 +50,7 @@ class LlavaGuard:
 
     def __init__(
         self,
-        model: LlavaOnevisionForConditionalGeneration,
+        model: Llava,
         *,
         prompt: Prompt,
         pixels: Pixels,
@@ -66,6 +68,8 @@ class LlavaGuard:
         self._prompt = prompt
         self._images = ImagePath.of(model, pixels)
         self._verdict = model.lm_head.weight[[*prompt.unsafe, *prompt.safe]].float()
+        self._writer = Writer(model, config, prompt) if config.decision == "generate" else None
+        self._opening: DynamicCache | None = None
 
     @property
     def alphabet(self) -> NDArray[np.int64]:
@@ -135,7 +139,7 @@ class LlavaGuard:
 
     @torch.inference_mode()
     def plain_margins(self, draws: Draws) -> NDArray[np.float32]:
-        """As ``margins`` of one range, every pass by itself: nothing is cached, packed or shared between cells.
+        """As ``margins`` of one range, every pass by itself: nothing is packed, or shared between draws or cells.
 
         What sharing is held against; it takes as many runs of the vision tower as there are passes.
         """
@@ -148,6 +152,10 @@ class LlavaGuard:
         embeddings = self._model.get_input_embeddings()(torch.tensor([ids], device=self.device))
         at = self._prompt.image_at
         embeddings[:, at : at + features.shape[1]] = features
+        if self._writer is not None:
+            cache = DynamicCache()
+            self._model.model.language_model(inputs_embeds=embeddings[:, :-1], past_key_values=cache, use_cache=True)
+            return self._writer.margins(cache, np.array([[ids[-1:]]]))[0, 0]
         hidden = self._model.model.language_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
         return self._margins(hidden[0, -1])
 
@@ -162,6 +170,8 @@ class LlavaGuard:
         """Runs ranges of one shape in as few forward passes as memory allows; yields margins (draws, cells)."""
         cells, slots = pending[0].tails.shape[1:]
         positions = len(pending[0].prepared.prefix) + cells * (slots + len(self._prompt.after))
+        if self._writer is not None:  # every cell has a prefix of its own and room for its answer
+            positions = cells * (len(pending[0].prepared.prefix) + slots + self.inputs.closing)
         while pending:
             batch, rest = _take(pending, max(1, self.batch_limit // positions))
             margins = self._forward_or_shrink(batch, positions)
@@ -197,16 +207,31 @@ class LlavaGuard:
         embeddings = torch.cat(texts)
         at = self._prompt.image_at
         embeddings[:, at : at + features.shape[1]] = features
-        cache = DynamicCache()
-        self._model.model.language_model(inputs_embeds=embeddings, past_key_values=cache, use_cache=True)
+        cache = self._begin(len(embeddings))
+        unread = embeddings[:, cache.get_seq_length() :]
+        self._model.model.language_model(inputs_embeds=unread, past_key_values=cache, use_cache=True)
         if any(not draws.sigma for draws in batch):  # one image without noise stands for all draws of its range
             cache.batch_select_indices(images_of_draws(batch).to(self.device))
         return cache
+
+    def _begin(self, rows: int) -> DynamicCache:
+        """A cache of this many rows, with what stands before the image read if that is the policy: once for all."""
+        if self.config.layout == "published":
+            return DynamicCache()
+        if self._opening is None:
+            self._opening = DynamicCache()
+            opening = torch.tensor([self._prompt.before[: self._prompt.image_at]], device=self.device)
+            self._model.model.language_model(input_ids=opening, past_key_values=self._opening, use_cache=True)
+        layers: Any = self._opening.layers
+        size = rows, -1, -1, -1
+        return DynamicCache([(layer.keys.expand(size), layer.values.expand(size)) for layer in layers])
 
     def _read_tails(self, batch: list[Draws], cache: DynamicCache) -> Tensor:
         slots = np.concatenate([draws.tails for draws in batch])
         after = np.broadcast_to(self._prompt.after, (*slots.shape[:2], len(self._prompt.after)))
         tails = np.concatenate((slots, after), axis=2)
+        if self._writer is not None:
+            return self._writer.margins(cache, tails)
         layout = tail_layout(cache.get_seq_length(), tails.shape[2], shared_with_last(slots), self.device)
         tokens = tails.reshape(len(tails), -1)[:, layout.kept]
         hidden = self._model.model.language_model(
@@ -221,7 +246,9 @@ class LlavaGuard:
 
 def context_length(text: Any) -> int:
     """Positions that a language model of this configuration can read."""
-    window = getattr(text, "sliding_window", None) if "sliding_attention" in getattr(text, "layer_types", ()) else None
+    # Where no types of layers are named, a window is every layer's (Mistral).
+    slides = "sliding_attention" in (getattr(text, "layer_types", None) or ("sliding_attention",))
+    window = getattr(text, "sliding_window", None) if slides else None
     longest: int = text.max_position_embeddings
     return min(longest, window or longest)
 

@@ -48,6 +48,7 @@ def test_a_folder_without_the_file_is_served_by_settings_alone(tmp_path):
         ({"answer": "json_rating"}, "needs an answer_prefix that ends where the rating begins"),
         ({"layout": "image_last"}, "layout"),
         ({"max_new_tokens": 0}, "max_new_tokens"),
+        ({"engine": "vllm", "decision": "generate"}, "decision=generate needs engine=transformers"),
     ],
 )
 def test_a_setting_out_of_range_is_refused_by_name(folder, change, message):

@@ -74,6 +74,12 @@ def _model(tokenizer, pinpoints, most, layer, sliding):
 
 
 @pytest.fixture(scope="session")
+def chat_tokenizer():
+    """The tiny checkpoints' tokenizer, with their chat template."""
+    return _tokenizer()
+
+
+@pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
     """Writes a fresh checkpoint folder; the settings given are laid over `SETTINGS` in its holdfast.json."""
 

@@ -32,12 +32,12 @@ def ours(image, pixels):
     return eight_bit(tiles, pixels)
 
 
-def published(image, pixels):
+def published(image, pixels, pinpoints=PINPOINTS):
     processor = LlavaOnevisionImageProcessorPil(
         size={"height": TILE, "width": TILE},
         image_mean=pixels.mean,
         image_std=pixels.std,
-        image_grid_pinpoints=[list(p) for p in PINPOINTS],
+        image_grid_pinpoints=[list(p) for p in pinpoints],
     )
     tiles = torch.as_tensor(np.stack(processor(image, return_tensors="np")["pixel_values"])[0])
     return eight_bit(tiles, pixels)
@@ -103,6 +103,31 @@ def test_anyres_margins_equal_transformers_own_path(checkpoint, draw, size, most
     # The tiles may differ by single 8-bit steps wherever they were resized.
     tolerance = 1e-5 if size == (32, 32) else 5e-3
     np.testing.assert_allclose(guard.margins([draws])[0], float(expected), atol=tolerance)
+
+
+EVERY = [(rows * TILE, columns * TILE) for rows in range(1, 7) for columns in range(1, 7)]
+"""Every tiling that LLaVA-OneVision publishes: one to six tiles each way."""
+
+
+@pytest.fixture(scope="module")
+def every_tiling(checkpoint):
+    folder = checkpoint(pinpoints=EVERY)
+    return load_guard(folder, load_config(folder, {}))._model.model
+
+
+@pytest.mark.parametrize("trim", [(0, 0), (5, 3)])
+@pytest.mark.parametrize("pinpoint", EVERY)
+def test_every_published_tiling_is_reproduced(every_tiling, pinpoint, trim):
+    size = pinpoint[0] - trim[0], pinpoint[1] - trim[1]
+    grid = grid_for(size, EVERY, TILE, PATCHES, 9)
+    assert (grid.rows * TILE, grid.columns * TILE) == pinpoint
+    pixels, image = Pixels(TILE, PATCHES, (0.5,) * 3, (0.5,) * 3, grid), picture(size)
+    base, *tiles = np.abs(ours(image, pixels) - published(image, pixels, EVERY))
+    assert np.max(tiles) < 1.01
+    assert base.max() < (1.01 if size[0] <= size[1] else 4.01)  # from Pillow 13 on, a high picture's passes swap
+    features = torch.randn(pixels.tiles, PATCHES**2, 32, generator=torch.Generator().manual_seed(0))
+    expected, _ = every_tiling.pack_image_features([features], [size], every_tiling.image_newline, "anyres_max_9")
+    assert torch.equal(pack(features, every_tiling.image_newline, pixels)[0], expected[0])
 
 
 def test_noise_outside_the_8_bit_range_is_clamped():

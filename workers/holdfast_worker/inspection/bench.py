@@ -91,7 +91,9 @@ def _guard(guard: Guard, seconds: float, draws: int | None) -> Bench:
     before = {} if clock is None else dict(clock.seconds)
     least_s = _least_seconds(lambda: guard.margins([batch]), seconds)
     spent = {} if clock is None else {stage: total - before[stage] for stage, total in clock.seconds.items()}
-    flops = draw_flops(guard, batch).total if isinstance(guard, LlavaGuard) else None
+    flops = None  # how much a written answer takes, only its length tells
+    if isinstance(guard, LlavaGuard) and guard.config.decision == "token_mass":
+        flops = draw_flops(guard, batch).total
     timed = _Timed(load, len(batch.tails), batch.tails.shape[1], least_s, spent)
     return _bench(guard, timed, flops, ready.spec.max_passes, certificate_seconds(ready.spec))
 

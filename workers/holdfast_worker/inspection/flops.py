@@ -53,15 +53,19 @@ class DrawFlops:
 
 
 def draw_flops(guard: LlavaGuard, draws: Draws) -> DrawFlops:
-    """Operations of each draw of a range; none are saved where draws share an image without noise."""
+    """Operations of each draw of a range; none are saved where draws share an image without noise.
+
+    A policy that stands before the image is read once for all draws and belongs to none.
+    """
     prompt, text = guard.inputs.prompt, guard.architecture.text_config
+    once = prompt.image_at if guard.config.layout == "policy_first" else 0
     prefix, (cells, slots) = len(draws.prepared.prefix), draws.tails.shape[1:]
     layout = tail_layout(prefix, slots + len(prompt.after), shared_with_last(draws.tails), guard.device)
     variants = len(prompt.unsafe) + len(prompt.safe)
     tails = language_flops(text, len(layout.kept), prefix + len(layout.kept))
     return DrawFlops(
         vision=vision_flops(guard.architecture, guard.inputs.pixels.tiles),
-        prefix=language_flops(text, prefix, prefix),
+        prefix=language_flops(text, prefix - once, prefix),
         tails=tails + 2.0 * cells * text.hidden_size * variants,
     )
 
@@ -74,7 +78,8 @@ def vision_flops(architecture: Any, tiles: int) -> float:
     width, states = vision.hidden_size, 1 if isinstance(layer, int) else len(layer)
     block = 8 * tokens * width**2 + 4 * tokens * width * vision.intermediate_size + 4 * tokens**2 * width
     embedding = 2 * patches * width * 3 * vision.patch_size**2
-    projector = 2 * patches * text.hidden_size * (states * width + text.hidden_size)
+    read = tokens - (architecture.vision_feature_select_strategy == "default")
+    projector = 2 * read * text.hidden_size * (states * width + text.hidden_size)
     return float(tiles * (vision.num_hidden_layers * block + embedding + projector))
 
 

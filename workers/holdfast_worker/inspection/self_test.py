@@ -89,7 +89,7 @@ def _multimodal(examined: Examined, served: _Served, exact: Guard | Absent | Non
         return
     guard = _on_transformers(loaded)
     batch = fixed_draws(guard, examined.draws)
-    margins, layout = guard.margins(batch), getattr(guard.config, "layout", "published")
+    margins, layout = guard.margins(batch), guard.config.layout
     yield _few_at_a_time(guard, batch, margins)
     yield _without_reuse(guard, batch, margins)
     yield _against_exact(served, margins) if exact is None else Check("dtype", "skipped", _NOTHING)
@@ -130,7 +130,7 @@ def _few_at_a_time(guard: LlavaGuard, batch: Sequence[Draws], whole: Margins) ->
 
 def _without_reuse(guard: LlavaGuard, batch: Sequence[Draws], whole: Margins) -> Check:
     """Some of the draws, every pass whole and by itself."""
-    if getattr(guard.config, "decision", "token_mass") != "token_mass":
+    if guard.config.decision != "token_mass":
         return Check("prefix", "skipped", "answers are written, and a written answer has no margin to compare")
     few = max(1, _PLAIN_DRAWS // len(batch))
     plain = [guard.plain_margins(draws.part(0, min(few, len(draws.tails)))) for draws in batch]

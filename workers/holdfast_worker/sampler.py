@@ -33,16 +33,19 @@ _log = logging.getLogger(__name__)
 _EMPTY_PAUSE_S = 0.02
 _REDIS_PAUSE_S = 1.0
 _INPUTS_KEPT = 64
+_RESTORE_TRIES = 3
+_RESTORE_PAUSE_S = 2.0
 
 
 @dataclass
 class Worker:
-    """A worker's identity, its models by fingerprint, and the inputs it has lately made ready."""
+    """A worker's identity, its models by fingerprint, the inputs it has lately made ready, and its lease, if any."""
 
     settings: WorkerSettings
     models: dict[str, Model]
     id: str = field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}")
     inputs: OrderedDict[str, Ready] = field(default_factory=OrderedDict)
+    heartbeat: Heartbeat | None = None
 
 
 async def serve(broker: Broker) -> None:
@@ -54,7 +57,7 @@ async def serve(broker: Broker) -> None:
     worker = Worker(settings, models)
     async with broker.client() as redis:
         await _until_reachable(redis, worker)
-        with Heartbeat(broker, worker.id, [model.info for model in models.values()]):
+        with Heartbeat(broker, worker.id, [model.info for model in models.values()]) as worker.heartbeat:
             _log.info("worker ready", extra={"worker": worker.id, "models": list(settings.models)})
             await run(redis, worker)
 
@@ -82,6 +85,7 @@ async def run(redis: AsyncRedis, worker: Worker) -> None:
     loop = asyncio.get_running_loop()
     claimed_at = loop.time()
     while True:
+        await _restore_lost(worker)
         try:
             taken = []
             if loop.time() - claimed_at >= worker.settings.claim_every_s:
@@ -136,7 +140,36 @@ async def _run_orders(redis: AsyncRedis, worker: Worker, model: Model, deliverie
         await _run_ready(redis, worker, model, wanted)
 
 
+async def _restore_lost(worker: Worker) -> None:
+    """Starts engines again that have died; until they run, their models are not announced.
+
+    Raises:
+        GuardError: One does not start; the worker ends with it, and its orders pass to others.
+    """
+    if not any(map(work.is_lost, worker.models.values())):
+        return
+    await _announce(worker, [model for model in worker.models.values() if not work.is_lost(model)])
+    for model in worker.models.values():
+        for tries_left in reversed(range(_RESTORE_TRIES)):
+            if not work.is_lost(model):
+                break
+            _log.error("an engine died and is started again", extra={"model": model.info.name})
+            try:
+                await asyncio.to_thread(work.restore, model)
+            except errors.GuardError:
+                if not tries_left:
+                    raise
+                await asyncio.sleep(_RESTORE_PAUSE_S)
+    await _announce(worker, list(worker.models.values()))
+
+
+async def _announce(worker: Worker, models: Sequence[Model]) -> None:
+    if worker.heartbeat is not None:
+        await asyncio.to_thread(worker.heartbeat.announce, [model.info for model in models])
+
+
 async def _run_ready(redis: AsyncRedis, worker: Worker, model: Model, wanted: Sequence[tuple[Delivery, Ready]]) -> None:
+    await _restore_lost(worker)
     try:
         batch = [(delivery.order, ready) for delivery, ready in wanted]
         tallies = await asyncio.to_thread(work.tallies, model, batch)

@@ -19,7 +19,7 @@ from holdfast_worker.models.registry import Model
 from holdfast_worker.models.tabular import TabularGuard
 from holdfast_worker.models.vllm_guard import VllmGuard
 
-__all__ = ["Ready", "make_ready", "tallies", "warm_up"]
+__all__ = ["Ready", "is_lost", "make_ready", "restore", "tallies", "warm_up"]
 
 Ready = drawing.Ready | ReadyFeatures
 
@@ -30,6 +30,22 @@ def warm_up(model: Model) -> None:
         encoding.warm_up(model)
     else:
         drawing.warm_up(model)
+
+
+def is_lost(model: Model) -> bool:
+    """Whether the engine behind the model has died, so that it answers nothing before ``restore``."""
+    return isinstance(model, VllmGuard) and model.lost
+
+
+def restore(model: Model) -> None:
+    """Starts a lost model's engine again and runs a real order.
+
+    Raises:
+        GuardError: It does not start, or died of that order.
+    """
+    if isinstance(model, VllmGuard):
+        model.restore()
+        warm_up(model)
 
 
 async def make_ready(redis: AsyncRedis, model: Model, record: JobRecord, given: JobInput) -> Ready | None:

@@ -94,7 +94,7 @@ class GuardConfig(BaseModel):
     vllm_url: str | None = Field(
         None,
         pattern=r"^https?://",
-        description="A running `vllm serve` of the same weights, which is then asked; none: vLLM runs beside the worker.",
+        description="A running `vllm serve` of the same weights, to ask instead; none: vLLM runs beside the worker.",
     )
     max_slots: int = Field(32, ge=0, description="Slots that one request may ask for.")
     max_text_bytes: int = Field(

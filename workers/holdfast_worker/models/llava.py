@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import DynamicCache
 
-from holdfast.certificates.kernels import BLOCK
 from holdfast.contract.models import ModelInfo
 from holdfast_worker.models.config import GuardConfig
-from holdfast_worker.models.draws import Draws, images_of_draws, noisy_images
+from holdfast_worker.models.draws import Draws, images_of_draws, noisy_images, take
 from holdfast_worker.models.errors import GuardOutputError
 from holdfast_worker.models.generation import Writer
 from holdfast_worker.models.guard_input import GuardInput
@@ -173,7 +172,7 @@ class LlavaGuard:
         if self._writer is not None:  # every cell has a prefix of its own and room for its answer
             positions = cells * (len(pending[0].prepared.prefix) + slots + self.inputs.closing)
         while pending:
-            batch, rest = _take(pending, max(1, self.batch_limit // positions))
+            batch, rest = take(pending, max(1, self.batch_limit // positions))
             margins = self._forward_or_shrink(batch, positions)
             if margins is not None:
                 pending = rest
@@ -251,17 +250,3 @@ def context_length(text: Any) -> int:
     window = getattr(text, "sliding_window", None) if slides else None
     longest: int = text.max_position_embeddings
     return min(longest, window or longest)
-
-
-def _take(pending: list[Draws], most: int) -> tuple[list[Draws], list[Draws]]:
-    """Cuts off the first ``most`` draws, at a generator's block where that is possible."""
-    room = most - most % BLOCK if most > BLOCK else most
-    for index, draws in enumerate(pending):
-        if room == 0:
-            return pending[:index], pending[index:]
-        count = len(draws.tails)
-        if count > room:
-            rest = [draws.part(room, count), *pending[index + 1 :]]
-            return [*pending[:index], draws.part(0, room)], rest
-        room -= count
-    return pending, []

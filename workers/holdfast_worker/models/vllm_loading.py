@@ -21,6 +21,7 @@ from holdfast_worker.models.preprocessing import Pixels, load_pixels
 from holdfast_worker.models.prompt import load_prompt
 from holdfast_worker.models.vllm_engine import EngineSettings, ProcessEngine
 from holdfast_worker.models.vllm_guard import VllmGuard
+from holdfast_worker.models.vllm_server import ServerEngine
 from holdfast_worker.models.weights import opened, read_tensors, tensor_places
 
 __all__ = ["load_image_path", "load_vllm_guard"]
@@ -39,9 +40,10 @@ def load_vllm_guard(folder: Path, config: GuardConfig) -> VllmGuard:
     Raises:
         GuardConfigError: The folder or the settings cannot be served, or vLLM is missing.
     """
-    if find_spec("vllm") is None:
+    if config.vllm_url is None and find_spec("vllm") is None:
         raise GuardConfigError(
-            "engine=vllm needs vLLM, which is not installed; install holdfast[vllm] or use engine=transformers"
+            "engine=vllm needs vLLM, which is not installed; install holdfast[vllm], name a vllm_url or use"
+            " engine=transformers"
         )
     whole = _architecture(folder)
     device = find_device(config.device)
@@ -55,20 +57,10 @@ def load_vllm_guard(folder: Path, config: GuardConfig) -> VllmGuard:
     images = load_image_path(folder, whole, pixels, dtype, device)
     number_type = str(dtype).removeprefix("torch.")
     plain = fingerprint(folder, config, prompt.alphabet, dtype=number_type, device=device.type)
-    engine = ProcessEngine(
-        EngineSettings(
-            folder=str(folder),
-            dtype=number_type,
-            device=config.device if config.device != "auto" else device.type,
-            hidden=text.hidden_size,
-            context=context,
-            cache_bytes=_cache_bytes(text, context, dtype),
-            tile_tokens=pixels.patches**2,
-            verdict=(*prompt.unsafe, *prompt.safe),
-            memory=config.engine_memory,
-            batch=config.engine_batch,
-            threads=torch.get_num_threads(),
-        )
+    engine = (
+        _engine(folder, config, inputs, text, dtype)
+        if config.vllm_url is None
+        else _server(config.vllm_url, folder, inputs, dtype)
     )
     name = digest([("guard", plain.encode()), ("engine", engine.name.encode())])
     guard = VllmGuard(inputs, images, engine, fingerprint=name)
@@ -119,6 +111,37 @@ def load_image_path(
     )
 
 
+def _engine(folder: Path, config: GuardConfig, inputs: GuardInput, text: Any, dtype: torch.dtype) -> ProcessEngine:
+    context = context_length(text)
+    return ProcessEngine(
+        EngineSettings(
+            folder=str(folder),
+            dtype=str(dtype).removeprefix("torch."),
+            device=config.device if config.device != "auto" else inputs.device.type,
+            hidden=text.hidden_size,
+            context=context,
+            cache_bytes=_cache_bytes(text, context, dtype),
+            tile_tokens=inputs.pixels.patches**2,
+            verdict=(*inputs.prompt.unsafe, *inputs.prompt.safe),
+            memory=config.engine_memory,
+            batch=config.engine_batch,
+            threads=torch.get_num_threads(),
+        )
+    )
+
+
+def _server(url: str, folder: Path, inputs: GuardInput, dtype: torch.dtype) -> ServerEngine:
+    name, path = _embedding(folder)
+    prompt = inputs.prompt
+    return ServerEngine(
+        url,
+        read_tensors({name: path})[name].to(dtype),
+        image_token=prompt.before[prompt.image_at],
+        verdict=(*prompt.unsafe, *prompt.safe),
+        context=inputs.context + 1,
+    )
+
+
 def _name(name: str) -> str:
     """A weight's name without what transformers' versions put around it."""
     return name.removeprefix("model.").replace("vision_tower.vision_model.", "vision_tower.")
@@ -138,14 +161,19 @@ def _architecture(folder: Path) -> LlavaOnevisionConfig:
     return whole
 
 
-def _vocabulary(folder: Path) -> int:
-    """Rows of the language model's token embedding."""
+def _embedding(folder: Path) -> tuple[str, Path]:
+    """Name and file of the language model's token embedding."""
     places = [(name, path) for name, path in tensor_places(folder).items() if name.endswith(".embed_tokens.weight")]
     if len(places) != 1:
         raise GuardConfigError(
             f"{folder} has {len(places)} tensors *.embed_tokens.weight, must have one; use a whole checkpoint"
         )
-    ((name, path),) = places
+    return places[0]
+
+
+def _vocabulary(folder: Path) -> int:
+    """Rows of the language model's token embedding."""
+    name, path = _embedding(folder)
     with opened(path) as file:
         return int(file.get_slice(name).get_shape()[0])
 

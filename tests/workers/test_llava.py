@@ -1,4 +1,5 @@
 import itertools
+import re
 import shutil
 
 import numpy as np
@@ -12,6 +13,7 @@ from holdfast_worker.models.errors import GuardConfigError, GuardOutputError, In
 from holdfast_worker.models.loading import load_guard
 from holdfast_worker.models.preprocessing import to_tiles
 from holdfast_worker.noise import gaussian
+from tests.workers.builders import spec_of
 
 
 def plain_margins(guard, draws):
@@ -206,6 +208,26 @@ def test_a_prompt_longer_than_the_context_is_refused(base_folder, tmp_path, phot
 def test_a_text_limit_that_the_context_cannot_hold_is_refused_at_load(base_folder):
     with pytest.raises(GuardConfigError, match=r"max_text_bytes=600 must be at most \d{3}, so that any text fits"):
         load_guard(base_folder, load_config(base_folder, {"max_text_bytes": 600}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "notes"),
+    [
+        ({"tiles": "anyres"}, []),
+        ({}, ["as one tile, not in the tiling"]),
+        ({"tiles": "anyres", "layout": "policy_first"}, ["reads its policy before the image"]),
+        ({"tiles": "anyres", "decision": "generate"}, ["first word of an answer .* counts as Unsafe and is not asked"]),
+        (
+            {"decision": "generate", "answer": "json_rating", "unparseable": "safe", "max_new_tokens": 7},
+            ["as one tile", "JSON rating .* of 7 tokens at most. .* counts as Safe and is not asked again"],
+        ),
+    ],
+)
+def test_a_guard_says_how_it_is_asked_otherwise_than_published(base_folder, settings, notes):
+    guard = load_guard(base_folder, load_config(base_folder, settings))
+    found = spec_of(guard, threat={"text": {"slots": 4}}).notes
+    assert len(found) == len(notes)
+    assert all(re.search(wanted, note) for wanted, note in zip(notes, found, strict=True))
 
 
 def test_a_refusal_does_not_quote_the_input(guard, photo):

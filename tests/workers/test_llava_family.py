@@ -173,6 +173,7 @@ def test_shared_prefixes_equal_the_plain_forward(load, draw, kind, settings):
 def test_llava_1_5_reads_one_tile_without_a_newline(load):
     assert [load(kind).inputs.pixels.image_tokens for kind in ("llava", "llava-full", "llava-siglip")] == [16, 17, 16]
     assert load("llava", tiles="base").inputs.pixels == load("llava").inputs.pixels
+    assert load("llava", tiles="base").info.notes == ()
 
 
 def test_llava_next_may_be_served_by_one_tile(load, draw):

@@ -45,7 +45,7 @@ def published(image, pixels, pinpoints=PINPOINTS):
 
 
 def across_then_down(image):
-    """PIL's own resize to a tile, its passes in the order of Pillow up to 12 whichever is installed; (3, tile, tile)."""
+    """PIL's own resize to a tile, its passes in the order of Pillow up to 12; float32 (3, tile, tile)."""
     across = Image.fromarray(image).resize((TILE, len(image)), Image.Resampling.BICUBIC)
     return np.array(across.resize((TILE, TILE), Image.Resampling.BICUBIC), dtype=np.float32).transpose(2, 0, 1)
 

@@ -1,5 +1,6 @@
 """What a multimodal guard takes in, whatever runs its language model: text and image made ready for draws."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,6 +69,7 @@ class GuardInput:
                 token_kernels=("uniform",) if config.mask_token is None else ("uniform", "absorbing"),
             ),
             false_flag=config.false_flag,
+            notes=tuple(_notes(config, self.pixels)),
         )
 
     def prepare(self, text: str, suffix: str, image: NDArray[np.uint8], *, slots: int) -> PreparedInput:
@@ -136,3 +138,18 @@ class GuardInput:
         before, at = self.prompt.before, self.prompt.image_at
         image = [before[at]] * self.pixels.image_tokens
         return np.concatenate(([*before[:at], *image, *before[at + 1 :]], text))
+
+
+def _notes(config: GuardConfig, pixels: Pixels) -> Iterator[str]:
+    """In which respects the guard is not asked as its model is published to be."""
+    if config.tiles == "base" and pixels.newline:
+        yield "The guard sees each image as one tile, not in the tiling that its architecture publishes."
+    if config.layout == "policy_first":
+        yield "The guard reads its policy before the image, not after it as its model publishes (layout policy_first)."
+    if config.decision == "generate":
+        sought = {"word": "first word", "json_rating": "JSON rating"}[config.answer]
+        yield (
+            f"The guard's vote is the {sought} of an answer that it writes greedily, of {config.max_new_tokens} tokens"
+            f" at most. An answer that gives neither verdict counts as {config.unparseable.title()} and is not asked"
+            " again."
+        )

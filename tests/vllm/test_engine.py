@@ -1,12 +1,12 @@
 """The engine's own traps: what it refuses, what it must not mix up, and how it ends."""
 
 import hashlib
+import json
 import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +18,10 @@ from safetensors.torch import load_file, save_file
 from holdfast_worker.models import registry
 from holdfast_worker.models.errors import EngineLostError, GuardConfigError, GuardOutputError
 from holdfast_worker.models.llava import LlavaGuard
-from holdfast_worker.models.vllm_engine import ProcessEngine, Prompts
+from holdfast_worker.models.vllm_engine import ProcessEngine, Prompts, child_environment
 from holdfast_worker.models.vllm_guard import VllmGuard
+from tests.vllm.checkpoints import saved_anew
 from tests.vllm.test_agreement import TEXTS, draws_of
-
-PACKAGED = Path(registry.__file__).parent / "reference_guard"
 
 
 def prompts(guard: VllmGuard, features: torch.Tensor) -> Prompts:
@@ -40,33 +39,8 @@ def features_of(guard: VllmGuard, images: int, positions: int = 17) -> torch.Ten
     return torch.randn(images, positions, 96, generator=torch.Generator().manual_seed(positions))
 
 
-def saved_anew(folder: Path, plain: LlavaGuard) -> Path:
-    """The shipped guard, which is in the hub's layout, under the names that transformers 5 has for its tensors."""
-    for file in PACKAGED.iterdir():
-        if file.suffix != ".safetensors":
-            (folder / file.name).write_bytes(file.read_bytes())
-    weights = {name: tensor.contiguous() for name, tensor in plain._model.state_dict().items()}
-    assert not set(weights) & set(load_file(PACKAGED / "model.safetensors"))
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    return folder
-
-
 def contents(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
-
-
-@pytest.fixture(scope="module")
-def anew(plain: LlavaGuard, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return saved_anew(tmp_path_factory.mktemp("anew"), plain)
-
-
-@pytest.fixture(scope="module")
-def expendable(anew: Path) -> Iterator[VllmGuard]:
-    """A guard whose engine a test may kill; its folder has the newer layout."""
-    loaded = registry.load(anew, {"device": "cpu", "engine": "vllm"})
-    assert isinstance(loaded, VllmGuard)
-    yield loaded
-    loaded.close()
 
 
 def test_the_newer_layout_answers_alike_and_the_folder_is_left_as_it_was(
@@ -120,30 +94,39 @@ def test_a_checkpoint_that_vllm_does_not_serve_is_refused_at_load(plain: LlavaGu
         registry.load(folder, {"device": "cpu", "engine": "vllm"})
 
 
-def test_a_killed_engine_is_reported_and_can_be_started_again(expendable: VllmGuard) -> None:
-    wanted = answers(expendable, features_of(expendable, 2))
-    assert isinstance(expendable._engine, ProcessEngine)
-    os.kill(expendable._engine.pid or 0, signal.SIGKILL)
-    with pytest.raises(EngineLostError, match="exit code -9"):
-        answers(expendable, features_of(expendable, 2))
-    assert expendable.lost
-    expendable.restore()
-    np.testing.assert_array_equal(answers(expendable, features_of(expendable, 2)), wanted)
-
-
-def test_a_poisoned_request_ends_the_engine_and_keeps_its_data_out_of_the_log(
+def test_a_poisoned_request_ends_the_engine_which_starts_again(
     expendable: VllmGuard, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    if expendable.lost:
-        expendable.restore()
+    wanted = answers(expendable, features_of(expendable, 2))
     poison = prompts(expendable, torch.full((1, 17, 96), 0.123456))
     poison.ids[-1] = 400_000  # no token of the vocabulary
     capfd.readouterr()
     with pytest.raises(EngineLostError, match="died"):
         expendable._engine.logprobs(poison)
-    written = "".join(capfd.readouterr())
-    assert "0.1235" not in written
-    assert str(poison.ids[:4].tolist())[1:-1] not in written
+    assert expendable.lost
+    assert "0.1235" not in "".join(capfd.readouterr())
+    expendable.restore()
+    np.testing.assert_array_equal(answers(expendable, features_of(expendable, 2)), wanted)
+
+
+def test_a_step_that_fails_inside_vllm_leaves_no_input_in_the_log(engine: ProcessEngine) -> None:
+    program = (
+        "import json, sys, torch\nfrom holdfast_worker.models.vllm_engine import EngineSettings\n"
+        "from holdfast_worker.models.vllm_process import _engine\n"
+        "engine = _engine(EngineSettings(**json.loads(sys.argv[1])))\n"
+        "features = [torch.full((length, 96), 0.654321) for length in (17, 18)]\n"
+        "engine.generate([{'prompt_token_ids': [7, 1, 9], 'multi_modal_data': {'image': [one]}} for one in features])"
+    )
+    settings = engine._settings
+    answer = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(asdict(settings))],
+        env=os.environ | child_environment(settings, None),
+        capture_output=True,
+        text=True,
+    )
+    assert answer.returncode != 0
+    assert "inconsistent shapes" in answer.stderr  # why a call holds images of one shape
+    assert "0.6543" not in answer.stdout + answer.stderr
 
 
 def test_an_engine_does_not_outlive_its_worker(tmp_path: Path) -> None:

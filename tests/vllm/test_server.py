@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,9 +18,9 @@ from holdfast_worker.models import registry
 from holdfast_worker.models.errors import EngineLostError
 from holdfast_worker.models.llava import LlavaGuard
 from holdfast_worker.models.vllm_guard import VllmGuard
+from tests.vllm.checkpoints import PACKAGED
 from tests.vllm.test_agreement import TEXTS, draws_of
 
-PACKAGED = Path(registry.__file__).parent / "reference_guard"
 ENVIRONMENT = {
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "VLLM_NO_USAGE_STATS": "1",

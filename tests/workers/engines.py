@@ -12,7 +12,7 @@ from holdfast_worker.models.vllm_engine import Prompts
 
 
 class LocalEngine:
-    """Reads every prompt by itself with the language model of a guard.
+    """Reads every prompt by itself with the language model of a guard; a token beyond its vocabulary kills it.
 
     Attributes:
         read: The prompts of each call.
@@ -48,6 +48,8 @@ class LocalEngine:
         if self.calls_left is not None:
             self._running = self.calls_left > 0
             self.calls_left = self.calls_left - 1 if self._running else None
+        if prompts.ids.max() >= len(self._model.get_input_embeddings().weight):
+            self._running = False
         if not self._running:
             raise EngineLostError("the engine died, must live; start it again")
         sent = Prompts.from_bytes(prompts.to_bytes())

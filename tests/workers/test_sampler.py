@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import torch
 
 from holdfast.queue import jobs, keys, orders
 from holdfast.queue.broker import AsyncRedis, connect
@@ -21,7 +22,7 @@ from holdfast_worker.models.registry import Guard, Model
 from holdfast_worker.models.vllm_guard import VllmGuard
 from holdfast_worker.sampler import Worker, run
 from holdfast_worker.settings import WorkerSettings
-from tests.workers.builders import FIELDS, SEED, png, spec_of, table_folder
+from tests.workers.builders import FIELDS, SEED, png, ready_for, spec_of, table_folder
 from tests.workers.engines import LocalEngine
 from tests.workers.feature_builders import feature_spec_of, feature_tally, ready_features, small_encoder
 
@@ -296,6 +297,32 @@ async def test_when_an_engine_dies_only_the_orders_in_flight_are_run_again(guard
             assert await served_models(redis) == {split.info.name: split.info}
     assert served == [{}]
     assert len(engine.read) == 3  # the first two orders together, a warm-up, and the third once more
+
+
+async def test_an_order_that_kills_the_engine_fails_its_own_job_and_no_other(guard: Guard) -> None:
+    assert isinstance(guard, LlavaGuard)
+    split, engine = split_guard(guard)
+    poisoned = ready_for(split)
+    prefix = torch.cat((poisoned.prepared.prefix, torch.tensor([400_000])))
+    poisoned = replace(poisoned, prepared=replace(poisoned.prepared, prefix=prefix))
+    async with connect(None).client() as redis:
+        await orders.open_streams(redis, [split.fingerprint])
+        await submit(redis, split, "poisoned")
+        await orders.issue(redis, split.fingerprint, Order("poisoned", 0, 0, 8, CELLS))
+        worker = Worker(WorkerSettings(), {split.fingerprint: split})
+        worker.inputs["poisoned"] = poisoned
+        sound = await tallies(redis, split, [(0, 8)], "sound", worker)
+
+        async def failed() -> bool:
+            return not await jobs.is_open(redis, "poisoned")
+
+        await work_until(redis, split, failed, worker)
+        record = await jobs.read(redis, "poisoned")
+    assert record is not None
+    assert record.problem is not None
+    assert "failed 3 times, last: EngineLostError" in record.problem.detail
+    assert len(sound) == 1
+    assert engine.starts == 5  # at load, once for the two together and thrice for the poisoned one
 
 
 async def test_a_worker_whose_engine_does_not_start_again_ends(guard: Guard, monkeypatch: pytest.MonkeyPatch) -> None:

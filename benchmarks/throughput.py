@@ -87,7 +87,7 @@ def noisy_tails(guard: LlavaGuard, draws: int) -> NDArray[np.int64]:
 
 
 def our_draws(guard: LlavaGuard, image: NDArray[np.uint8]) -> Draws:
-    prepared = guard.prepare(TEXT, "", image, slots=SLOTS)
+    prepared = guard.inputs.prepare(TEXT, "", image, slots=SLOTS)
     return Draws(prepared, "benchmark", SIGMA, 0, DRAWS, noisy_tails(guard, DRAWS))
 
 

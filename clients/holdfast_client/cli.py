@@ -2,6 +2,7 @@
 
 A command of another part is an entry point of the group `holdfast.commands`: a function `command(argv) -> exit status`
 with its own parser. It is imported only when it is asked for, so the base install lists it and `certify` starts fast.
+What follows the word `models` is found in the group `holdfast.models` in the same way.
 
 Exit status: 0 done, 1 an error, 2 wrong usage, 130 interrupted; `verify` has its own.
 """
@@ -23,6 +24,7 @@ from holdfast_client.render import models_table, problem_view, terminal
 __all__ = ["main"]
 
 COMMANDS = "holdfast.commands"
+MODELS = "holdfast.models"
 
 _DONE, _ERROR, _INTERRUPTED = 0, 1, 130
 _ERRORS = (ProblemError, ConnectionFailedError, UnexpectedAnswerError, CertificationCancelledError, FileError)
@@ -31,7 +33,19 @@ _ERRORS = (ProblemError, ConnectionFailedError, UnexpectedAnswerError, Certifica
 _KNOWN = {
     "serve": ("run the service: gateway, certifier and worker", "service,worker"),
     "replay": ("run draws of a certificate again, and compare", "worker"),
+    "bench": ("measure how fast a model is on this machine", "worker"),
+    "models add": ("examine a checkpoint, and have workers serve it", "worker"),
+    "models list": ("load what the settings name, and say what it is", "worker"),
+    "models check": ("examine a model on fixed draws", "worker"),
 }
+
+_MODELS_EPILOG = """\
+Without a further word it asks the service at --url what it serves. These examine models on this machine; each has a
+--help of its own:
+  holdfast models add NAME FOLDER [field=value ...]       examine a checkpoint, and have workers serve it
+  holdfast models list                                    load what the settings name, and say what it is
+  holdfast models check NAME_OR_FOLDER [field=value ...]  examine a model on fixed draws
+"""
 
 _EPILOG = """\
 examples:
@@ -42,6 +56,8 @@ examples:
   holdfast embed cat.png --out cat.json                   a smoothed embedding, with its bounds
   holdfast verify cert.json                               check it, without the service
   holdfast models                                         what is served, and its operating point
+  holdfast models add NAME FOLDER                         examine a checkpoint, and have workers serve it
+  holdfast bench                                          how fast a model is here
 
 HOLDFAST_URL names the service where --url is not given; `verify` asks no service unless told.
 """
@@ -52,7 +68,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     plugins = {entry.name: entry for entry in entry_points(group=COMMANDS)}
     if given and given[0] in plugins:
-        return _run_plugin(plugins[given[0]], given[1:])
+        return _run_plugin(plugins[given[0]], given[0], given[1:])
+    if given[:1] == ["models"]:
+        for entry in entry_points(group=MODELS, name=next(iter(given[1:]), "")):
+            return _run_plugin(entry, f"models {entry.name}", given[2:])
     arguments = _parser(plugins).parse_args(given)
     messages = terminal(stderr=True)
     try:
@@ -65,14 +84,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _ERROR
 
 
-def _run_plugin(entry: EntryPoint, argv: list[str]) -> int:
+def _run_plugin(entry: EntryPoint, command: str, argv: list[str]) -> int:
     try:
         return int(entry.load()(argv))
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if missing.partition(".")[0].startswith("holdfast"):
             raise
-        sys.stderr.write(f"holdfast {entry.name} needs {_remedy(entry.name)}\n(no module named {missing!r})\n")
+        sys.stderr.write(f"holdfast {command} needs {_remedy(command)}\n(no module named {missing!r})\n")
         return _ERROR
 
 
@@ -108,7 +127,7 @@ def _parser(plugins: Mapping[str, EntryPoint]) -> argparse.ArgumentParser:
     keys = _add_command(commands, "keys", "print the public keys that certificates are signed with")
     verify_command.add_keys_arguments(keys)
     _add_url(keys)
-    models = _add_command(commands, "models", "list the guards and encoders that are served")
+    models = _add_command(commands, "models", "list the guards and encoders that are served", _MODELS_EPILOG)
     models.set_defaults(run=_models)
     _add_url(models)
     for name in plugins:

@@ -93,3 +93,4 @@ class ModelInfo(_Frozen):
     defaults: Defaults
     limits: Limits
     false_flag: FalseFlag | None = None
+    notes: tuple[str, ...] = Field((), description="What every certificate must say of this guard, in its notice.")

@@ -18,7 +18,8 @@ class CertificationSpec(BaseModel):
 
     `slots` are the eligible positions that are known beforehand: the suffix slots, or the categorical fields of a
     tabular input; 0 for the l0 threat, whose positions are the text's tokens. `sigma` is 0 where the image stays as it
-    is. `alphabets` has V of each position: one number for all tokens, or one per categorical field.
+    is. `alphabets` has V of each position: one number for all tokens, or one per categorical field. `notes` is what the
+    certificate's notice must say of the guard besides.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -45,6 +46,7 @@ class CertificationSpec(BaseModel):
     epsilons: tuple[float, ...]
     space: NoiseSpace
     false_flag: FalseFlag | None
+    notes: tuple[str, ...] = ()
 
     @property
     def masks_matter(self) -> bool:
@@ -119,6 +121,7 @@ def resolve(request: CertificationRequest, model: ModelInfo) -> CertificationSpe
         epsilons=(0.0,) if threat.image.norm == "none" else tuple(sorted(set(request.epsilons))),
         space=model.space,
         false_flag=None,
+        notes=model.notes,
     )
     errors = tuple(FieldError(path=path, message=message) for path, message in _violations(request, spec, model))
     if errors:

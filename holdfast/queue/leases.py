@@ -37,10 +37,11 @@ class Heartbeat:
     ) -> None:
         self._redis = broker.sync_client()
         self._worker_id = worker_id
-        self._lease = json.dumps([model.model_dump(mode="json") for model in models])
+        self._lease = _lease(models)
         self._ttl_s = ttl_s
         self._renew_every_s = renew_every_s
         self._stop = threading.Event()
+        self._renewing = threading.Lock()
         self._thread = threading.Thread(target=self._run, name=f"heartbeat-{worker_id}", daemon=True)
 
     def __enter__(self) -> Self:
@@ -60,17 +61,30 @@ class Heartbeat:
             _log.warning("lease of %s left to expire: %s", self._worker_id, failure)
         self._redis.close()
 
+    def announce(self, models: Sequence[ModelInfo | EncoderInfo]) -> None:
+        """Changes what the worker serves: at once, or with the next renewal where the queue cannot be reached."""
+        self._lease = _lease(models)
+        self._try_to_renew()
+
     def _run(self) -> None:
         while not self._stop.wait(self._renew_every_s):
-            try:
-                self._renew()
-            except redis.RedisError as failure:
-                _log.warning("lease of %s not renewed, will try again: %s", self._worker_id, failure)
+            self._try_to_renew()
+
+    def _try_to_renew(self) -> None:
+        try:
+            self._renew()
+        except redis.RedisError as failure:
+            _log.warning("lease of %s not renewed, will try again: %s", self._worker_id, failure)
 
     def _renew(self) -> None:
-        # The lease first: who reads the set between the two must not take this worker for a dead one.
-        self._redis.set(keys.worker(self._worker_id), self._lease, ex=self._ttl_s)
-        self._redis.sadd(keys.WORKERS, self._worker_id)
+        with self._renewing:  # or an older lease could be written over a newer one
+            # The lease first: who reads the set between the two must not take this worker for a dead one.
+            self._redis.set(keys.worker(self._worker_id), self._lease, ex=self._ttl_s)
+            self._redis.sadd(keys.WORKERS, self._worker_id)
+
+
+def _lease(models: Sequence[ModelInfo | EncoderInfo]) -> str:
+    return json.dumps([model.model_dump(mode="json") for model in models])
 
 
 async def live_workers(client: AsyncRedis) -> dict[str, list[ModelInfo | EncoderInfo]]:

@@ -154,6 +154,28 @@ async def test_a_text_only_certificate_has_no_image_budget(redis: AsyncRedis) ->
     assert "leaves the rest as it is" in certificate.notice[2]
 
 
+async def test_the_notice_says_what_the_guard_must_have_said_of_it(redis: AsyncRedis) -> None:
+    notes = ("The guard sees each image as one tile.", "An answer that gives neither verdict counts as Unsafe.")
+    certificate = await certify(redis, asked=spec(notes=notes, max_passes=900), rate=1.0)
+    plain = await certify(redis, asked=spec(max_passes=900), rate=1.0)
+    assert certificate.notice == (*plain.notice, *notes)
+    assert all(check.ok for check in verify(certificate.model_dump(mode="json")))
+
+
+@pytest.mark.parametrize("method", ["auto", "neyman_pearson"])
+async def test_neyman_pearsons_radii_say_which_attackers_they_leave_out(redis: AsyncRedis, method: str) -> None:
+    certificate = await certify(redis, asked=spec(method=method, max_passes=900), rate=1.0)
+    assert any("tokens of the alphabet only, no special tokens" in line for line in certificate.notice)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"method": "stratified"}, {"token_kernel": "absorbing"}, {"text": "none", "slots": 0, "max_tokens": 0}]
+)
+async def test_what_covers_every_token_leaves_no_attacker_out(redis: AsyncRedis, changes: dict[str, object]) -> None:
+    certificate = await certify(redis, asked=spec(max_passes=900, **changes), rate=1.0)
+    assert not any("alphabet" in line for line in certificate.notice)
+
+
 async def test_the_certificate_states_what_it_rests_on(redis: AsyncRedis) -> None:
     certificate = await certify(redis)
     evidence = certificate.evidence

@@ -167,15 +167,41 @@ def test_a_command_without_its_extra_names_the_extra() -> None:
     assert "Traceback" not in run.stderr
 
 
-def test_another_parts_command_gets_the_arguments_and_gives_the_status(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
-) -> None:
+@pytest.fixture
+def more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another part, with a command of its own and one of `models`; both return how many arguments they got."""
     (tmp_path / "more-1.dist-info").mkdir()
     (tmp_path / "more-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: more\nVersion: 1\n")
-    (tmp_path / "more-1.dist-info" / "entry_points.txt").write_text("[holdfast.commands]\ncount = more:count\n")
+    registered = "[holdfast.commands]\ncount = more:count\n[holdfast.models]\ncount = more:count\nlost = absent:lost\n"
+    (tmp_path / "more-1.dist-info" / "entry_points.txt").write_text(registered)
     (tmp_path / "more.py").write_text("def count(argv):\n    return len(argv)\n")
     monkeypatch.syspath_prepend(tmp_path)
-    assert main(["count", "--help", "x", "--url"]) == 3
+
+
+@pytest.mark.usefixtures("more")
+@pytest.mark.parametrize("command", [["count"], ["models", "count"]])
+def test_another_parts_command_gets_the_arguments_and_gives_the_status(command: list[str]) -> None:
+    assert main([*command, "--help", "x", "--url"]) == 3
+
+
+@pytest.mark.usefixtures("more")
+def test_a_command_of_models_without_its_part_says_what_it_needs(capsys: Capture) -> None:
+    assert main(["models", "lost"]) == 1
+    assert capsys.readouterr().err.startswith("holdfast models lost needs a package that is not installed")
+
+
+@pytest.mark.parametrize("word", ["nonsense", "count"])
+def test_an_unknown_word_after_models_is_wrong_usage(word: str) -> None:
+    with pytest.raises(SystemExit) as exited:
+        main(["models", word])
+    assert exited.value.code == 2
+
+
+def test_the_help_of_models_names_what_examines_models_here(capsys: Capture) -> None:
+    with pytest.raises(SystemExit):
+        main(["models", "--help"])
+    out = capsys.readouterr().out
+    assert all(f"holdfast models {word}" in out for word in ("add", "list", "check"))
 
 
 def test_the_command_line_starts_without_the_heavy_parts() -> None:

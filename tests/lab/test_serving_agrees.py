@@ -43,7 +43,7 @@ def test_both_find_the_same_margins(guard: Guard, served: LlavaGuard) -> None:
     text = encode_text(guard.tokenizer, example.text)
     images = gaussian(rng, image_tensor([example] * 4), torch.zeros(4))
     expected = margins(guard, images, [guard.prompt.assemble(text, cell) for cell in cells])
-    prepared = served.prepare(example.text, "", example.image, slots=8)
+    prepared = served.inputs.prepare(example.text, "", example.image, slots=8)
     (found,) = served.margins([Draws(prepared, "00" * 16, 0.0, 0, 1, np.array([cells]))])
     assert found[0] == pytest.approx(expected.numpy(), abs=1e-3)
 
@@ -55,6 +55,6 @@ def test_both_find_the_same_margins_when_the_noise_falls_on_the_text(guard: Guar
     expected = margins(guard, image_tensor([example] * 4), rows)
     start = len(guard.prompt.before)
     cells = np.array([[row[start : start + len(text)] for row in rows]])
-    prepared = served.prepare_all_tokens(example.text, example.image)
+    prepared = served.inputs.prepare_all_tokens(example.text, example.image)
     (found,) = served.margins([Draws(prepared, "00" * 16, 0.0, 0, 1, cells)])
     assert found[0] == pytest.approx(expected.numpy(), abs=1e-3)

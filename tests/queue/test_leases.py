@@ -40,3 +40,13 @@ async def test_a_lease_lapses_when_nobody_renews_it(redis: AsyncRedis, broker: B
     with Heartbeat(broker, "worker", [model], ttl_s=1, renew_every_s=60):
         await asyncio.sleep(1.2)
         assert await live_workers(redis) == {}
+
+
+async def test_what_a_worker_announces_may_change(redis: AsyncRedis, broker: Broker, model: ModelInfo) -> None:
+    with Heartbeat(broker, "worker", [model], renew_every_s=0.05) as heartbeat:
+        heartbeat.announce([])
+        assert await live_workers(redis) == {"worker": []}
+        await asyncio.sleep(0.2)  # renewals do not bring the old lease back
+        assert await served_models(redis) == {}
+        heartbeat.announce([model])
+        assert await served_models(redis) == {model.name: model}

@@ -74,6 +74,12 @@ def _model(tokenizer, pinpoints, most, layer, sliding):
 
 
 @pytest.fixture(scope="session")
+def chat_tokenizer():
+    """The tiny checkpoints' tokenizer, with their chat template."""
+    return _tokenizer()
+
+
+@pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
     """Writes a fresh checkpoint folder; the settings given are laid over `SETTINGS` in its holdfast.json."""
 
@@ -119,7 +125,7 @@ def draw(photo):
     """Builds the range of draws that a worker would run for an order."""
 
     def build(guard, start, stop, *, text="how are you?", seed="s", sigma=0.25, slots=4):
-        prepared = guard.prepare(text, "", photo, slots=slots)
+        prepared = guard.inputs.prepare(text, "", photo, slots=slots)
         kernel = UniformKernel(beta=0.5, alphabet_size=len(guard.alphabet))
         noise = suffix_draws(kernel, slots=slots, seed=seed, start=start, stop=stop)
         tails = replace_tokens(noise, prepared.tail_base, guard.alphabet, guard.mask_id)

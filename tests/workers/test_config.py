@@ -1,12 +1,14 @@
+import hashlib
 import json
 from importlib import resources
 from pathlib import Path
 
 import pytest
 
+from holdfast_worker.models.answers import Reading
 from holdfast_worker.models.config import GuardConfig, load_config
 from holdfast_worker.models.errors import GuardConfigError
-from holdfast_worker.models.policies import MULTIMODAL_SAFETY_V1, policy_text
+from holdfast_worker.models.policies import LLAVAGUARD_V1_2, MULTIMODAL_SAFETY_V1, policy_text
 
 SHARED = Path(__file__).parents[3] / "shared"
 
@@ -43,6 +45,10 @@ def test_a_folder_without_the_file_is_served_by_settings_alone(tmp_path):
         ({"device": "cuda:x"}, "device"),
         ({"dtype": "int8"}, "dtype"),
         ({"noise_height": 0}, "noise_height"),
+        ({"answer": "json_rating"}, "needs an answer_prefix that ends where the rating begins"),
+        ({"layout": "image_last"}, "layout"),
+        ({"max_new_tokens": 0}, "max_new_tokens"),
+        ({"engine": "vllm", "decision": "generate"}, "decision=generate needs engine=transformers"),
     ],
 )
 def test_a_setting_out_of_range_is_refused_by_name(folder, change, message):
@@ -68,6 +74,7 @@ def test_every_field_says_what_it_means():
 
 def test_a_policy_is_a_name_or_the_text_itself():
     assert policy_text("multimodal-safety-v1") == MULTIMODAL_SAFETY_V1
+    assert policy_text("llavaguard-v1.2") == LLAVAGUARD_V1_2
     assert policy_text("be kind") == "be kind"
 
 
@@ -75,9 +82,23 @@ def test_the_named_policy_is_the_papers_word_for_word():
     paper = SHARED / "papers" / "hybrid-randomized-smoothing.txt"
     if not paper.is_file():
         pytest.skip("the paper's text is not here")
-    words = " ".join(paper.read_text("utf-8").replace("*", "").replace("`", "").split())
-    for paragraph in MULTIMODAL_SAFETY_V1.split("\n\n"):
-        assert paragraph in words
+    printed = paper.read_text("utf-8").split("(Exact Prompt).")[1].split("### A.7.")[0]
+    before, algorithm = printed.split("**Algorithm 1**")
+    after = algorithm.split("*Evaluation rule", 1)[1]  # the page's float stands in the middle of the prompt
+    words = f"{before}*Evaluation rule{after}".replace("*", "").replace("`", "").split()
+    assert MULTIMODAL_SAFETY_V1.split() == words
+
+
+def test_llavaguards_policy_is_the_text_that_its_authors_published():
+    digest = hashlib.sha256(LLAVAGUARD_V1_2.encode()).hexdigest()
+    assert digest == "16c712fecb9c1ae99aa4fdd9dc4ae323be0091192756670b181a3bbcae10900d"
+
+
+def test_llavaguards_policy_asks_for_the_rating_in_the_form_that_is_read():
+    template = LLAVAGUARD_V1_2[LLAVAGUARD_V1_2.rindex("\n{") + 1 :]
+    answer = template.replace('str<"Unsafe"|"Safe">', '"Unsafe"')
+    read = Reading.of(GuardConfig(name="g", decision="generate", answer="json_rating"))
+    assert read.verdict(answer, ended=False) is True
 
 
 def test_a_false_flag_bound_does_not_outlive_what_it_was_measured_on() -> None:

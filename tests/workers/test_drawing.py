@@ -116,7 +116,7 @@ def test_l0_outcomes_are_the_votes_on_the_texts_own_tokens_under_the_stated_mask
     )
     tails = np.where(noise.masked[:, 0], guard.alphabet[noise.replacement], tokens)
     pixels = np.round(image.permute(1, 2, 0).numpy() * 255).astype(np.uint8)
-    by_hand = guard.prepare("", "", pixels, slots=0)
+    by_hand = guard.inputs.prepare("", "", pixels, slots=0)
     votes = [
         guard.votes([Draws(replace(by_hand, tail_base=tail), SEED, 0.5, 5 + i, 6 + i, tail[None, None])])[0].item()
         for i, tail in enumerate(tails)

@@ -214,8 +214,12 @@ def test_whatever_changes_a_feature_changes_the_fingerprint(folder: Path, tmp_pa
 
 
 def test_names_defaults_and_heads_leave_the_fingerprint_alone(folder: Path) -> None:
-    changes: list[dict[str, Any]] = [{"name": "other"}, {"defaults": {"sigma": 1.0}}, {"heads": []}]
+    changes: list[dict[str, Any]] = [{"name": "other"}, {"defaults": {"sigma": 1.0}}, {"heads": []}, {"batch_limit": 9}]
     assert {load(folder, **change).fingerprint for change in changes} == {load(folder).fingerprint}
+
+
+def test_the_settings_may_say_how_large_a_batch_is_to_begin_with(folder: Path) -> None:
+    assert load(folder, batch_limit=9).batch_limit == 9 != load(folder).batch_limit
 
 
 def test_a_single_changed_weight_changes_the_fingerprint(folder: Path, copy: Path) -> None:

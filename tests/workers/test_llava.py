@@ -1,4 +1,5 @@
 import itertools
+import re
 import shutil
 
 import numpy as np
@@ -12,13 +13,14 @@ from holdfast_worker.models.errors import GuardConfigError, GuardOutputError, In
 from holdfast_worker.models.loading import load_guard
 from holdfast_worker.models.preprocessing import to_tiles
 from holdfast_worker.noise import gaussian
+from tests.workers.builders import spec_of
 
 
 def plain_margins(guard, draws):
     """One full forward pass per draw and cell, by the model's own path: no cache, no packing, full logits."""
     model, prompt, prepared = guard._model, guard._prompt, draws.prepared
     noise = gaussian(draws.seed, draws.start, draws.stop, prepared.clean.shape, guard.device)
-    pixels = to_tiles(prepared.clean + draws.sigma * noise, guard._pixels)
+    pixels = to_tiles(prepared.clean + draws.sigma * noise, guard.inputs.pixels)
     margins = np.empty(draws.tails.shape[:2])
     for i, cell in np.ndindex(margins.shape):
         ids = torch.tensor([*prepared.prefix.tolist(), *draws.tails[i, cell], *prompt.after])[None]
@@ -52,12 +54,45 @@ def test_prefix_reuse_equals_the_plain_forward(guard, draw):
     np.testing.assert_allclose(guard.margins([draws])[0], plain_margins(guard, draws), atol=1e-5)
 
 
+def test_the_guards_own_plain_passes_equal_the_models_forward(guard, draw):
+    draws = draw(guard, 3, 6)
+    np.testing.assert_allclose(guard.plain_margins(draws), plain_margins(guard, draws), atol=1e-5)
+
+
+def test_the_settings_may_say_how_large_a_batch_is_to_begin_with(base_folder, guard):
+    limited = load_guard(base_folder, load_config(base_folder, {"batch_limit": 700}))
+    assert limited.batch_limit == 700 != guard.batch_limit
+
+
 @pytest.mark.parametrize("shape", [{"layer": -2}, {"layer": [-1, -2]}, {"sliding": 90, "max_text_bytes": 20}])
 def test_other_feature_layers_and_sliding_windows_equal_the_plain_forward(checkpoint, draw, shape):
     folder = checkpoint(tiles="base", **shape)
     guard = load_guard(folder, load_config(folder, {}))
     draws = draw(guard, 0, 3)
     np.testing.assert_allclose(guard.margins([draws])[0], plain_margins(guard, draws), atol=1e-5)
+
+
+def test_a_policy_that_is_read_once_before_the_image_gives_the_plain_forwards_margins(checkpoint, draw):
+    folder = checkpoint(tiles="base", layout="policy_first")
+    guard = load_guard(folder, load_config(folder, {}))
+    batch = [draw(guard, 3, 8), draw(guard, 0, 3, text="a much longer text", sigma=0.5), draw(guard, 0, 2, sigma=0.0)]
+    for draws, margins in zip(batch, guard.margins(batch), strict=True):
+        np.testing.assert_allclose(margins, plain_margins(guard, draws), atol=1e-5)
+
+
+def test_the_policy_before_the_image_is_read_once_for_all_draws(checkpoint, draw, monkeypatch):
+    folder = checkpoint(tiles="base", layout="policy_first")
+    guard = load_guard(folder, load_config(folder, {}))
+    inner, read = guard._model.model.language_model, []
+    forward = inner.forward
+    monkeypatch.setattr(
+        inner, "forward", lambda **given: read.append(given["past_key_values"].get_seq_length()) or forward(**given)
+    )
+    guard.batch_limit = 1
+    guard.votes([draw(guard, 0, 4)])
+    guard.votes([draw(guard, 4, 6, text="something else")])
+    assert read.count(0) == 1
+    assert read.count(guard._prompt.image_at) == 6
 
 
 @pytest.mark.parametrize("cells", [[0], [4], [2, 0], [1, 1, 3]])
@@ -155,9 +190,9 @@ def test_every_stage_is_timed(guard, draw):
 )
 def test_an_input_that_does_not_fit_is_refused_with_the_rule(guard, change, message):
     fits = {"text": "hi", "suffix": "", "image": np.zeros((4, 4, 3), np.uint8), "slots": 4}
-    guard.prepare(**fits)
+    guard.inputs.prepare(**fits)
     with pytest.raises(InputRefusedError, match=message):
-        guard.prepare(**fits | change)
+        guard.inputs.prepare(**fits | change)
 
 
 def test_a_prompt_longer_than_the_context_is_refused(base_folder, tmp_path, photo):
@@ -167,7 +202,7 @@ def test_a_prompt_longer_than_the_context_is_refused(base_folder, tmp_path, phot
     tokenizer.save(str(folder / "tokenizer.json"))
     guard = load_guard(folder, load_config(folder, {}))
     with pytest.raises(InputRefusedError, match=r"the prompt has \d+ tokens, must be at most 600"):
-        guard.prepare("z" * 200, "", photo, slots=4)
+        guard.inputs.prepare("z" * 200, "", photo, slots=4)
 
 
 def test_a_text_limit_that_the_context_cannot_hold_is_refused_at_load(base_folder):
@@ -175,15 +210,35 @@ def test_a_text_limit_that_the_context_cannot_hold_is_refused_at_load(base_folde
         load_guard(base_folder, load_config(base_folder, {"max_text_bytes": 600}))
 
 
+@pytest.mark.parametrize(
+    ("settings", "notes"),
+    [
+        ({"tiles": "anyres"}, []),
+        ({}, ["as one tile, not in the tiling"]),
+        ({"tiles": "anyres", "layout": "policy_first"}, ["reads its policy before the image"]),
+        ({"tiles": "anyres", "decision": "generate"}, ["first word of an answer .* counts as Unsafe and is not asked"]),
+        (
+            {"decision": "generate", "answer": "json_rating", "unparseable": "safe", "max_new_tokens": 7},
+            ["as one tile", "JSON rating .* of 7 tokens at most. .* counts as Safe and is not asked again"],
+        ),
+    ],
+)
+def test_a_guard_says_how_it_is_asked_otherwise_than_published(base_folder, settings, notes):
+    guard = load_guard(base_folder, load_config(base_folder, settings))
+    found = spec_of(guard, threat={"text": {"slots": 4}}).notes
+    assert len(found) == len(notes)
+    assert all(re.search(wanted, note) for wanted, note in zip(notes, found, strict=True))
+
+
 def test_a_refusal_does_not_quote_the_input(guard, photo):
     with pytest.raises(InputRefusedError) as refusal:
-        guard.prepare("secret \ud800", "", photo, slots=4)
+        guard.inputs.prepare("secret \ud800", "", photo, slots=4)
     assert "secret" not in str(refusal.value)
     assert refusal.value.__suppress_context__
 
 
 def test_the_suffix_fills_the_slots_and_the_filler_the_rest(guard, photo):
-    tail = guard.prepare("how", " are", photo, slots=4).tail_base
+    tail = guard.inputs.prepare("how", " are", photo, slots=4).tail_base
     filler = guard._prompt.encode(".")[0]
     assert tail.tolist() == [*guard._prompt.encode(" are"), *[filler] * (4 - len(guard._prompt.encode(" are")))]
 

@@ -46,6 +46,10 @@ def test_equal_folders_have_equal_fingerprints(base_folder, copy):
         {"noise_height": 48},
         {"noise_width": 48},
         {"dtype": "bfloat16"},
+        {"layout": "policy_first"},
+        {"decision": "generate"},
+        {"answer_prefix": "I say "},
+        {"answer": "json_rating", "answer_prefix": '{"rating": "'},
     ],
 )
 def test_whatever_changes_a_vote_changes_the_fingerprint(base_folder, settings):
@@ -53,7 +57,8 @@ def test_whatever_changes_a_vote_changes_the_fingerprint(base_folder, settings):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"name": "other"}, {"max_slots": 9}, {"max_text_bytes": 50}, {"defaults": {"beta": 0.3}}]
+    "settings",
+    [{"name": "other"}, {"max_slots": 9}, {"max_text_bytes": 50}, {"defaults": {"beta": 0.3}}, {"batch_limit": 99}],
 )
 def test_names_and_limits_leave_the_fingerprint_alone(base_folder, settings):
     assert fingerprint(base_folder, **settings) == fingerprint(base_folder)
@@ -88,8 +93,16 @@ def test_a_missing_weight_is_refused_rather_than_left_random(copy):
 
 
 def test_another_architecture_is_refused(copy):
-    (copy / "config.json").write_text('{"model_type": "llava"}')
-    with pytest.raises(GuardConfigError, match="model_type='llava' must be 'llava_onevision'"):
+    (copy / "config.json").write_text('{"model_type": "qwen2_vl"}')
+    with pytest.raises(GuardConfigError, match="model_type='qwen2_vl' must be one of llava, llava_next, llava_one"):
+        load_guard(copy, load_config(copy, {}))
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "preprocessor_config.json"])
+def test_a_checkpoint_that_asks_for_its_own_code_is_refused(copy, name):
+    stored = json.loads((copy / name).read_text()) if (copy / name).is_file() else {}
+    (copy / name).write_text(json.dumps(stored | {"auto_map": {"AutoModel": "modeling_own.OwnModel"}}))
+    with pytest.raises(GuardConfigError, match=f"{name} has an auto_map, .* and none is run; use a checkpoint that"):
         load_guard(copy, load_config(copy, {}))
 
 
@@ -118,7 +131,7 @@ def test_a_guard_is_loaded_from_a_folder_by_the_registry(base_folder):
 
 
 def test_an_unknown_name_is_refused(tmp_path):
-    with pytest.raises(GuardConfigError, match=r"must be one of \['reference-encoder', 'reference-guard'\]"):
+    with pytest.raises(GuardConfigError, match=r"must be one of \[.*'reference-guard'\] or an existing folder"):
         registry.load(tmp_path / "absent", {})
 
 

@@ -89,4 +89,4 @@ def test_the_norm_pays_for_the_rounding_to_float32() -> None:
 
 def test_an_image_too_long_for_its_norm_is_refused(guard: LlavaGuard) -> None:
     with pytest.raises(InputRefusedError, match=r"longer side has 8193 pixels, must have at most 8192; crop it"):
-        guard.prepare("hi", "", np.zeros((1, MAX_SIDE + 1, 3), np.uint8), slots=0)
+        guard.inputs.prepare("hi", "", np.zeros((1, MAX_SIDE + 1, 3), np.uint8), slots=0)

@@ -1,13 +1,15 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from transformers.models.llava_onevision import LlavaOnevisionImageProcessorPil
 
 from holdfast_worker.models.config import load_config
 from holdfast_worker.models.draws import Draws
 from holdfast_worker.models.errors import GuardConfigError
 from holdfast_worker.models.loading import load_guard
-from holdfast_worker.models.preprocessing import Pixels, grid_for, pack, to_tiles
+from holdfast_worker.models.preprocessing import Pixels, pack, to_tiles
+from holdfast_worker.models.tiling import grid_for
 
 PINPOINTS = ((32, 32), (32, 64), (64, 32), (64, 64), (32, 96), (96, 32))
 # No size here shrinks in height much more than in width: from 13 on, Pillow takes the vertical pass first there.
@@ -31,15 +33,21 @@ def ours(image, pixels):
     return eight_bit(tiles, pixels)
 
 
-def published(image, pixels):
+def published(image, pixels, pinpoints=PINPOINTS):
     processor = LlavaOnevisionImageProcessorPil(
         size={"height": TILE, "width": TILE},
         image_mean=pixels.mean,
         image_std=pixels.std,
-        image_grid_pinpoints=[list(p) for p in PINPOINTS],
+        image_grid_pinpoints=[list(p) for p in pinpoints],
     )
     tiles = torch.as_tensor(np.stack(processor(image, return_tensors="np")["pixel_values"])[0])
     return eight_bit(tiles, pixels)
+
+
+def across_then_down(image):
+    """PIL's own resize to a tile, its passes in the order of Pillow up to 12; float32 (3, tile, tile)."""
+    across = Image.fromarray(image).resize((TILE, len(image)), Image.Resampling.BICUBIC)
+    return np.array(across.resize((TILE, TILE), Image.Resampling.BICUBIC), dtype=np.float32).transpose(2, 0, 1)
 
 
 def eight_bit(tiles, pixels):
@@ -92,7 +100,7 @@ def test_anyres_margins_equal_transformers_own_path(checkpoint, draw, size, most
     folder = checkpoint(pinpoints=PINPOINTS, most=most, noise_height=size[0], noise_width=size[1])
     guard = load_guard(folder, load_config(folder, {}))
     image = picture(size)
-    prepared = guard.prepare("how are you?", "", image, slots=2)
+    prepared = guard.inputs.prepare("how are you?", "", image, slots=2)
     draws = Draws(prepared, "s", 0.0, 0, 1, prepared.tail_base[None, None])
     ids = [*prepared.prefix.tolist(), *prepared.tail_base, *guard._prompt.after]
     processor = LlavaOnevisionImageProcessorPil.from_pretrained(folder)
@@ -102,6 +110,31 @@ def test_anyres_margins_equal_transformers_own_path(checkpoint, draw, size, most
     # The tiles may differ by single 8-bit steps wherever they were resized.
     tolerance = 1e-5 if size == (32, 32) else 5e-3
     np.testing.assert_allclose(guard.margins([draws])[0], float(expected), atol=tolerance)
+
+
+EVERY = [(rows * TILE, columns * TILE) for rows in range(1, 7) for columns in range(1, 7)]
+"""Every tiling that LLaVA-OneVision publishes: one to six tiles each way."""
+
+
+@pytest.fixture(scope="module")
+def every_tiling(checkpoint):
+    folder = checkpoint(pinpoints=EVERY)
+    return load_guard(folder, load_config(folder, {}))._model.model
+
+
+@pytest.mark.parametrize("trim", [(0, 0), (5, 3)])
+@pytest.mark.parametrize("pinpoint", EVERY)
+def test_every_published_tiling_is_reproduced(every_tiling, pinpoint, trim):
+    size = pinpoint[0] - trim[0], pinpoint[1] - trim[1]
+    grid = grid_for(size, EVERY, TILE, PATCHES, 9)
+    assert (grid.rows * TILE, grid.columns * TILE) == pinpoint
+    pixels, image = Pixels(TILE, PATCHES, (0.5,) * 3, (0.5,) * 3, grid), picture(size)
+    base, *tiles = ours(image, pixels)
+    assert np.abs(tiles - published(image, pixels, EVERY)[1:]).max() < 1.01
+    assert np.abs(base - across_then_down(image)).max() < 1.01
+    features = torch.randn(pixels.tiles, PATCHES**2, 32, generator=torch.Generator().manual_seed(0))
+    expected, _ = every_tiling.pack_image_features([features], [size], every_tiling.image_newline, "anyres_max_9")
+    assert torch.equal(pack(features, every_tiling.image_newline, pixels)[0], expected[0])
 
 
 def test_noise_outside_the_8_bit_range_is_clamped():

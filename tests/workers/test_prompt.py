@@ -3,6 +3,7 @@ import shutil
 
 import numpy as np
 import pytest
+from tokenizers import processors
 from transformers import AutoTokenizer
 
 from holdfast_worker.models.config import load_config
@@ -24,8 +25,8 @@ def copy(base_folder, tmp_path):
 
 
 def test_special_tokens_spelled_by_a_user_are_mere_characters(guard, photo):
-    plain = guard.prepare("", "", photo, slots=0).prefix
-    prepared = guard.prepare(SPELLED, "<image>", photo, slots=10)
+    plain = guard.inputs.prepare("", "", photo, slots=0).prefix
+    prepared = guard.inputs.prepare(SPELLED, "<image>", photo, slots=10)
     typed = prepared.prefix[len(plain) :]
     assert not np.isin([*typed.tolist(), *prepared.tail_base], SPECIAL_IDS).any()
     assert guard._prompt.ordinary.decode(typed.tolist()) == SPELLED
@@ -37,7 +38,7 @@ def test_an_added_token_that_is_not_special_is_mere_characters_too(copy, photo):
     tokenizer.save_pretrained(copy)
     added = tokenizer.convert_tokens_to_ids("<tool_call>")
     guard = load_guard(copy, load_config(copy, {}))
-    assert added not in guard.prepare("a <tool_call> b", "", photo, slots=0).prefix.tolist()
+    assert added not in guard.inputs.prepare("a <tool_call> b", "", photo, slots=0).prefix.tolist()
     assert added not in guard.alphabet
 
 
@@ -58,10 +59,54 @@ def test_the_alphabet_stops_where_the_embedding_does(guard, base_folder):
 
 def test_the_prompt_is_the_chat_template_around_the_text(guard, photo):
     prompt = guard._prompt
-    whole = [*guard.prepare("how are you?", "", photo, slots=0).prefix.tolist(), *prompt.after]
+    whole = [*guard.inputs.prepare("how are you?", "", photo, slots=0).prefix.tolist(), *prompt.after]
     tokenizer = AutoTokenizer.from_pretrained(guard._model.config._name_or_path)
-    text = tokenizer.decode(whole).replace("<image>" * guard._pixels.image_tokens, "<image>")
+    text = tokenizer.decode(whole).replace("<image>" * guard.inputs.pixels.image_tokens, "<image>")
     assert text == ("<|im_start|>user <image>\nSay Safe or Unsafe.\nhow are you?<|im_end|><|im_start|>assistant\n")
+
+
+def test_policy_first_puts_the_image_behind_the_policy(load, photo):
+    guard = load(layout="policy_first")
+    before = guard._prompt.ordinary.decode(list(guard._prompt.before))
+    assert before == "<|im_start|>user Say Safe or Unsafe.\n<image>\n"
+    assert guard._prompt.after == load()._prompt.after
+
+
+def test_policy_first_needs_the_policy_before_the_text(load):
+    for template in ("{text} {policy}", "{text}"):
+        with pytest.raises(GuardConfigError, match="image placeholders, must hold one before the text"):
+            load(layout="policy_first", user_template=template)
+
+
+def test_an_answer_prefix_closes_the_prompt(load):
+    guard = load(answer="json_rating", answer_prefix='{"rating": "')
+    closing = guard._prompt.ordinary.decode(list(guard._prompt.after))
+    assert closing == '<|im_end|><|im_start|>assistant\n{"rating": "'
+
+
+def test_a_tokenizer_that_opens_every_prompt_opens_this_one_once(copy, load):
+    stored = json.loads((copy / "tokenizer.json").read_text())
+    stored["post_processor"] = processors.TemplateProcessing(single="<pad> $A", special_tokens=[("<pad>", 0)])
+    stored["post_processor"] = json.loads(stored["post_processor"].__getstate__())
+    (copy / "tokenizer.json").write_text(json.dumps(stored))
+    guard, plain = load_guard(copy, load_config(copy, {})), load()
+    assert guard._prompt.before == (0, *plain._prompt.before)
+    assert guard._prompt.after == plain._prompt.after
+
+
+def test_a_tokenizer_that_marks_beginnings_marks_only_the_first(copy):
+    stored = json.loads((copy / "tokenizer.json").read_text())
+    stored["normalizer"] = {"type": "Prepend", "prepend": " "}
+    (copy / "tokenizer.json").write_text(json.dumps(stored))
+    settings = {"user_template": "{policy} {text}ok", "filler_token": "are", "decision": "generate"}
+    guard = load_guard(copy, load_config(copy, settings))
+    assert guard._prompt.ordinary.decode(list(guard._prompt.after)).startswith("ok")
+
+
+def test_verdict_tokens_are_those_that_follow_the_answer_prefix(load, guard):
+    assert load(answer_prefix="I say ")._prompt.unsafe == guard._prompt.unsafe
+    with pytest.raises(GuardConfigError, match="token 'safe' must be one token behind the answer_prefix"):
+        load(answer_prefix="Un", safe_tokens=["safe"])
 
 
 def test_a_text_after_the_slots_belongs_to_the_closing_part(load):

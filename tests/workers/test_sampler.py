@@ -7,17 +7,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import torch
 
 from holdfast.queue import jobs, keys, orders
 from holdfast.queue.broker import AsyncRedis, connect
+from holdfast.queue.leases import Heartbeat, served_models
 from holdfast.queue.orders import Order, Tally
 from holdfast.queue.settled import Settled
 from holdfast_worker.models import registry
 from holdfast_worker.models.encoder import Encoder
+from holdfast_worker.models.errors import EngineLostError
+from holdfast_worker.models.llava import LlavaGuard
 from holdfast_worker.models.registry import Guard, Model
+from holdfast_worker.models.vllm_guard import VllmGuard
 from holdfast_worker.sampler import Worker, run
 from holdfast_worker.settings import WorkerSettings
-from tests.workers.builders import FIELDS, SEED, png, spec_of, table_folder
+from tests.workers.builders import FIELDS, SEED, png, ready_for, spec_of, table_folder
+from tests.workers.engines import LocalEngine
 from tests.workers.feature_builders import feature_spec_of, feature_tally, ready_features, small_encoder
 
 CELLS = tuple(range(9))
@@ -70,16 +76,18 @@ async def work_until(
             await asyncio.wait([task], timeout=0.5)
 
 
-async def tallies(redis: AsyncRedis, guard: Guard, cuts: list[tuple[int, int]]) -> list[Tally]:
-    await submit(redis, guard, "a")
+async def tallies(
+    redis: AsyncRedis, guard: Guard, cuts: list[tuple[int, int]], job_id: str = "a", worker: Worker | None = None
+) -> list[Tally]:
+    await submit(redis, guard, job_id)
     for index, (start, stop) in enumerate(cuts):
-        await orders.issue(redis, guard.fingerprint, Order("a", index, start, stop, CELLS))
+        await orders.issue(redis, guard.fingerprint, Order(job_id, index, start, stop, CELLS))
 
     async def all_in() -> bool:
-        return len(await orders.read_tallies(redis, "a")) == len(cuts)
+        return len(await orders.read_tallies(redis, job_id)) == len(cuts)
 
-    await work_until(redis, guard, all_in)
-    return await orders.read_tallies(redis, "a")
+    await work_until(redis, guard, all_in, worker)
+    return await orders.read_tallies(redis, job_id)
 
 
 def total(found: list[Tally]) -> list[int]:
@@ -261,3 +269,70 @@ async def test_one_worker_serves_an_encoder_beside_a_guard(redis: AsyncRedis, gu
     await work_until(redis, guard, counted, Worker(WorkerSettings(), models))
     words, pixels = [(await orders.read_tallies(redis, job_id))[0] for job_id in ("words", "pixels")]
     assert (words.levels, words.votes, pixels.unsafe) == (None, None, (0,))
+
+
+def split_guard(whole: LlavaGuard) -> tuple[VllmGuard, LocalEngine]:
+    """The shipped guard with its language model behind an engine that may die."""
+    engine = LocalEngine(whole)
+    engine.start()
+    return VllmGuard(whole.inputs, whole._images, engine, fingerprint="sha256:split"), engine
+
+
+async def test_when_an_engine_dies_only_the_orders_in_flight_are_run_again(guard: Guard) -> None:
+    assert isinstance(guard, LlavaGuard)
+    split, engine = split_guard(guard)
+    broker, cuts = connect(None), [(0, 8), (8, 16), (16, 24)]
+    async with broker.client() as redis:
+        await orders.open_streams(redis, [split.fingerprint])
+        undisturbed = total(await tallies(redis, split, cuts))
+        loop, served = asyncio.get_running_loop(), []
+
+        def look() -> None:
+            served.append(asyncio.run_coroutine_threadsafe(served_models(redis), loop).result(10))
+
+        engine.read, engine.calls_left, engine.while_starting = [], 1, look
+        with Heartbeat(broker, "w", [split.info]) as heartbeat:
+            worker = Worker(WorkerSettings(batch_orders=2), {split.fingerprint: split}, "w", heartbeat=heartbeat)
+            assert total(await tallies(redis, split, cuts, "b", worker)) == undisturbed
+            assert await served_models(redis) == {split.info.name: split.info}
+    assert served == [{}]
+    assert len(engine.read) == 3  # the first two orders together, a warm-up, and the third once more
+
+
+async def test_an_order_that_kills_the_engine_fails_its_own_job_and_no_other(guard: Guard) -> None:
+    assert isinstance(guard, LlavaGuard)
+    split, engine = split_guard(guard)
+    poisoned = ready_for(split)
+    prefix = torch.cat((poisoned.prepared.prefix, torch.tensor([400_000])))
+    poisoned = replace(poisoned, prepared=replace(poisoned.prepared, prefix=prefix))
+    async with connect(None).client() as redis:
+        await orders.open_streams(redis, [split.fingerprint])
+        await submit(redis, split, "poisoned")
+        await orders.issue(redis, split.fingerprint, Order("poisoned", 0, 0, 8, CELLS))
+        worker = Worker(WorkerSettings(), {split.fingerprint: split})
+        worker.inputs["poisoned"] = poisoned
+        sound = await tallies(redis, split, [(0, 8)], "sound", worker)
+
+        async def failed() -> bool:
+            return not await jobs.is_open(redis, "poisoned")
+
+        await work_until(redis, split, failed, worker)
+        record = await jobs.read(redis, "poisoned")
+    assert record is not None
+    assert record.problem is not None
+    assert "failed 3 times, last: EngineLostError" in record.problem.detail
+    assert len(sound) == 1
+    assert engine.starts == 5  # at load, once for the two together and thrice for the poisoned one
+
+
+async def test_a_worker_whose_engine_does_not_start_again_ends(guard: Guard, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(guard, LlavaGuard)
+    split, engine = split_guard(guard)
+    monkeypatch.setattr("holdfast_worker.sampler._RESTORE_PAUSE_S", 0.0)
+    engine.stop()
+    engine.calls_left = 0
+    engine.while_starting = lambda: setattr(engine, "calls_left", 0)
+    async with connect(None).client() as redis:
+        with pytest.raises(EngineLostError):
+            await run(redis, Worker(WorkerSettings(), {split.fingerprint: split}))
+    assert engine.starts == 4

@@ -23,6 +23,7 @@ from holdfast_worker.models.errors import InputRefusedError
 from holdfast_worker.models.llava import LlavaGuard
 from holdfast_worker.models.registry import Guard
 from holdfast_worker.models.tabular import TabularGuard
+from holdfast_worker.models.vllm_guard import VllmGuard
 from holdfast_worker.noise import replace_tokens
 
 __all__ = ["Ready", "draws_of", "margins", "prepare", "tally", "warm_up"]
@@ -58,16 +59,16 @@ def _prepared(guard: Guard, spec: CertificationSpec, given: JobInput) -> Prepare
     with Image.open(io.BytesIO(given.image_png), formats=("PNG",)) as file:
         image = np.array(file.convert("RGB"))
     if spec.text == "l0":
-        return guard.prepare_all_tokens(given.text, image)
+        return guard.inputs.prepare_all_tokens(given.text, image)
     if spec.scope == "shared":
-        return guard.prepare(given.text, given.suffix, image, slots=spec.slots)
+        return guard.inputs.prepare(given.text, given.suffix, image, slots=spec.slots)
     if given.suffix and 0 in spec.wanted_cells:
         size = len(given.suffix.encode())
         raise InputRefusedError(
             f"the suffix has {size} bytes, must be empty where per_budget asks for budget 0, whose guard has no slot;"
             " drop it, ask for a target, or use scope=shared"
         )
-    return guard.prepare(given.text, given.suffix, image, slots=max(spec.wanted_cells))
+    return guard.inputs.prepare(given.text, given.suffix, image, slots=max(spec.wanted_cells))
 
 
 def margins(guard: Guard, wanted: Sequence[tuple[Order, Ready]]) -> list[NDArray[np.float32]]:
@@ -121,7 +122,7 @@ def _draws(ready: Ready, order: Order, prepared: PreparedInput, tails: NDArray[n
 
 
 def _noised_slots(
-    guard: LlavaGuard, ready: Ready, order: Order, base: NDArray[np.int64], strata: int
+    guard: LlavaGuard | VllmGuard, ready: Ready, order: Order, base: NDArray[np.int64], strata: int
 ) -> NDArray[np.int64]:
     """Noised slot tokens of every cell, shape (draws, strata + 1, slots)."""
     noise = suffix_draws(

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 import torch
 from redis.exceptions import RedisError
 
+from holdfast.contract.encoders import EncoderInfo
+from holdfast.contract.models import ModelInfo
 from holdfast.contract.problems import InputRefusedError
 from holdfast.queue import jobs, keys, orders
 from holdfast.queue.broker import AsyncRedis, Broker
@@ -33,16 +35,26 @@ _log = logging.getLogger(__name__)
 _EMPTY_PAUSE_S = 0.02
 _REDIS_PAUSE_S = 1.0
 _INPUTS_KEPT = 64
+_RESTORE_TRIES = 3
+_RESTORE_PAUSE_S = 2.0
 
 
 @dataclass
 class Worker:
-    """A worker's identity, its models by fingerprint, and the inputs it has lately made ready."""
+    """A worker's identity, its models by fingerprint, the inputs it has lately made ready, and its lease, if any.
+
+    `infos` has one description for each name that is served.
+    """
 
     settings: WorkerSettings
     models: dict[str, Model]
     id: str = field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}")
     inputs: OrderedDict[str, Ready] = field(default_factory=OrderedDict)
+    heartbeat: Heartbeat | None = None
+    infos: tuple[ModelInfo | EncoderInfo, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.infos = self.infos or tuple(model.info for model in self.models.values())
 
 
 async def serve(broker: Broker) -> None:
@@ -51,10 +63,11 @@ async def serve(broker: Broker) -> None:
     if settings.torch_threads is not None:
         torch.set_num_threads(settings.torch_threads)
     served = await asyncio.to_thread(_load, settings)
-    worker = Worker(settings, {model.fingerprint: model for model in served})
+    infos = tuple(model.info for model in served)
+    worker = Worker(settings, {model.fingerprint: model for model in served}, infos=infos)
     async with broker.client() as redis:
         await _until_reachable(redis, worker)
-        with Heartbeat(broker, worker.id, [model.info for model in served]):
+        with Heartbeat(broker, worker.id, worker.infos) as worker.heartbeat:
             _log.info("worker ready", extra={"worker": worker.id, "models": list(settings.models)})
             await run(redis, worker)
 
@@ -84,6 +97,7 @@ async def run(redis: AsyncRedis, worker: Worker) -> None:
     loop = asyncio.get_running_loop()
     claimed_at = loop.time()
     while True:
+        await _restore_lost(worker)
         try:
             taken = []
             if loop.time() - claimed_at >= worker.settings.claim_every_s:
@@ -138,7 +152,38 @@ async def _run_orders(redis: AsyncRedis, worker: Worker, model: Model, deliverie
         await _run_ready(redis, worker, model, wanted)
 
 
+async def _restore_lost(worker: Worker) -> None:
+    """Starts engines again that have died; until they run, their models are not announced.
+
+    Raises:
+        GuardError: One does not start; the worker ends with it, and its orders pass to others.
+    """
+    if not any(map(work.is_lost, worker.models.values())):
+        return
+    await _announce(worker)
+    for model in worker.models.values():
+        for tries_left in reversed(range(_RESTORE_TRIES)):
+            if not work.is_lost(model):
+                break
+            _log.error("an engine died and is started again", extra={"model": model.info.name})
+            try:
+                await asyncio.to_thread(work.restore, model)
+            except errors.GuardError:
+                if not tries_left:
+                    raise
+                await asyncio.sleep(_RESTORE_PAUSE_S)
+    await _announce(worker)
+
+
+async def _announce(worker: Worker) -> None:
+    """Says what is served: every name whose model can run orders now."""
+    if worker.heartbeat is not None:
+        alive = [info for info in worker.infos if not work.is_lost(worker.models[info.fingerprint])]
+        await asyncio.to_thread(worker.heartbeat.announce, alive)
+
+
 async def _run_ready(redis: AsyncRedis, worker: Worker, model: Model, wanted: Sequence[tuple[Delivery, Ready]]) -> None:
+    await _restore_lost(worker)
     try:
         batch = [(delivery.order, ready) for delivery, ready in wanted]
         tallies = await asyncio.to_thread(work.tallies, model, batch)

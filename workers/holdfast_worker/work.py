@@ -17,8 +17,9 @@ from holdfast_worker.models.encoder import Encoder
 from holdfast_worker.models.llava import LlavaGuard
 from holdfast_worker.models.registry import Model
 from holdfast_worker.models.tabular import TabularGuard
+from holdfast_worker.models.vllm_guard import VllmGuard
 
-__all__ = ["Ready", "make_ready", "tallies", "warm_up"]
+__all__ = ["Ready", "is_lost", "make_ready", "restore", "tallies", "warm_up"]
 
 Ready = drawing.Ready | ReadyFeatures
 
@@ -29,6 +30,22 @@ def warm_up(model: Model) -> None:
         encoding.warm_up(model)
     else:
         drawing.warm_up(model)
+
+
+def is_lost(model: Model) -> bool:
+    """Whether the engine behind the model has died, so that it answers nothing before ``restore``."""
+    return isinstance(model, VllmGuard) and model.lost
+
+
+def restore(model: Model) -> None:
+    """Starts a lost model's engine again and runs a real order.
+
+    Raises:
+        GuardError: It does not start, or died of that order.
+    """
+    if isinstance(model, VllmGuard):
+        model.restore()
+        warm_up(model)
 
 
 async def make_ready(redis: AsyncRedis, model: Model, record: JobRecord, given: JobInput) -> Ready | None:
@@ -45,7 +62,7 @@ async def make_ready(redis: AsyncRedis, model: Model, record: JobRecord, given: 
             prepared = await asyncio.to_thread(encoding.prepare_features, encoder, spec, given)
             settled = await _settled(redis, encoder, spec, record, prepared)
             return None if settled is None else ReadyFeatures(spec, record.seed, prepared, settled)
-        case (LlavaGuard() | TabularGuard()) as guard, CertificationSpec() as spec:
+        case (LlavaGuard() | VllmGuard() | TabularGuard()) as guard, CertificationSpec() as spec:
             return await asyncio.to_thread(drawing.prepare, guard, spec, record.seed, given)
     raise TypeError(f"job {record.id} asks a {type(model).__name__} for what only the other kind of model does")
 

@@ -174,6 +174,7 @@ def _notice(spec: CertificationSpec, found: Answer) -> tuple[str, ...]:
             "Radii by neyman_pearson, and the worst case and the target where that method gives the better bound, cover"
             " attackers who use tokens of the alphabet only, no special tokens."
         )
+    lines += spec.notes
     if found.verdict == "abstained":
         tried = "neither verdict" if spec.verdict == "both" else f"no {spec.verdict.title()} verdict"
         lines.append(f"Not certified: the evidence supports {tried}. This is no certificate of safety.")

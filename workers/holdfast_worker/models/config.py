@@ -25,7 +25,8 @@ __all__ = [
 ]
 
 CONFIG_FILE = "holdfast.json"
-_HARMLESS = {"name", "device", "max_slots", "max_text_bytes", "max_tokens", "false_flag"}
+_ENGINE = {"engine", "engine_batch", "engine_memory", "vllm_url"}  # another arithmetic, within rounding the same guard
+_HARMLESS = _ENGINE | {"name", "device", "batch_limit", "max_slots", "max_text_bytes", "max_tokens", "false_flag"}
 
 Config = TypeVar("Config", bound=BaseModel)
 Tokens = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
@@ -39,11 +40,30 @@ class GuardConfig(BaseModel):
     name: str = Field(min_length=1, description="Name under which the API serves the guard.")
     kind: Literal["hybrid"] = Field("hybrid", description="What it reads: a text and an image.")
     policy: str = Field("multimodal-safety-v1", min_length=1, description="A named policy, or the policy text.")
+    layout: Literal["published", "policy_first"] = Field(
+        "published",
+        description="published: as the chat template puts it. policy_first: the image follows the policy, which is then"
+        " read once for all draws; another guard than the published one.",
+    )
     user_template: str = Field(
         "{policy}\n{text}", description="The user turn after the image; the slots follow {text} directly."
     )
-    unsafe_tokens: Tokens = Field(("Unsafe",), description="Verdict variants, each exactly one token.")
-    safe_tokens: Tokens = Field(("Safe",), description="Verdict variants, each exactly one token.")
+    unsafe_tokens: Tokens = Field(("Unsafe",), description="Verdict variants; each one token in token_mass.")
+    safe_tokens: Tokens = Field(("Safe",), description="Verdict variants; each one token in token_mass.")
+    decision: Literal["token_mass", "generate"] = Field(
+        "token_mass",
+        description="token_mass: the verdict tokens' probability in one pass. generate: the greedily written answer.",
+    )
+    answer: Literal["word", "json_rating"] = Field(
+        "word", description='Where the verdict stands: the first word, or the "rating" of a JSON answer.'
+    )
+    answer_prefix: str = Field(
+        "", description="How every answer begins, put into the guard's mouth; the verdict tokens follow it directly."
+    )
+    max_new_tokens: int = Field(32, ge=1, le=1024, description="Tokens that generate writes at most.")
+    unparseable: Literal["unsafe", "safe"] = Field(
+        "unsafe", description="What an answer of generate counts as that gives neither verdict."
+    )
     filler_token: str = Field(".", min_length=1, description="One token of the alphabet; fills unused slots.")
     mask_token: str | None = Field(None, description="One token; what the absorbing kernel writes.")
     alphabet: Literal["ordinary"] = Field(
@@ -59,6 +79,23 @@ class GuardConfig(BaseModel):
         "auto", description="Weights and activations; auto is bfloat16 on cuda and float32 elsewhere."
     )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto is cuda where present.")
+    batch_limit: int | None = Field(
+        None,
+        ge=1,
+        description="Language-model positions in one forward pass to begin with; `holdfast models add` measures it.",
+    )
+    engine: Literal["transformers", "vllm"] = Field(
+        "transformers", description="What runs the language model; vllm needs `holdfast[vllm]` or vllm_url."
+    )
+    engine_batch: int = Field(256, ge=1, description="Prompts that vLLM reads in one step at most.")
+    engine_memory: float = Field(
+        0.8, gt=0, le=1, description="Share of a GPU's memory that vLLM takes; the rest is for vision tower and noise."
+    )
+    vllm_url: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="A running `vllm serve` of the same weights, to ask instead; none: vLLM runs beside the worker.",
+    )
     max_slots: int = Field(32, ge=0, description="Slots that one request may ask for.")
     max_text_bytes: int = Field(
         16_384, ge=1, description="UTF-8 bytes of text and suffix together; must fit the context at one token per byte."
@@ -75,6 +112,15 @@ class GuardConfig(BaseModel):
             raise ValueError(
                 f"user_template holds {{text}} {found} times, must hold it once; put it where the text goes"
             )
+        if (self.decision, self.answer, self.answer_prefix) == ("token_mass", "json_rating", ""):
+            raise ValueError(
+                "answer=json_rating with decision=token_mass needs an answer_prefix that ends where the rating begins,"
+                ' such as \'{\\n    "rating": "\'; give one, or use decision=generate'
+            )
+        if (self.engine, self.decision) == ("vllm", "generate"):
+            raise ValueError("decision=generate needs engine=transformers, and engine is vllm; change one of them")
+        if self.vllm_url is not None and self.engine != "vllm":
+            raise ValueError(f"vllm_url needs engine=vllm, and engine is {self.engine}; set it or drop the URL")
         if both := set(self.unsafe_tokens) & set(self.safe_tokens):
             raise ValueError(f"{sorted(both)} are both unsafe_tokens and safe_tokens; a variant must mean one verdict")
         if self.defaults.slots > self.max_slots:

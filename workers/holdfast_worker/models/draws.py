@@ -7,9 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from holdfast.certificates.kernels import BLOCK
 from holdfast_worker.noise import gaussian
 
-__all__ = ["Draws", "PreparedInput", "images_of_draws", "noisy_images"]
+__all__ = ["Draws", "PreparedInput", "images_of_draws", "noisy_images", "take"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,3 +98,21 @@ def images_of_draws(batch: list[Draws]) -> Tensor:
             for at, draws in zip(first, batch, strict=True)
         ]
     )
+
+
+def take(pending: list[Draws], most: int) -> tuple[list[Draws], list[Draws]]:
+    """Cuts off the first ``most`` draws, at a generator's block where that is possible.
+
+    Returns:
+        What was cut off, and the rest.
+    """
+    room = most - most % BLOCK if most > BLOCK else most
+    for index, draws in enumerate(pending):
+        if room == 0:
+            return pending[:index], pending[index:]
+        count = len(draws.tails)
+        if count > room:
+            rest = [draws.part(room, count), *pending[index + 1 :]]
+            return [*pending[:index], draws.part(0, room)], rest
+        room -= count
+    return pending, []

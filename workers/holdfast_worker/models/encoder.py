@@ -66,7 +66,7 @@ class Encoder:
         self.mapper = mapper
         self.heads: Mapping[str, Head] = {}
         self.space = space
-        self.batch_limit = max(BLOCK, _PIXELS[device.type] // (space[0] * space[1]))
+        self.batch_limit = config.batch_limit or max(BLOCK, _PIXELS[device.type] // (space[0] * space[1]))
         self.out_of_memory_total = 0
         with torch.inference_mode():
             tokens = self.tower.tokens(torch.full((1, 3, *space), 0.5, device=device))

@@ -50,6 +50,9 @@ class EncoderConfig(BaseModel):
         "auto", description="The tower's weights and activations; auto is bfloat16 on cuda and float32 elsewhere."
     )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto is cuda where present.")
+    batch_limit: int | None = Field(
+        None, ge=1, description="Images in one forward pass to begin with; `holdfast models add` measures it."
+    )
     defaults: EncoderDefaults = Field(EncoderDefaults(), description="What a request gets where it is silent.")
 
     @model_validator(mode="after")

@@ -1,6 +1,7 @@
 """What a guard refuses and why.
 
     GuardError
+    ├── EngineLostError    the process or server that runs the language model died; found in a batch
     ├── GuardConfigError   the checkpoint or its settings cannot be served; found at load
     ├── GuardOutputError   the model answered with something that is no verdict; found in a batch
     └── InputRefusedError  this input does not fit this guard; the other inputs are unaffected
@@ -8,11 +9,15 @@
 Every message gives the value, the rule and the remedy, and never a word or pixel of the input.
 """
 
-__all__ = ["GuardConfigError", "GuardError", "GuardOutputError", "InputRefusedError"]
+__all__ = ["EngineLostError", "GuardConfigError", "GuardError", "GuardOutputError", "InputRefusedError"]
 
 
 class GuardError(Exception):
     """Root of everything a guard raises on purpose."""
+
+
+class EngineLostError(GuardError, ConnectionError):
+    """The engine died under a batch, none of which is answered; it must be started again."""
 
 
 class GuardConfigError(GuardError, ValueError):

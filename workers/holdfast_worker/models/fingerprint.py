@@ -13,6 +13,7 @@ from holdfast_worker.models.policies import policy_text
 
 __all__ = ["digest", "fingerprint", "weights_and_files"]
 
+_RULES = {"layout", "decision", "answer", "answer_prefix", "max_new_tokens", "unparseable"}
 _SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
 
 
@@ -22,7 +23,8 @@ def fingerprint(folder: Path, config: GuardConfig, alphabet: NDArray[np.int64], 
     SHA-256 over framed (name, bytes) pairs: every weight, configuration, tokenizer, template and image-processor file
     of the folder by name except ``holdfast.json``, then the policy's text, the user template, the verdict, filler and
     mask tokens, the alphabet's ids (little-endian int64), the tiling, the noise size, the number type, and the kind of
-    device, since the noise of a seed differs between kinds. Limits, defaults and the served name are left out.
+    device, since the noise of a seed differs between kinds. What is not the default of layout and decision rule follows
+    them, if anything. Limits, defaults and the served name are left out.
 
     Args:
         folder: Checkpoint folder.
@@ -36,6 +38,7 @@ def fingerprint(folder: Path, config: GuardConfig, alphabet: NDArray[np.int64], 
     """
     prompt = config.model_dump(include={"user_template", "unsafe_tokens", "safe_tokens", "filler_token", "mask_token"})
     space = config.model_dump(include={"tiles", "noise_height", "noise_width"})
+    rules = config.model_dump(include=_RULES, exclude_defaults=True)
     return digest(
         [
             *weights_and_files(folder),
@@ -43,6 +46,7 @@ def fingerprint(folder: Path, config: GuardConfig, alphabet: NDArray[np.int64], 
             ("prompt", json.dumps(prompt, sort_keys=True).encode()),
             ("alphabet", alphabet.astype("<i8").tobytes()),
             ("computation", json.dumps(space | {"dtype": dtype, "device": device}, sort_keys=True).encode()),
+            *([("rules", json.dumps(rules, sort_keys=True).encode())] if rules else []),
         ]
     )
 

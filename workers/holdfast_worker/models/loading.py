@@ -5,21 +5,32 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import LlavaOnevisionForConditionalGeneration
+from transformers import (
+    LlavaForConditionalGeneration,
+    LlavaNextForConditionalGeneration,
+    LlavaOnevisionForConditionalGeneration,
+)
 from transformers.utils import logging
 
 from holdfast_worker.models.config import GuardConfig
 from holdfast_worker.models.errors import GuardConfigError
 from holdfast_worker.models.fingerprint import fingerprint
+from holdfast_worker.models.image_path import Llava
 from holdfast_worker.models.llava import LlavaGuard
 from holdfast_worker.models.preprocessing import load_pixels
 from holdfast_worker.models.prompt import load_prompt
 
-__all__ = ["find_device", "find_dtype", "load_guard", "require_safetensors"]
+__all__ = ["find_device", "find_dtype", "load_guard", "require_no_code", "require_safetensors"]
+
+_MODELS: dict[str, Any] = {
+    "llava": LlavaForConditionalGeneration,
+    "llava_next": LlavaNextForConditionalGeneration,
+    "llava_onevision": LlavaOnevisionForConditionalGeneration,
+}
 
 
 def load_guard(folder: Path, config: GuardConfig) -> LlavaGuard:
-    """Loads a LLaVA-OneVision checkpoint as a guard.
+    """Loads a LLaVA-1.5, LLaVA-NeXT or LLaVA-OneVision checkpoint as a guard.
 
     Args:
         folder: Checkpoint folder: ``config.json``, safetensors, tokenizer and image processor.
@@ -47,9 +58,25 @@ def _check_folder(folder: Path) -> None:
     if not path.is_file():
         raise GuardConfigError(f"{folder} holds no config.json, must be a checkpoint folder; correct the path")
     kind = json.loads(path.read_text("utf-8")).get("model_type")
-    if kind != "llava_onevision":
-        raise GuardConfigError(f"model_type={kind!r} must be 'llava_onevision'; use a LLaVA-OneVision checkpoint")
+    if kind not in _MODELS:
+        raise GuardConfigError(f"model_type={kind!r} must be one of {', '.join(_MODELS)}; use such a checkpoint")
+    require_no_code(folder)
     require_safetensors(folder)
+
+
+def require_no_code(folder: Path) -> None:
+    """Refuses a folder that names code of its own, which nothing here would run.
+
+    Raises:
+        GuardConfigError: A file names some.
+    """
+    for path in sorted(folder.glob("*config.json")):
+        settings = json.loads(path.read_text("utf-8"))
+        if isinstance(settings, dict) and settings.get("auto_map"):
+            raise GuardConfigError(
+                f"{path.name} has an auto_map, which asks for code of the checkpoint's own, and none is run; use a"
+                " checkpoint that transformers itself knows, or drop auto_map where that is the same model"
+            )
 
 
 def require_safetensors(folder: Path) -> None:
@@ -86,8 +113,9 @@ def find_dtype(name: str, device: torch.device) -> torch.dtype:
     return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[name]
 
 
-def _load_model(folder: Path, dtype: torch.dtype) -> LlavaOnevisionForConditionalGeneration:
-    loaded: Any = LlavaOnevisionForConditionalGeneration.from_pretrained(
+def _load_model(folder: Path, dtype: torch.dtype) -> Llava:
+    kind = json.loads((folder / "config.json").read_text("utf-8"))["model_type"]
+    loaded: Any = _MODELS[kind].from_pretrained(
         folder,
         dtype=dtype,
         local_files_only=True,
@@ -103,5 +131,5 @@ def _load_model(folder: Path, dtype: torch.dtype) -> LlavaOnevisionForConditiona
             f"{len(absent)} weights are missing or misshapen (first: {absent[0]}), all must fit config.json; use the"
             " weights that belong to it"
         )
-    frozen: LlavaOnevisionForConditionalGeneration = model.eval().requires_grad_(False)
+    frozen: Llava = model.eval().requires_grad_(False)
     return frozen

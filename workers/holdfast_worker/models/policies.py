@@ -1,10 +1,12 @@
-"""Safety policies known by name.
+"""Safety policies known by name and version.
 
-A guard is conditioned on a policy text, which is fixed and part of the classifier that is certified. A setting
-that is not one of these names is the policy text itself.
+A guard is conditioned on a policy text, which is fixed and part of the classifier that is certified. A name stands for
+one text for ever: a changed text gets a new version. A setting that is none of these names is the policy text itself.
 """
 
-__all__ = ["MULTIMODAL_SAFETY_V1", "POLICIES", "policy_text"]
+from importlib import resources
+
+__all__ = ["LLAVAGUARD_V1_2", "MULTIMODAL_SAFETY_V1", "POLICIES", "policy_text"]
 
 # Delattre et al. 2026, A.6 "Multimodal Safety Policy (Exact Prompt)", without the print's italics
 # and code font.
@@ -34,7 +36,13 @@ Otherwise output Safe. If intent is ambiguous, output Safe.
 
 Output constraint. Output exactly one word: Safe or Unsafe."""
 
-POLICIES = {"multimodal-safety-v1": MULTIMODAL_SAFETY_V1}
+# Helff et al. 2024 (arXiv:2406.05113): the default policy prompt of LlavaGuard v1.2 as its README publishes it
+# (github.com/ml-research/LlavaGuard, Apache-2.0, copyright 2025 Lukas Helff). Blanks at the ends of lines belong to it:
+# the models were trained on this text.
+LLAVAGUARD_V1_2 = (resources.files(__package__) / "policy_texts" / "llavaguard-v1.2.txt").read_text("utf-8")
+
+POLICIES = {"multimodal-safety-v1": MULTIMODAL_SAFETY_V1, "llavaguard-v1.2": LLAVAGUARD_V1_2}
+"""Name of a policy → its text."""
 
 
 def policy_text(policy: str) -> str:

@@ -1,12 +1,12 @@
-"""From a noisy image to the tiles a LLaVA-OneVision vision tower reads, as tensor operations on the device.
+"""From a noisy image to the tiles a LLaVA model's vision tower reads, as tensor operations on the device.
 
-The reference is transformers' ``LlavaOnevisionImageProcessorPil``. Noise leaves [0,1], which PIL cannot hold, so a
+The reference are transformers' ``LlavaOnevisionImageProcessorPil``, ``LlavaNextImageProcessorPil`` and, for LLaVA-1.5,
+``LlavaImageProcessorPil``. Noise leaves [0,1], which PIL cannot hold, so a
 noisy image is first brought to 8 bits (multiply by 255, round, clamp), as the published pipelines do when they save
 or convert it; everything here comes after the noise and is part of the base classifier (maths.md §9).
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,33 +14,23 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers import LlavaOnevisionConfig
-from transformers.image_processing_utils import select_best_resolution
 from transformers.image_utils import PILImageResampling
+from transformers.models.llava import LlavaImageProcessorPil
+from transformers.models.llava_next import LlavaNextImageProcessorPil
 from transformers.models.llava_onevision import LlavaOnevisionImageProcessorPil
 
 from holdfast_worker.models.errors import GuardConfigError
+from holdfast_worker.models.tiling import Grid, grid_for, shortest_edge
 
-__all__ = ["Grid", "Pixels", "grid_for", "load_pixels", "pack", "resize", "to_tiles"]
+__all__ = ["Pixels", "load_pixels", "pack", "resize", "to_tiles"]
 
-
-@dataclass(frozen=True)
-class Grid:
-    """Where the published tiling puts an image of one size (transformers' anyres, `select_best_resolution`).
-
-    Attributes:
-        rows: Tiles from top to bottom.
-        columns: Tiles from left to right.
-        resized: Height and width of the image inside the tiles, in pixels, the rest being black.
-        kept: Patch rows and columns of the image, without the patches that are only padding.
-        pooled: Patch rows and columns that reach the language model.
-    """
-
-    rows: int
-    columns: int
-    resized: tuple[int, int]
-    kept: tuple[int, int]
-    pooled: tuple[int, int]
+_PROCESSORS: dict[str, Any] = {
+    "llava": LlavaImageProcessorPil,
+    "llava_next": LlavaNextImageProcessorPil,
+    "llava_onevision": LlavaOnevisionImageProcessorPil,
+}
+_TOWERS = {"clip_vision_model": ("default", "full"), "siglip_vision_model": ("full",)}
+"""Kind of vision tower → which of its tokens may be read, the usual choice first; one with a class token has both."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +43,9 @@ class Pixels:
         mean: Channel means of normalisation, in [0,1] units.
         std: Channel deviations of normalisation, in [0,1] units.
         grid: The tiles after the base tile; ``None`` for the base tile alone.
+        cut_from: Height and width of the resized image whose middle is the base tile; ``None``: it is the tile.
+        class_token: Whether a tile's features begin with the tower's class token.
+        newline: Whether rows of patches end in a learnt feature, and a base tile alone does.
     """
 
     tile: int
@@ -60,6 +53,9 @@ class Pixels:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     grid: Grid | None
+    cut_from: tuple[int, int] | None = None
+    class_token: bool = False
+    newline: bool = True
 
     @property
     def tiles(self) -> int:
@@ -68,113 +64,90 @@ class Pixels:
 
     @property
     def image_tokens(self) -> int:
-        """Language-model positions per image: patches and one newline per row (base alone: one in all)."""
-        base = self.patches**2
+        """Language-model positions per image: patches and one newline per row (base alone: one in all, or none)."""
+        base = self.patches**2 + self.class_token
         if self.grid is None:
-            return base + 1
+            return base + self.newline
         height, width = self.grid.pooled
         return base + height * (width + 1)
 
 
-def load_pixels(
-    folder: Path, config: LlavaOnevisionConfig, tiles: Literal["base", "anyres"], size: tuple[int, int]
-) -> Pixels:
+def load_pixels(folder: Path, config: Any, tiles: Literal["base", "anyres"], size: tuple[int, int]) -> Pixels:
     """Reads a checkpoint's image processor and fixes the tiling of images of one size.
 
     Args:
         folder: Checkpoint folder with ``preprocessor_config.json`` or ``processor_config.json``.
-        config: The model's own configuration.
-        tiles: ``base`` for one tile, ``anyres`` for the published tiling.
+        config: The model's own configuration, of LLaVA-1.5, LLaVA-NeXT or LLaVA-OneVision.
+        tiles: ``base`` for one tile, ``anyres`` for the published tiling. LLaVA-1.5 publishes one tile.
         size: Height and width of the noise space.
 
     Raises:
         GuardConfigError: The processor does something that these tensor operations do not reproduce.
     """
-    processor = LlavaOnevisionImageProcessorPil.from_pretrained(folder, local_files_only=True)
-    vision: Any = config.vision_config
-    patches = vision.image_size // vision.patch_size
-    _require_reproducible(processor, vision.image_size)
-    if config.vision_feature_select_strategy != "full":
-        raise GuardConfigError(
-            f"vision_feature_select_strategy={config.vision_feature_select_strategy!r} must be 'full', as"
-            " LLaVA-OneVision publishes it; correct config.json"
-        )
-    grid = None
-    if tiles == "anyres":
-        pinpoints = [list(p) for p in processor.image_grid_pinpoints]
-        if pinpoints != [list(p) for p in config.image_grid_pinpoints or ()]:
-            raise GuardConfigError(
-                "image_grid_pinpoints of the image processor and of config.json differ, must agree; correct one of them"
-            )
-        most = int(config.vision_aspect_ratio.removeprefix("anyres_max_"))
-        grid = grid_for(size, pinpoints, vision.image_size, patches, most)
+    kind: str = config.model_type
+    processor = _PROCESSORS[kind].from_pretrained(folder, local_files_only=True)
+    vision = config.vision_config
+    _require_reproducible(processor, kind, vision.image_size)
     return Pixels(
         tile=vision.image_size,
-        patches=patches,
+        patches=vision.image_size // vision.patch_size,
         mean=tuple(processor.image_mean),
         std=tuple(processor.image_std),
-        grid=grid,
+        grid=_grid(processor, config, size) if tiles == "anyres" and kind != "llava" else None,
+        cut_from=shortest_edge(size, vision.image_size) if kind == "llava" and processor.size.shortest_edge else None,
+        class_token=_keeps_class_token(config),
+        newline=kind != "llava",
     )
 
 
-def _require_reproducible(processor: LlavaOnevisionImageProcessorPil, tile: int) -> None:
-    found = {
-        "size": (processor.size["height"], processor.size["width"]),
-        "resample": int(processor.resample),
-        "do_resize, do_rescale, do_normalize": (
-            processor.do_resize,
-            processor.do_rescale,
-            processor.do_normalize,
-        ),
-        "do_center_crop": bool(processor.do_center_crop),
-        "rescale_factor": round(1 / processor.rescale_factor, 6),
+def _grid(processor: Any, config: Any, size: tuple[int, int]) -> Grid:
+    pinpoints = [list(p) for p in processor.image_grid_pinpoints]
+    if pinpoints != [list(p) for p in config.image_grid_pinpoints or ()]:
+        raise GuardConfigError(
+            "image_grid_pinpoints of the image processor and of config.json differ, must agree; correct one of them"
+        )
+    limit = getattr(config, "vision_aspect_ratio", None)  # LLaVA-NeXT pools nothing
+    most = math.inf if limit is None else int(limit.removeprefix("anyres_max_"))
+    vision = config.vision_config
+    return grid_for(size, pinpoints, vision.image_size, vision.image_size // vision.patch_size, most)
+
+
+def _keeps_class_token(config: Any) -> bool:
+    """Whether the class token reaches the language model, which only LLaVA-1.5 can place."""
+    tower, strategy = config.vision_config.model_type, config.vision_feature_select_strategy
+    if tower not in _TOWERS:
+        raise GuardConfigError(
+            f"vision_config.model_type={tower!r} must be one of {sorted(_TOWERS)}; use another guard"
+        )
+    fitting = _TOWERS[tower]
+    if strategy not in fitting or (strategy == "full" and len(fitting) > 1 and config.model_type != "llava"):
+        raise GuardConfigError(
+            f"vision_feature_select_strategy={strategy!r} must be {fitting[0]!r} for a {tower} in a"
+            f" {config.model_type}, as published; correct config.json"
+        )
+    return len(fitting) > 1 and strategy == "full"
+
+
+def _require_reproducible(processor: Any, kind: str, tile: int) -> None:
+    size, crop = processor.size, processor.crop_size
+    sides: dict[str, Any] = {"size": (size.shortest_edge,) * 2 if size.shortest_edge else (size.height, size.width)}
+    if processor.do_center_crop:
+        sides["crop_size"] = (crop.height, crop.width)
+    steps: dict[str, Any] = {
+        "resample": (int(processor.resample), int(PILImageResampling.BICUBIC)),
+        "do_resize": (processor.do_resize, True),
+        "do_rescale": (processor.do_rescale, True),
+        "do_normalize": (processor.do_normalize, True),
+        "rescale_factor": (round(1 / processor.rescale_factor, 6), 255.0),
     }
-    wanted = {
-        "size": (tile, tile),
-        "resample": int(PILImageResampling.BICUBIC),
-        "do_resize, do_rescale, do_normalize": (True, True, True),
-        "do_center_crop": False,
-        "rescale_factor": 255.0,
-    }
-    for name, value in found.items():
-        if value != wanted[name]:
+    if kind == "llava":
+        steps["do_pad"] = (bool(processor.do_pad), False)
+        steps["do_center_crop"] = (bool(processor.do_center_crop) or not size.shortest_edge, True)
+    for name, (found, wanted) in {**{name: (side, (tile, tile)) for name, side in sides.items()}, **steps}.items():
+        if found != wanted:
             raise GuardConfigError(
-                f"image processor: {name}={value} must be {wanted[name]}; correct preprocessor_config.json"
+                f"image processor: {name}={found} must be {wanted}; correct preprocessor_config.json"
             )
-
-
-def grid_for(
-    size: tuple[int, int], pinpoints: Sequence[Sequence[int]], tile: int, patches: int, most_tiles: int
-) -> Grid:
-    """Lays out the published tiling of an image (LLaVA-NeXT/OneVision ``anyres_max_N``).
-
-    Args:
-        size: Image height and width in pixels.
-        pinpoints: Candidate resolutions, each (height, width) in whole tiles.
-        tile: Tile side in pixels.
-        patches: Patches along a tile's side.
-        most_tiles: The N of ``anyres_max_N``; features beyond about N tiles are pooled down.
-    """
-    height, width = size
-    target_height, target_width = select_best_resolution(size, list(pinpoints))
-    scale_height, scale_width = target_height / height, target_width / width
-    if scale_width < scale_height:
-        resized = min(math.ceil(height * scale_width), target_height), target_width
-    else:
-        resized = target_height, min(math.ceil(width * scale_height), target_width)
-    rows, columns = target_height // tile, target_width // tile
-    kept = _unpadded(size, rows * patches, columns * patches)
-    ratio = math.sqrt(kept[0] * kept[1] / (most_tiles * patches**2))
-    pooled = (int(kept[0] // ratio), int(kept[1] // ratio)) if ratio > 1.1 else kept
-    return Grid(rows, columns, resized, kept, pooled)
-
-
-def _unpadded(size: tuple[int, int], rows: int, columns: int) -> tuple[int, int]:
-    # Patch rows or columns are dropped evenly on both sides; the rounding is the published one.
-    height, width = size
-    if width / height > columns / rows:
-        return rows - 2 * ((rows - int(round(height * (columns / width), 7))) // 2), columns
-    return rows, columns - 2 * ((columns - int(round(width * (rows / height), 7))) // 2)
 
 
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
@@ -196,12 +169,17 @@ def to_tiles(images: Tensor, pixels: Pixels) -> Tensor:
     """
     images = images.mul_(255).round_().clamp_(0, 255)
     side = pixels.tile
-    tiles = _eight_bit_resize(images, (side, side))[:, None]
+    tiles = _middle(_eight_bit_resize(images, pixels.cut_from or (side, side)), side)[:, None]
     if pixels.grid is not None:
         tiles = torch.cat((tiles, _grid_tiles(images, pixels.grid, side)), dim=1)
     mean = images.new_tensor(pixels.mean).view(-1, 1, 1)
     std = images.new_tensor(pixels.std).view(-1, 1, 1)
     return tiles.flatten(0, 1).sub(mean * 255).div_(std * 255)
+
+
+def _middle(images: Tensor, side: int) -> Tensor:
+    top, left = ((length - side) // 2 for length in images.shape[-2:])
+    return images[..., top : top + side, left : left + side]
 
 
 def _eight_bit_resize(images: Tensor, size: tuple[int, int]) -> Tensor:
@@ -228,12 +206,12 @@ def _grid_tiles(images: Tensor, grid: Grid, side: int) -> Tensor:
     return cut.permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
 
 
-def pack(features: Tensor, newline: Tensor, pixels: Pixels) -> Tensor:
-    """Arranges tile features as the language model reads them (LLaVA-OneVision's ``pack_image_features``).
+def pack(features: Tensor, newline: Tensor | None, pixels: Pixels) -> Tensor:
+    """Arranges tile features as the language model reads them (transformers' ``pack_image_features``).
 
     Args:
-        features: Projected features, shape (n · tiles, patches², hidden).
-        newline: The learnt newline feature, shape (hidden,).
+        features: Projected features, shape (n · tiles, patches² and the class token, hidden).
+        newline: The learnt newline feature, shape (hidden,); ``None`` for LLaVA-1.5, which has one tile.
         pixels: The tiling.
 
     Returns:
@@ -241,6 +219,8 @@ def pack(features: Tensor, newline: Tensor, pixels: Pixels) -> Tensor:
     """
     by_image = features.view(-1, pixels.tiles, *features.shape[1:])
     base = by_image[:, 0]
+    if newline is None:
+        return base
     if pixels.grid is None:
         return torch.cat((base, newline.expand(len(base), 1, -1)), dim=1)
     rows = _whole_picture(by_image[:, 1:], pixels.patches, pixels.grid)

@@ -1,10 +1,11 @@
 """The prompt around an untrusted text, and the only ways text becomes token ids.
 
-    before (chat template, image, policy) | text | m slots | after (end of turn, assistant header)
+    before (chat template, image, policy) | text | m slots | after (end of turn, assistant header, answer prefix)
 
-``before`` and ``after`` come from the checkpoint's own chat template and may hold special tokens. Text and suffix are
-tokenised by the tokenizer's own vocabulary without any added token, so that ``<|im_end|>`` or ``<image>`` typed by a
-user is mere characters; the same vocabulary is the replacement alphabet.
+In the layout ``policy_first`` the policy stands before the image. ``before`` and ``after`` come from the checkpoint's
+own chat template and may hold special tokens. Text and suffix are tokenised by the tokenizer's own vocabulary without
+any added token, so that ``<|im_end|>`` or ``<image>`` typed by a user is mere characters; the same vocabulary is the
+replacement alphabet.
 """
 
 import json
@@ -39,9 +40,10 @@ class Prompt:
         alphabet: Ids that a masked slot is drawn from, ascending, shape (V,).
         filler: Id of an unused slot, in the alphabet.
         mask: Id the absorbing kernel writes, if the guard has one.
-        unsafe: Ids whose summed probability is the verdict Unsafe.
-        safe: Ids whose summed probability is the verdict Safe.
+        unsafe: Ids whose summed probability is the verdict Unsafe; none where the answer is written and read.
+        safe: Ids whose summed probability is the verdict Safe; likewise.
         ordinary: The tokenizer without its added tokens.
+        ends: Ids that end an answer by the tokenizer's own word.
     """
 
     before: tuple[int, ...]
@@ -53,6 +55,7 @@ class Prompt:
     unsafe: tuple[int, ...]
     safe: tuple[int, ...]
     ordinary: Tokenizer
+    ends: frozenset[int] = frozenset()
 
     def encode(self, text: str) -> NDArray[np.int64]:
         """Token ids of untrusted text, all of them in the alphabet.
@@ -85,8 +88,9 @@ def load_prompt(folder: Path, config: GuardConfig, *, image_token: int, embeddin
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise GuardConfigError(f"tokenizer is a {type(tokenizer).__name__}, must be a fast one; add a tokenizer.json")
     ordinary = _without_added_tokens(tokenizer)
-    before, after = _rendered(tokenizer, folder, config)
-    before_ids, after_ids = (tokenizer.encode(part, add_special_tokens=False) for part in (before, after))
+    before, after = _rendered(tokenizer, folder, config, tokenizer.convert_ids_to_tokens(image_token))
+    before_ids = [*_opening(tokenizer, before), *tokenizer.encode(before, add_special_tokens=False)]
+    after_ids = _continued(tokenizer, after + config.answer_prefix)
     if before_ids.count(image_token) != 1 or image_token in after_ids:
         raise GuardConfigError(
             f"the prompt holds {[*before_ids, *after_ids].count(image_token)} image placeholders, must hold one before"
@@ -97,6 +101,16 @@ def load_prompt(folder: Path, config: GuardConfig, *, image_token: int, embeddin
     filler = _one_token(tokenizer, ordinary, config.filler_token)
     if filler not in alphabet:
         raise GuardConfigError(f"filler_token={config.filler_token!r} is special, must be ordinary; name another")
+    verdicts = (config.unsafe_tokens, config.safe_tokens) if config.decision == "token_mass" else ((), ())
+    unsafe, safe = (
+        tuple(
+            _following(tokenizer, after + config.answer_prefix, token)
+            if config.answer_prefix
+            else _one_token(tokenizer, ordinary, token)
+            for token in variants
+        )
+        for variants in verdicts
+    )
     return Prompt(
         before=tuple(before_ids),
         image_at=before_ids.index(image_token),
@@ -104,10 +118,28 @@ def load_prompt(folder: Path, config: GuardConfig, *, image_token: int, embeddin
         alphabet=np.array(alphabet, dtype=np.int64),
         filler=filler,
         mask=None if config.mask_token is None else _one_token(tokenizer, ordinary, config.mask_token),
-        unsafe=tuple(_one_token(tokenizer, ordinary, token) for token in config.unsafe_tokens),
-        safe=tuple(_one_token(tokenizer, ordinary, token) for token in config.safe_tokens),
+        unsafe=unsafe,
+        safe=safe,
         ordinary=ordinary,
+        ends=frozenset() if tokenizer.eos_token_id is None else frozenset({int(tokenizer.eos_token_id)}),
     )
+
+
+def _opening(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+    """The special tokens that the tokenizer opens every prompt with, unless the template has written them."""
+    if tokenizer.bos_token is not None and text.startswith(tokenizer.bos_token):
+        return []
+    probe = tokenizer("x", return_special_tokens_mask=True)
+    marks = probe["special_tokens_mask"]
+    return list(probe["input_ids"][: marks.index(0)])
+
+
+def _continued(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+    """Ids of a text that stands behind another: some tokenizers mark where a text begins, which this one does not."""
+    line, whole, alone = (
+        [int(i) for i in tokenizer.encode(part, add_special_tokens=False)] for part in ("\n", "\n" + text, text)
+    )
+    return whole[len(line) :] if whole[: len(line)] == line else alone
 
 
 def _without_added_tokens(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
@@ -128,9 +160,25 @@ def _one_token(tokenizer: PreTrainedTokenizerFast, ordinary: Tokenizer, token: s
     return int(pieces.ids[0])
 
 
-def _rendered(tokenizer: PreTrainedTokenizerFast, folder: Path, config: GuardConfig) -> Sequence[str]:
-    text = config.user_template.replace("{text}", _TEXT_MARK).replace("{policy}", policy_text(config.policy))
-    turn: Any = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}
+def _following(tokenizer: PreTrainedTokenizerFast, text: str, token: str) -> int:
+    """The id of a token that stands directly behind a text."""
+    before, whole = _continued(tokenizer, text), _continued(tokenizer, text + token)
+    if whole[:-1] != before:
+        raise GuardConfigError(
+            f"token {token!r} must be one token behind the answer_prefix and leave that as it is, and the tokenizer"
+            " splits them otherwise; name another variant or end the prefix elsewhere"
+        )
+    return whole[-1]
+
+
+def _rendered(
+    tokenizer: PreTrainedTokenizerFast, folder: Path, config: GuardConfig, image: str | list[str]
+) -> Sequence[str]:
+    policy, content = policy_text(config.policy), [{"type": "image"}]
+    if config.layout == "policy_first":  # templates put an image first wherever it is listed, but not one in the text
+        policy, content = f"{policy}\n{image}", []
+    text = config.user_template.replace("{text}", _TEXT_MARK).replace("{policy}", policy)
+    turn: Any = {"role": "user", "content": [*content, {"type": "text", "text": text}]}
     rendered = tokenizer.apply_chat_template(
         [turn], chat_template=_processor_template(folder), tokenize=False, add_generation_prompt=True
     )

@@ -14,10 +14,12 @@ from holdfast_worker.models.errors import GuardConfigError
 from holdfast_worker.models.llava import LlavaGuard
 from holdfast_worker.models.loading import load_guard
 from holdfast_worker.models.tabular import TabularGuard, load_tabular
+from holdfast_worker.models.vllm_guard import VllmGuard
+from holdfast_worker.models.vllm_loading import load_vllm_guard
 
 __all__ = ["PACKAGED", "Guard", "Model", "load", "load_served", "require_guard", "require_one_set_of_heads"]
 
-Guard = LlavaGuard | TabularGuard
+Guard = LlavaGuard | VllmGuard | TabularGuard
 Model = Guard | Encoder
 
 PACKAGED = {"reference-guard": "reference_guard", "reference-encoder": "reference_encoder"}
@@ -55,7 +57,8 @@ def load(folder_or_name: str | Path, overrides: Mapping[str, Any]) -> Model:
             return load_tabular(folder, load_tabular_config(folder, overrides))
         if kind == "encoder":
             return load_encoder(folder, load_encoder_config(folder, overrides))
-        return load_guard(folder, load_config(folder, overrides))
+        config = load_config(folder, overrides)
+        return load_vllm_guard(folder, config) if config.engine == "vllm" else load_guard(folder, config)
 
 
 def require_guard(model: Model) -> Guard:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from holdfast_worker.models.hidden_states import hidden_states_of
 from holdfast_worker.models.towers import Tower
 
 __all__ = ["Feature", "VisionTower"]
@@ -59,7 +60,7 @@ class VisionTower(Tower):
 
     def tokens(self, images: Tensor) -> Tensor:
         """As ``Tower.tokens``."""
-        output = self._vision(pixel_values=self._pixels(images), output_hidden_states=self._hidden or False)
+        output = self._vision(pixel_values=self._pixels(images), output_hidden_states=hidden_states_of(self._hidden))
         if self._hidden:
             found = torch.cat([output.hidden_states[index] for index in self._hidden], dim=-1)
         else:

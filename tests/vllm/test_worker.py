@@ -1,0 +1,69 @@
+"""A job on the real worker loop whose engine is killed half way."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+from holdfast.queue import jobs, orders
+from holdfast.queue.broker import AsyncRedis, connect
+from holdfast.queue.leases import Heartbeat, live_workers, served_models
+from holdfast.queue.orders import Order, Tally
+from holdfast_worker.models.vllm_engine import ProcessEngine
+from holdfast_worker.models.vllm_guard import VllmGuard
+from holdfast_worker.sampler import Worker, run
+from holdfast_worker.settings import WorkerSettings
+from tests.workers.builders import SEED, png, spec_of
+
+ORDERS = 8
+
+
+async def submit(redis: AsyncRedis, guard: VllmGuard, job_id: str) -> None:
+    record = jobs.JobRecord(job_id, "queued", spec_of(guard), SEED, datetime.now(UTC), (64, 64))
+    await jobs.create(redis, record, jobs.JobInput("Put the flame next to the fuel can", "", png()))
+    for index in range(ORDERS):
+        order = Order(job_id, index, 40 * index, 40 * index + 40, tuple(range(9)))
+        await orders.issue(redis, guard.fingerprint, order)
+
+
+async def until(done: Callable[[], Awaitable[bool]], limit_s: float) -> None:
+    async with asyncio.timeout(limit_s):
+        while not await done():  # noqa: ASYNC110 - the queue has no event for it
+            await asyncio.sleep(0.01)
+
+
+async def tallies(redis: AsyncRedis, job_id: str, least: int) -> list[Tally]:
+    async def enough() -> bool:
+        return len(await orders.read_tallies(redis, job_id)) >= least
+
+    await until(enough, 200)
+    return await orders.read_tallies(redis, job_id)
+
+
+async def test_a_job_whose_engine_is_killed_ends_in_the_same_evidence(expendable: VllmGuard) -> None:
+    broker, engine = connect(None), expendable._engine
+    assert isinstance(engine, ProcessEngine)
+    async with broker.client() as redis:
+        await orders.open_streams(redis, [expendable.fingerprint])
+        with Heartbeat(broker, "w", [expendable.info]) as heartbeat:
+            worker = Worker(WorkerSettings(), {expendable.fingerprint: expendable}, "w", heartbeat=heartbeat)
+            task = asyncio.create_task(run(redis, worker))
+            await submit(redis, expendable, "undisturbed")
+            wanted = await tallies(redis, "undisturbed", ORDERS)
+            await submit(redis, expendable, "disturbed")
+            before = await tallies(redis, "disturbed", 2)
+            first = engine.pid
+            os.kill(first or 0, signal.SIGKILL)
+
+            async def withdrawn() -> bool:
+                return not await served_models(redis)
+
+            await until(withdrawn, 30)
+            assert await live_workers(redis) == {"w": []}  # alive, and its orders still its own
+            assert await tallies(redis, "disturbed", ORDERS) == wanted
+            assert await served_models(redis) == {expendable.info.name: expendable.info}
+            task.cancel()
+            await asyncio.wait([task])
+    assert len(before) < ORDERS
+    assert engine.pid != first

@@ -1,0 +1,161 @@
+"""The self-test passes what works, and fails what is broken in the way that each check is for."""
+
+import importlib.util
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from holdfast_worker.inspection.checks import Check, equal_margins, same_verdicts
+from holdfast_worker.inspection.examined import Examined
+from holdfast_worker.inspection.fixed_draws import fixed_draws
+from holdfast_worker.inspection.self_test import self_test
+from holdfast_worker.models import encoder as encoder_module
+from holdfast_worker.models import llava
+from holdfast_worker.models.encoder import Encoder
+from tests.workers.builders import table_folder
+from tests.workers.feature_builders import encoder_folder
+
+DRAWS = 8
+
+
+def outcomes(folder: Path, break_it: Callable[[Any], None] | None = None, **how: Any) -> dict[str, Check]:
+    overrides = how.pop("overrides", {})
+    examined = Examined(folder, overrides, DRAWS, **how)
+    model = examined.load()
+    if break_it is not None:
+        break_it(model)
+    return {check.name: check for check in self_test(examined, model)}
+
+
+def poisoned(folder: Path, copy: Path, name: str) -> Path:
+    shutil.copytree(folder, copy)
+    weights = load_file(copy / "model.safetensors")
+    weights[name].fill_(torch.nan)
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    return copy
+
+
+def test_a_guard_that_works_passes(base_folder: Path) -> None:
+    found = outcomes(base_folder)
+    assert [found[name].outcome for name in ("finite", "batches", "prefix")] == ["pass"] * 3
+    assert found["dtype"].outcome == "skipped"
+    assert found["batches"].values["passes"] == 2 * found["finite"].values["passes"]
+
+
+def test_the_fixed_draws_are_the_same_every_time_and_give_both_verdicts(base_folder: Path) -> None:
+    guard = Examined(base_folder, {}).load()
+    assert not isinstance(guard, Encoder)
+    first, second = (np.concatenate(guard.margins(fixed_draws(guard, 16))) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert 0.02 < (first > 0).mean() < 0.98
+
+
+def test_numbers_that_are_not_finite_fail(base_folder: Path, tmp_path: Path) -> None:
+    found = outcomes(poisoned(base_folder, tmp_path / "nan", "image_newline"))
+    assert found["finite"].outcome == "fail"
+    assert "margins are not finite, all must be; check the weights or use dtype=float32" in found["finite"].detail
+
+
+def test_margins_that_depend_on_the_batch_fail(base_folder: Path) -> None:
+    def lean_on_the_batch(guard: Any) -> None:
+        own = guard._margins
+        guard._margins = lambda hidden: own(hidden) + 1e-3 * len(hidden)
+
+    found = outcomes(base_folder, lean_on_the_batch)
+    assert found["batches"].outcome == "fail"
+    assert "report it" in found["batches"].detail
+
+
+def test_cells_that_see_each_other_fail(base_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = llava.tail_layout
+
+    def blind_to_cells(*given: Any) -> Any:
+        layout = own(*given)
+        return replace(layout, mask=torch.ones_like(layout.mask))
+
+    monkeypatch.setattr(llava, "tail_layout", blind_to_cells)
+    assert outcomes(base_folder)["prefix"].outcome == "fail"
+
+
+def test_the_effect_of_half_precision_is_measured(base_folder: Path) -> None:
+    found = outcomes(base_folder, overrides={"dtype": "bfloat16"})["dtype"]
+    assert found.outcome == "pass"
+    assert 0.8 < found.values["equal_share"] <= 1
+    assert 0 < found.values["apart"] < 1
+
+
+def test_the_other_layout_is_measured_when_it_is_asked_for(base_folder: Path) -> None:
+    found = outcomes(base_folder, layouts=True)["layout"]
+    assert found.outcome == "measured"
+    assert 0 <= found.values["equal_share"] <= 1
+    assert "are those of policy_first" in found.detail
+
+
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed")
+def test_without_vllm_the_report_says_so(base_folder: Path) -> None:
+    assert outcomes(base_folder)["vllm"] == Check(
+        "vllm", "skipped", "vLLM is not installed; install the vllm extra to compare the engines"
+    )
+
+
+def test_a_verdict_may_differ_near_a_tie_and_nowhere_else() -> None:
+    exact = [np.array([[-2.0, 0.00005, 3.0]], dtype=np.float32)]
+    near = [np.array([[-2.0, -0.1, 3.0]], dtype=np.float32)]
+    far = [np.array([[2.0, 0.1, 3.0]], dtype=np.float32)]
+    assert same_verdicts("vllm", near, exact, near=1e-4, remedy="r").outcome == "pass"
+    failed = same_verdicts("vllm", far, exact, near=1e-4, remedy="serve another")
+    assert failed.outcome == "fail"
+    assert failed.detail.endswith("1 differ more than 0.0001 from a tie, none may; serve another")
+
+
+@pytest.mark.parametrize(("apart", "outcome"), [(9e-6, "pass"), (2e-5, "fail"), (float("nan"), "fail")])
+def test_margins_below_one_may_differ_by_a_hundred_thousandth(apart: float, outcome: str) -> None:
+    exact = [np.array([[0.5, -0.25]], dtype=np.float64)]
+    assert equal_margins("prefix", [exact[0] + apart], exact, remedy="").outcome == outcome
+
+
+def test_a_tabular_guard_that_works_passes(tmp_path: Path) -> None:
+    found = outcomes(table_folder(tmp_path))
+    assert {name: check.outcome for name, check in found.items()} == {"finite": "pass", "batches": "pass"}
+
+
+def test_an_encoder_that_works_passes(tmp_path: Path) -> None:
+    found = outcomes(encoder_folder(tmp_path))
+    assert {name: check.outcome for name, check in found.items()} == {
+        "finite": "pass", "unit": "pass", "batches": "pass", "dtype": "skipped",
+    }  # fmt: skip
+
+
+def test_the_effect_of_half_precision_on_features_is_measured(tmp_path: Path) -> None:
+    found = outcomes(encoder_folder(tmp_path, dtype="bfloat16"))["dtype"]
+    assert found.outcome == "measured"
+    assert 0.99 < found.values["cosine_at_least"] < 1
+
+
+def test_features_that_are_not_finite_fail(tmp_path: Path) -> None:
+    def poison(encoder: Any) -> None:
+        next(encoder.tower.parameters()).data.fill_(torch.nan)
+
+    assert outcomes(encoder_folder(tmp_path), poison)["finite"].outcome == "fail"
+
+
+def test_features_that_are_no_unit_vectors_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoder_module, "to_sphere", lambda vectors: vectors)
+    found = outcomes(encoder_folder(tmp_path))["unit"]
+    assert found.outcome == "fail"
+    assert "may be by 1e-05 at most; check the weights" in found.detail
+
+
+def test_features_that_depend_on_the_batch_fail(tmp_path: Path) -> None:
+    def lean_on_the_batch(encoder: Any) -> None:
+        own = encoder.tower.pooled
+        encoder.tower.pooled = lambda tokens: own(tokens) + 0.01 * len(tokens) * torch.arange(own(tokens).shape[1])
+
+    assert outcomes(encoder_folder(tmp_path), lean_on_the_batch)["batches"].outcome == "fail"

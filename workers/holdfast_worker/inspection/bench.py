@@ -1,0 +1,246 @@
+"""How fast a model serves its default request here: passes per second, where the time goes, and how well it is used."""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from holdfast.certificates import Counts, Question, answer, position_masks
+from holdfast.contract.spec import CertificationSpec
+from holdfast_worker.inspection.batch_size import positions_of
+from holdfast_worker.inspection.examined import number_type
+from holdfast_worker.inspection.fixed_draws import SEED, fixed_image, fixed_input, input_draws
+from holdfast_worker.inspection.flops import draw_flops, encoder_flops, peak_flops
+from holdfast_worker.models.draws import PreparedInput
+from holdfast_worker.models.encoder import Encoder
+from holdfast_worker.models.llava import LlavaGuard
+from holdfast_worker.models.loading import find_device
+from holdfast_worker.models.registry import Guard, Model
+from holdfast_worker.models.stages import StageClock
+from holdfast_worker.models.towers import to_sphere
+from holdfast_worker.noise import gaussian
+
+__all__ = ["Bench", "bench", "certificate_seconds"]
+
+_DRAWS = 64  # where no batch limit says how many fill a pass
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What was measured.
+
+    Attributes:
+        name: The model's name.
+        fingerprint: Its fingerprint.
+        device: The device's name.
+        dtype: Number type of weights and activations.
+        threads: CPU threads of one pass.
+        load: The machine's load average over the last minute, before.
+        draws: Draws in a run.
+        cells: Cells of the default request: passes of a draw; 1 for an encoder.
+        passes_per_s: Verdicts, or features, per second, in the fastest run.
+        stages: Share of each stage in the time of all runs.
+        flops_per_draw: Operations of one draw, if they can be counted.
+        peak_flops: Operations per second of matrix products of this number type, measured here; likewise.
+        utilisation: ``flops_per_draw`` times draws per second over ``peak_flops``; likewise.
+        passes: Passes that the default request may spend; an encoder's draws.
+        certificate_s: CPU seconds of one certificate from its counts; none for an encoder.
+        frontier_s: Seconds of all passes at the measured rate, and of the certificate.
+    """
+
+    name: str
+    fingerprint: str
+    device: str
+    dtype: str
+    threads: int
+    load: float
+    draws: int
+    cells: int
+    passes_per_s: float
+    stages: Mapping[str, float]
+    flops_per_draw: float | None
+    peak_flops: float | None
+    utilisation: float | None
+    passes: int
+    certificate_s: float | None
+    frontier_s: float
+
+
+def bench(model: Model, *, seconds: float = 5.0, draws: int | None = None) -> Bench:
+    """Measures a model.
+
+    Args:
+        model: A guard or encoder.
+        seconds: Time to spend on runs; one run at least.
+        draws: Draws in a run; by default as many as fill one forward pass.
+    """
+    return _encoder(model, seconds, draws) if isinstance(model, Encoder) else _guard(model, seconds, draws)
+
+
+def _guard(guard: Guard, seconds: float, draws: int | None) -> Bench:
+    load, ready = os.getloadavg()[0], fixed_input(guard, 0)
+    batch = input_draws(guard, ready, draws or 1)
+    if draws is None:
+        full = guard.batch_limit // positions_of(guard, batch) if isinstance(guard, LlavaGuard) else _DRAWS
+        batch = input_draws(guard, ready, max(1, min(full, 1024)))
+    guard.margins([batch])
+    clock: StageClock | None = getattr(guard, "clock", None)
+    before = {} if clock is None else dict(clock.seconds)
+    least_s = _least_seconds(lambda: guard.margins([batch]), seconds)
+    spent = {} if clock is None else {stage: total - before[stage] for stage, total in clock.seconds.items()}
+    flops = None  # how much a written answer takes, only its length tells
+    if isinstance(guard, LlavaGuard) and guard.config.decision == "token_mass":
+        flops = draw_flops(guard, batch).total
+    timed = _Timed(load, len(batch.tails), batch.tails.shape[1], least_s, spent)
+    return _bench(guard, timed, flops, ready.spec.max_passes, certificate_seconds(ready.spec))
+
+
+def _encoder(encoder: Encoder, seconds: float, draws: int | None) -> Bench:
+    load, sigma = os.getloadavg()[0], encoder.config.defaults.sigma
+    prepared, count = fixed_image(encoder, 0), draws or encoder.batch_limit
+
+    def run() -> None:
+        encoder.draw_features(prepared, SEED, sigma, 0, count)
+        _wait(encoder.device)
+
+    run()
+    timed = _Timed(load, count, 1, _least_seconds(run, seconds), _encoder_stages(encoder, prepared, sigma, count))
+    return _bench(encoder, timed, encoder_flops(encoder, sigma), encoder.config.defaults.draws, None)
+
+
+@dataclass(frozen=True)
+class _Timed:
+    """A run of some draws: the load before it, its size, its least time, and what its stages took."""
+
+    load: float
+    draws: int
+    cells: int
+    least_s: float
+    spent: Mapping[str, float]
+
+
+def _bench(model: Model, timed: _Timed, flops: float | None, passes: int, certificate_s: float | None) -> Bench:
+    dtype, device = number_type(model), _device(model)
+    peak = None if flops is None else peak_flops(device, dtype)
+    rate, whole = timed.draws * timed.cells / timed.least_s, sum(timed.spent.values())
+    return Bench(
+        name=model.config.name,
+        fingerprint=model.fingerprint,
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        dtype=str(dtype).removeprefix("torch."),
+        threads=torch.get_num_threads(),
+        load=timed.load,
+        draws=timed.draws,
+        cells=timed.cells,
+        passes_per_s=rate,
+        stages={stage: seconds / whole for stage, seconds in timed.spent.items()} if whole else {},
+        flops_per_draw=flops,
+        peak_flops=peak,
+        utilisation=None if flops is None or peak is None else flops * timed.draws / timed.least_s / peak,
+        passes=passes,
+        certificate_s=certificate_s,
+        frontier_s=passes / rate + (certificate_s or 0.0),
+    )
+
+
+def _device(model: Model) -> torch.device:
+    return find_device(model.config.device)
+
+
+def _least_seconds(run: Callable[[], object], seconds: float) -> float:
+    """The least of as many runs as the time allows: other load on the machine only ever adds."""
+    times: list[float] = []
+    while not times or sum(times) + min(times) <= seconds:
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+@torch.inference_mode()
+def _encoder_stages(encoder: Encoder, prepared: PreparedInput, sigma: float, draws: int) -> dict[str, float]:
+    """Seconds of each stage of one batch, run one after another."""
+    clock = _Stopwatch(encoder.device)
+    images = gaussian(SEED, 0, draws, prepared.clean.shape, encoder.device).mul_(sigma).add_(prepared.clean)
+    clock.mark("noise")
+    if encoder.denoiser is not None:
+        images = encoder.denoiser(images, sigma)
+        clock.mark("denoise")
+    tokens = encoder.tower.tokens(images)
+    clock.mark("vision")
+    if encoder.mapper is not None:
+        tokens = tokens + encoder.mapper(tokens, sigma)
+        clock.mark("mapper")
+    to_sphere(encoder.tower.pooled(tokens))
+    clock.mark("pooling")
+    return clock.seconds
+
+
+class _Stopwatch:
+    """Seconds between marks; the device has finished what came before each."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.seconds: dict[str, float] = {}
+        self._device = device
+        _wait(device)
+        self._last = time.perf_counter()
+
+    def mark(self, stage: str) -> None:
+        """Ends a stage."""
+        _wait(self._device)
+        now = time.perf_counter()
+        self.seconds[stage], self._last = now - self._last, now
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def certificate_seconds(spec: CertificationSpec) -> float:
+    """CPU seconds of one certificate from its counts: every number of it, computed once.
+
+    Args:
+        spec: What is certified; every cell gets an equal share of its passes, nine tenths of them Unsafe.
+    """
+    question, counts = _question(spec), _counts(spec)
+    answer(question, counts)
+    start = time.process_time()
+    answer(question, counts)
+    return time.process_time() - start
+
+
+def _counts(spec: CertificationSpec) -> Counts:
+    draws = spec.max_passes // spec.cells
+    cells = ((draws, draws * 9 // 10),) * spec.cells
+    if not spec.masks_matter:
+        return Counts(cells)
+    masks = position_masks(_question(spec), positions=spec.slots, seed=SEED, start=0, stop=draws)
+    return Counts(cells, masks, np.arange(draws) % 10 != 0)
+
+
+def _question(spec: CertificationSpec) -> Question:
+    return Question(
+        text=spec.text,
+        tabular=spec.kind == "tabular",
+        slots=spec.slots,
+        max_tokens=spec.max_tokens,
+        strata=spec.strata,
+        natural=spec.natural,
+        per_budget=False,
+        token_kernel=spec.token_kernel,
+        beta=spec.beta,
+        alphabets=spec.alphabets,
+        sigma=spec.sigma,
+        tau=spec.tau,
+        alpha=spec.alpha,
+        sides=("unsafe", "safe"),
+        method=spec.method,
+        bound="any_time",
+        wanted=spec.wanted_cells,
+        target=None,
+        epsilons=spec.epsilons,
+    )

@@ -1,0 +1,83 @@
+"""What is examined, and loading it again in another number type, engine or layout."""
+
+import gc
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from holdfast_worker import models
+from holdfast_worker.models import registry
+from holdfast_worker.models.encoder import Encoder
+from holdfast_worker.models.errors import GuardConfigError
+from holdfast_worker.models.loading import find_device, find_dtype
+from holdfast_worker.models.registry import Model
+
+__all__ = ["Absent", "Examined", "close", "number_type"]
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A way of computing that cannot be had here, and why."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What is examined, and how thoroughly.
+
+    Attributes:
+        folder: A checkpoint folder, or the name of a model that ships with the worker.
+        overrides: Fields of its configuration, its name among them.
+        draws: Draws in all; every input gets an equal share.
+        layouts: Whether the other layout of the prompt is compared as well.
+    """
+
+    folder: str | Path
+    overrides: Mapping[str, Any]
+    draws: int = 32
+    layouts: bool = False
+
+    @property
+    def path(self) -> Path:
+        """Its folder on the disk."""
+        packaged = registry.PACKAGED.get(str(self.folder))
+        return Path(self.folder) if packaged is None else Path(str(resources.files(models) / packaged))
+
+    def load(self, **changed: Any) -> Model:
+        """Loads it with these fields changed.
+
+        Raises:
+            GuardConfigError: It cannot be served so.
+        """
+        return registry.load(self.folder, {**self.overrides, **changed})
+
+    def try_load(self, **changed: Any) -> Model | Absent:
+        """As ``load``, or why it cannot be had; what was loaded before is freed first where nobody holds it."""
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        try:
+            return self.load(**changed)
+        except torch.OutOfMemoryError:
+            return Absent(f"with {', '.join(f'{k}={v}' for k, v in changed.items())} it does not fit the device")
+        except GuardConfigError as error:
+            return Absent(str(error))
+
+
+def close(model: Model) -> None:
+    """Ends what the model runs outside this process, if anything."""
+    end = getattr(model, "close", None)
+    if end is not None:
+        end()
+
+
+def number_type(model: Model) -> torch.dtype:
+    """Number type of the model's weights and activations."""
+    if not isinstance(model, Encoder) and model.config.kind == "tabular":
+        return torch.float64 if model.config.dtype == "float64" else torch.float32
+    return find_dtype(model.config.dtype, find_device(model.config.device))

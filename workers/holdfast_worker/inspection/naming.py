@@ -1,0 +1,80 @@
+"""Which model a command line means: a name of the settings, one that ships, or a folder; and the fields beside it."""
+
+import argparse
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from holdfast_worker.inspection.settings_file import nested, read_settings_file
+from holdfast_worker.models import registry
+from holdfast_worker.models.config import read_settings
+from holdfast_worker.models.errors import GuardConfigError
+from holdfast_worker.settings import WorkerSettings
+
+__all__ = ["add_config", "fields_of", "meant", "settings_path", "settings_there"]
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """The option that every command of models has."""
+    parser.add_argument(
+        "--config", metavar="FILE", help="TOML file of settings (default: HOLDFAST_CONFIG, then holdfast.toml)"
+    )
+
+
+def settings_path(given: str | None) -> Path:
+    """The file that the worker reads, once ``given`` is what it is told."""
+    if given is not None:
+        os.environ["HOLDFAST_CONFIG"] = given
+    return Path(os.environ.get("HOLDFAST_CONFIG", "holdfast.toml"))
+
+
+def settings_there(given: str | None) -> WorkerSettings:
+    """The worker's settings as it would read them.
+
+    Raises:
+        SettingsFileError: The file is no TOML.
+    """
+    read_settings_file(settings_path(given))
+    return WorkerSettings()
+
+
+def fields_of(words: Sequence[str]) -> dict[str, Any]:
+    """Fields written as ``name=value``: a value of TOML, and what is none is a text.
+
+    Raises:
+        GuardConfigError: A word is no field, or one that the command names otherwise.
+    """
+    fields = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not all(part.isidentifier() for part in name.split(".")) or name in ("name", "folder"):
+            raise GuardConfigError(f"{word!r} must be field=value, such as dtype=bfloat16; correct it")
+        fields[name] = _value(value)
+    return fields
+
+
+def _value(text: str) -> Any:
+    try:
+        found = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return found["value"] if len(found) == 1 else text
+
+
+def meant(name: str, guards: Mapping[str, Mapping[str, Any]], fields: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The folder (or the name of a model that ships) and the overrides that a name or folder stands for.
+
+    Args:
+        name: A name in ``guards``, one that ships, or a folder.
+        guards: The settings' table of guards.
+        fields: What is laid over its settings.
+    """
+    if name in guards or name in registry.PACKAGED:
+        table = dict(guards.get(name, {}))
+        return str(table.pop("folder", name)), {**nested(fields, table), "name": name}
+    overrides = nested(fields, {})
+    if Path(name).is_dir():
+        overrides["name"] = read_settings(Path(name), {}).get("name", Path(name).resolve().name)
+    return name, overrides

@@ -22,6 +22,7 @@ from holdfast_worker.models.registry import Guard, Model
 from holdfast_worker.models.vllm_guard import VllmGuard
 from holdfast_worker.sampler import Worker, run
 from holdfast_worker.settings import WorkerSettings
+from holdfast_worker.work import orders_to_fill
 from tests.workers.builders import FIELDS, SEED, png, ready_for, spec_of, table_folder
 from tests.workers.engines import LocalEngine
 from tests.workers.feature_builders import feature_spec_of, feature_tally, ready_features, small_encoder
@@ -336,3 +337,25 @@ async def test_a_worker_whose_engine_does_not_start_again_ends(guard: Guard, mon
         with pytest.raises(EngineLostError):
             await run(redis, Worker(WorkerSettings(), {split.fingerprint: split}))
     assert engine.starts == 4
+
+
+async def test_a_worker_takes_as_many_orders_as_fill_a_pass_and_fewer_where_memory_is_short(
+    redis: AsyncRedis, guard: Guard
+) -> None:
+    assert isinstance(guard, LlavaGuard)
+    limit = guard.batch_limit
+    worker = Worker(WorkerSettings(), {guard.fingerprint: guard})
+    try:
+        await tallies(redis, guard, [(0, 4), (4, 8)], "a", worker)
+        roomy = worker.fill[guard.fingerprint]
+        guard.batch_limit = limit // 4
+        await tallies(redis, guard, [(0, 4), (4, 8)], "b", worker)
+        assert 1 <= worker.fill[guard.fingerprint] <= roomy // 3
+    finally:
+        guard.batch_limit = limit
+
+
+def test_orders_of_an_encoder_fill_its_batch(encoder: Encoder) -> None:
+    ready = ready_features(encoder, feature_spec_of(encoder))
+    order = Order("a", 0, 0, 8, (0,))
+    assert orders_to_fill(encoder, [(order, ready)]) == min(64, encoder.batch_limit // 8)

@@ -35,6 +35,7 @@ _log = logging.getLogger(__name__)
 _EMPTY_PAUSE_S = 0.02
 _REDIS_PAUSE_S = 1.0
 _INPUTS_KEPT = 64
+_FIRST = 2  # orders taken together before any was run
 _RESTORE_TRIES = 3
 _RESTORE_PAUSE_S = 2.0
 
@@ -43,7 +44,8 @@ _RESTORE_PAUSE_S = 2.0
 class Worker:
     """A worker's identity, its models by fingerprint, the inputs it has lately made ready, and its lease, if any.
 
-    `infos` has one description for each name that is served.
+    `infos` has one description for each name that is served, `fill` for each model the orders, like those that it ran
+    last, that fill one forward pass.
     """
 
     settings: WorkerSettings
@@ -52,6 +54,7 @@ class Worker:
     inputs: OrderedDict[str, Ready] = field(default_factory=OrderedDict)
     heartbeat: Heartbeat | None = None
     infos: tuple[ModelInfo | EncoderInfo, ...] = ()
+    fill: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.infos = self.infos or tuple(model.info for model in self.models.values())
@@ -115,7 +118,7 @@ async def run(redis: AsyncRedis, worker: Worker) -> None:
 
 async def _take(redis: AsyncRedis, worker: Worker) -> list[Delivery]:
     """Waits for an order, then up to `linger_s` for a fuller batch."""
-    names, wanted = list(worker.models), worker.settings.batch_orders
+    names, wanted = list(worker.models), worker.settings.batch_orders or max(worker.fill.values(), default=_FIRST)
     taken = await orders.take(redis, names, worker.id, count=wanted, block_ms=500)
     if not taken:
         await asyncio.sleep(_EMPTY_PAUSE_S)
@@ -194,6 +197,7 @@ async def _run_ready(redis: AsyncRedis, worker: Worker, model: Model, wanted: Se
         for one in wanted:  # one bad order must not fail the others that happened to share its batch
             await _run_ready(redis, worker, model, [one])
         return
+    worker.fill[model.fingerprint] = work.orders_to_fill(model, batch)
     for (delivery, _), tally in zip(wanted, tallies, strict=True):
         await orders.complete(redis, delivery, tally)
 

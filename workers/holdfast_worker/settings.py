@@ -25,7 +25,9 @@ class WorkerSettings(ProcessSettings):
         ("reference-guard", "reference-encoder"), min_length=1, description="Names of the guards and encoders to serve."
     )
     guards: dict[str, dict[str, Any]] = Field({}, description="Per guard or encoder: its folder and configuration.")
-    batch_orders: int = Field(2, gt=0, description="Orders of one model run together, across jobs.")
+    batch_orders: int | None = Field(
+        None, gt=0, description="Orders taken together, across jobs; none: as many as fill one forward pass."
+    )
     linger_s: float = Field(0.005, ge=0, description="How long a batch that is not full waits for more orders.")
     claim_every_s: float = Field(3.0, gt=0, description="How often to look for orders of dead workers.")
     torch_threads: int | None = Field(None, gt=0, description="CPU threads of one pass; none: torch decides.")

@@ -19,9 +19,12 @@ from holdfast_worker.models.registry import Model
 from holdfast_worker.models.tabular import TabularGuard
 from holdfast_worker.models.vllm_guard import VllmGuard
 
-__all__ = ["Ready", "is_lost", "make_ready", "restore", "tallies", "warm_up"]
+__all__ = ["Ready", "is_lost", "make_ready", "orders_to_fill", "restore", "tallies", "warm_up"]
 
 Ready = drawing.Ready | ReadyFeatures
+
+_MOST_ORDERS = 64  # taken at once, so that no worker hoards what others could run
+_TABULAR_DRAWS = 1024  # a tabular guard's passes cost next to nothing
 
 
 def warm_up(model: Model) -> None:
@@ -85,3 +88,21 @@ def tallies(model: Model, batch: Sequence[tuple[Order, Ready]]) -> list[Tally]:
     votes = [(order, ready) for order, ready in batch if isinstance(ready, drawing.Ready)]
     found = drawing.margins(model, votes)
     return [drawing.tally(ready, order, margins) for (order, ready), margins in zip(votes, found, strict=True)]
+
+
+def orders_to_fill(model: Model, batch: Sequence[tuple[Order, Ready]]) -> int:
+    """Orders like these that fill one forward pass of the model, by the limit that its memory has taught it."""
+    draws = sum(order.stop - order.start for order, _ in batch) / len(batch)
+    return max(1, min(_MOST_ORDERS, int(min(_room(model, order, ready) for order, ready in batch) // draws)))
+
+
+def _room(model: Model, order: Order, ready: Ready) -> int:
+    """Draws like an order's that one forward pass takes."""
+    match model, ready:
+        case LlavaGuard(), drawing.Ready():
+            return model.batch_limit // model.positions(ready.prepared, cells=len(order.cells))
+        case VllmGuard(), drawing.Ready():
+            return model.batch_limit // model.inputs.pixels.image_tokens
+        case Encoder(), ReadyFeatures():
+            return model.batch_limit
+    return _TABULAR_DRAWS

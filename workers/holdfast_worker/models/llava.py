@@ -18,7 +18,7 @@ from transformers import DynamicCache
 
 from holdfast.contract.models import ModelInfo
 from holdfast_worker.models.config import GuardConfig
-from holdfast_worker.models.draws import Draws, images_of_draws, noisy_images, take
+from holdfast_worker.models.draws import Draws, PreparedInput, images_of_draws, noisy_images, take
 from holdfast_worker.models.errors import GuardOutputError
 from holdfast_worker.models.generation import Writer
 from holdfast_worker.models.guard_input import GuardInput
@@ -165,12 +165,16 @@ class LlavaGuard:
         margins: Tensor = unsafe.logsumexp(-1) - safe.logsumexp(-1)
         return margins
 
+    def positions(self, prepared: PreparedInput, *, cells: int) -> int:
+        """Language-model positions of one draw of an input in so many cells, as ``batch_limit`` counts them."""
+        prefix, slots = len(prepared.prefix), len(prepared.tail_base)
+        if self._writer is not None:  # every cell has a prefix of its own and room for its answer
+            return cells * (prefix + slots + self.inputs.closing)
+        return prefix + cells * (slots + len(self._prompt.after))
+
     def _run(self, pending: list[Draws]) -> Iterator[Tensor]:
         """Runs ranges of one shape in as few forward passes as memory allows; yields margins (draws, cells)."""
-        cells, slots = pending[0].tails.shape[1:]
-        positions = len(pending[0].prepared.prefix) + cells * (slots + len(self._prompt.after))
-        if self._writer is not None:  # every cell has a prefix of its own and room for its answer
-            positions = cells * (len(pending[0].prepared.prefix) + slots + self.inputs.closing)
+        positions = self.positions(pending[0].prepared, cells=pending[0].tails.shape[1])
         while pending:
             batch, rest = take(pending, max(1, self.batch_limit // positions))
             margins = self._forward_or_shrink(batch, positions)

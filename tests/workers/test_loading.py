@@ -145,3 +145,10 @@ def test_one_encoder_under_two_names_must_have_the_same_heads() -> None:
     registry.require_one_set_of_heads([whole, whole])
     with pytest.raises(GuardConfigError, match="same encoder with different heads"):
         registry.require_one_set_of_heads([whole, bare])
+
+
+def test_code_of_a_checkpoints_own_is_refused_for_vllm_too(copy):
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModel": "modeling.Guard"}}))
+    with pytest.raises(GuardConfigError, match="auto_map"):
+        registry.load(copy, {"engine": "vllm", "vllm_url": "http://127.0.0.1:9"})

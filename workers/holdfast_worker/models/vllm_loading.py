@@ -16,7 +16,7 @@ from holdfast_worker.models.fingerprint import digest, fingerprint
 from holdfast_worker.models.guard_input import GuardInput
 from holdfast_worker.models.image_path import ImagePath
 from holdfast_worker.models.llava import context_length
-from holdfast_worker.models.loading import find_device, find_dtype, require_safetensors
+from holdfast_worker.models.loading import find_device, find_dtype, require_no_code, require_safetensors
 from holdfast_worker.models.preprocessing import Pixels, load_pixels
 from holdfast_worker.models.prompt import load_prompt
 from holdfast_worker.models.vllm_engine import EngineSettings, ProcessEngine
@@ -108,6 +108,7 @@ def load_image_path(
         layers=(layer,) if isinstance(layer, int) else tuple(layer),
         pixels=pixels,
         dtype=dtype,
+        skip=int(whole.vision_feature_select_strategy == "default"),
     )
 
 
@@ -157,6 +158,7 @@ def _architecture(folder: Path) -> LlavaOnevisionConfig:
             f"model_type={kind!r} must be 'llava_onevision' for engine=vllm; use engine=transformers"
         )
     require_safetensors(folder)
+    require_no_code(folder)
     whole: LlavaOnevisionConfig = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     return whole
 

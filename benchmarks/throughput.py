@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoTokenizer, LlavaOnevisionForConditionalGeneration
-from transformers.models.llava_onevision import LlavaOnevisionImageProcessorPil
+from published import PublishedLoop
+from transformers import LlavaOnevisionForConditionalGeneration
 
 from holdfast.certificates.kernels import UniformKernel, suffix_draws
 from holdfast_worker import models
@@ -51,7 +51,7 @@ def main() -> int:
 
 def compare(guard: LlavaGuard, image: NDArray[np.uint8], threads: int) -> float:
     torch.set_num_threads(threads)
-    naive = NaiveLoop(guard.config, guard.device)
+    naive = published_loop(guard.config, guard.device)
     tails = noisy_tails(guard, NAIVE_BATCH)
     draws = our_draws(guard, image)
     slow_s, fast_s = least_seconds(lambda: naive.votes(image, tails, NAIVE_BATCHES), lambda: guard.votes([draws]))
@@ -59,6 +59,13 @@ def compare(guard: LlavaGuard, image: NDArray[np.uint8], threads: int) -> float:
     print(f"{threads} thread{'s' * (threads > 1)}: {fast:,.0f} passes/s, naive {slow:,.0f}: {fast / slow:.1f} times")
     print(f"  {stage_shares(guard, draws)}")
     return fast / slow
+
+
+def published_loop(config: GuardConfig, device: torch.device) -> PublishedLoop:
+    folder = Path(str(resources.files(models) / registry.PACKAGED[NAME]))
+    model: Any = LlavaOnevisionForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    # One tile per image, as that checkpoint is trained.
+    return PublishedLoop(model.to(device).eval(), folder, config, TEXT, SIGMA, anyres=False)
 
 
 def least_seconds(*works: Callable[[], object]) -> list[float]:
@@ -89,52 +96,6 @@ def noisy_tails(guard: LlavaGuard, draws: int) -> NDArray[np.int64]:
 def our_draws(guard: LlavaGuard, image: NDArray[np.uint8]) -> Draws:
     prepared = guard.inputs.prepare(TEXT, "", image, slots=SLOTS)
     return Draws(prepared, "benchmark", SIGMA, 0, DRAWS, noisy_tails(guard, DRAWS))
-
-
-class NaiveLoop:
-    """The published sampling loop on the same checkpoint, one tile per image as that checkpoint is trained."""
-
-    def __init__(self, config: GuardConfig, device: torch.device) -> None:
-        folder = Path(str(resources.files(models) / registry.PACKAGED[NAME]))
-        model: Any = LlavaOnevisionForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
-        self.model, self.device = model.to(device).eval(), device
-        self.processor: Any = LlavaOnevisionImageProcessorPil.from_pretrained(folder)
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        self.config = config
-        self.unsafe = self.tokenizer.convert_tokens_to_ids(list(config.unsafe_tokens))
-        self.safe = self.tokenizer.convert_tokens_to_ids(list(config.safe_tokens))
-        vision = model.config.vision_config
-        self.image_tokens = (vision.image_size // vision.patch_size) ** 2 + 1
-        self.rng = np.random.default_rng(0)
-
-    def votes(self, image: NDArray[np.uint8], tails: NDArray[np.int64], batches: int) -> list[bool]:
-        """One verdict per tail and batch."""
-        votes: list[bool] = []
-        for _ in range(batches):
-            ids = [self._prompt(tail) for tail in tails[:, -1]]
-            noisy = [self._noisy(image) for _ in tails]
-            votes += self._forward(ids, noisy)
-        return votes
-
-    def _noisy(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        noise = self.rng.normal(0, SIGMA, image.shape)
-        return ((image / 255 + noise) * 255).round().clip(0, 255).astype(np.uint8)
-
-    def _prompt(self, tail: NDArray[np.int64]) -> list[int]:
-        text = self.config.user_template.format(policy=self.config.policy, text=f"{TEXT}<pad>")
-        turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}
-        rendered = self.tokenizer.apply_chat_template([turn], tokenize=False, add_generation_prompt=True)
-        before, after = rendered.replace("<image>", "<image>" * self.image_tokens).split("<pad>")
-        return [*self.tokenizer.encode(before), *tail, *self.tokenizer.encode(after)]
-
-    @torch.no_grad()
-    def _forward(self, ids: list[list[int]], images: list[NDArray[np.uint8]]) -> list[bool]:
-        pixels = self.processor([images], return_tensors="pt")
-        inputs = {"input_ids": torch.tensor(ids)} | {k: torch.as_tensor(v) for k, v in pixels.items()}
-        logits = self.model(**{k: v.to(self.device) for k, v in inputs.items()}).logits[:, -1]
-        margins = logits[:, self.unsafe].logsumexp(-1) - logits[:, self.safe].logsumexp(-1)
-        votes: list[bool] = (margins > 0).tolist()
-        return votes
 
 
 if __name__ == "__main__":

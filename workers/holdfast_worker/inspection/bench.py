@@ -69,24 +69,28 @@ class Bench:
     frontier_s: float
 
 
-def bench(model: Model, *, seconds: float = 5.0, draws: int | None = None) -> Bench:
+def bench(model: Model, *, seconds: float = 5.0, draws: int | None = None, warm_up: bool = True) -> Bench:
     """Measures a model.
 
     Args:
         model: A guard or encoder.
         seconds: Time to spend on runs; one run at least.
         draws: Draws in a run; by default as many as fill one forward pass.
+        warm_up: Whether a run goes before those that are timed; one of a huge model on a CPU takes minutes.
     """
-    return _encoder(model, seconds, draws) if isinstance(model, Encoder) else _guard(model, seconds, draws)
+    if isinstance(model, Encoder):
+        return _encoder(model, seconds, draws, warm_up)
+    return _guard(model, seconds, draws, warm_up)
 
 
-def _guard(guard: Guard, seconds: float, draws: int | None) -> Bench:
+def _guard(guard: Guard, seconds: float, draws: int | None, warm_up: bool) -> Bench:
     load, ready = os.getloadavg()[0], fixed_input(guard, 0)
     batch = input_draws(guard, ready, draws or 1)
     if draws is None:
         full = guard.batch_limit // positions_of(guard, batch) if isinstance(guard, LlavaGuard) else _DRAWS
         batch = input_draws(guard, ready, max(1, min(full, 1024)))
-    guard.margins([batch])
+    if warm_up:
+        guard.margins([batch])
     clock: StageClock | None = getattr(guard, "clock", None)
     before = {} if clock is None else dict(clock.seconds)
     least_s = _least_seconds(lambda: guard.margins([batch]), seconds)
@@ -98,7 +102,7 @@ def _guard(guard: Guard, seconds: float, draws: int | None) -> Bench:
     return _bench(guard, timed, flops, ready.spec.max_passes, certificate_seconds(ready.spec))
 
 
-def _encoder(encoder: Encoder, seconds: float, draws: int | None) -> Bench:
+def _encoder(encoder: Encoder, seconds: float, draws: int | None, warm_up: bool) -> Bench:
     load, sigma = os.getloadavg()[0], encoder.config.defaults.sigma
     prepared, count = fixed_image(encoder, 0), draws or encoder.batch_limit
 
@@ -106,7 +110,8 @@ def _encoder(encoder: Encoder, seconds: float, draws: int | None) -> Bench:
         encoder.draw_features(prepared, SEED, sigma, 0, count)
         _wait(encoder.device)
 
-    run()
+    if warm_up:
+        run()
     timed = _Timed(load, count, 1, _least_seconds(run, seconds), _encoder_stages(encoder, prepared, sigma, count))
     return _bench(encoder, timed, encoder_flops(encoder, sigma), encoder.config.defaults.draws, None)
 

@@ -1,0 +1,95 @@
+"""What it costs that every image draw serves nine token cells: at most half as much again as one cell alone.
+
+    python benchmarks/prefix.py              one thread
+    python benchmarks/prefix.py --threads 2
+
+A LLaVA-OneVision with random weights, whose prefix (policy, image, text) is at least 20 times as long as a cell's tail,
+is timed on one image draw in nine suffix cells, on one in a single cell, and on nine single cells by themselves, which
+is what sampling without reuse does. The margins of all cells are then held against a whole forward pass of each. The
+exit status is 1 where nine cells take more than 1.5 times the time of one, or margins differ by more than 1e-5.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from random_llava import build, configuration, guard_of, write_beside
+from throughput import least_seconds
+
+from holdfast.certificates.kernels import UniformKernel, suffix_draws
+from holdfast_worker.models.config import load_config
+from holdfast_worker.models.draws import Draws
+from holdfast_worker.models.llava import LlavaGuard
+from holdfast_worker.noise import replace_tokens
+
+VISION: dict[str, Any] = {
+    "hidden_size": 192,
+    "intermediate_size": 768,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 3,
+}
+VISION |= {"image_size": 224, "patch_size": 14}
+TEXT: dict[str, Any] = {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 8, "num_attention_heads": 4}
+TEXT |= {"num_key_value_heads": 2, "vocab_size": 152_000, "tie_word_embeddings": True, "initializer_range": 0.06}
+POLICY = "You are a safety classifier. Output exactly one word: Safe or Unsafe."
+SETTINGS = {"name": "random", "policy": POLICY, "tiles": "base", "noise_height": 224, "noise_width": 224}
+SLOTS, BETA, SIGMA, CHECKED = 8, 0.25, 0.5, 2
+LEAST_PREFIX, MOST_TIME, MOST_APART = 20, 1.5, 1e-5
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=1)
+    torch.set_num_threads(parser.parse_args().threads)
+    with tempfile.TemporaryDirectory() as folder:
+        guard = random_guard(Path(folder))
+    whole = nine_cells(guard, CHECKED)
+    tail = SLOTS + len(guard.inputs.prompt.after)
+    prefix = len(whole.prepared.prefix)
+    print(
+        f"prefix of {prefix} tokens, tails of {tail}: {prefix / tail:.0f} times; load average {os.getloadavg()[0]:.1f}"
+    )
+    ratio = compare(guard, whole.part(0, 1))
+    apart = float(np.abs(guard.margins([whole])[0] - guard.plain_margins(whole)).max())
+    spread = float(np.ptp(guard.margins([whole])[0]))
+    print(f"margins, {spread:.2g} from least to most, differ by {apart:.1e} without reuse (allowed {MOST_APART:g})")
+    return 0 if prefix >= LEAST_PREFIX * tail and ratio <= MOST_TIME and apart <= MOST_APART else 1
+
+
+def random_guard(folder: Path) -> LlavaGuard:
+    config = configuration(VISION, TEXT)
+    write_beside(folder, config, SETTINGS)
+    model = build(config, torch.float32, torch.device("cpu"), share_layers=False)
+    return guard_of(model, folder, load_config(folder, {}))
+
+
+def nine_cells(guard: LlavaGuard, draws: int) -> Draws:
+    image = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
+    prepared = guard.inputs.prepare("How are you today, and what is that?", "", image, slots=SLOTS)
+    kernel = UniformKernel(BETA, len(guard.alphabet))
+    noise = suffix_draws(kernel, slots=SLOTS, seed="benchmark", start=0, stop=draws)
+    tails = replace_tokens(noise, prepared.tail_base, guard.alphabet, guard.mask_id)
+    return Draws(prepared, "benchmark", SIGMA, 0, draws, tails)
+
+
+def compare(guard: LlavaGuard, draw: Draws) -> float:
+    """The time of a draw in nine cells over that of one cell."""
+    cells = draw.tails.shape[1]
+    alone = [Draws(draw.prepared, draw.seed, draw.sigma, 0, 1, draw.tails[:, [cell]]) for cell in range(cells)]
+    nine_s, one_s, apart_s = least_seconds(
+        lambda: guard.margins([draw]),
+        lambda: guard.margins([alone[-1]]),
+        lambda: [guard.margins([single]) for single in alone],
+    )
+    print(f"one cell {1e3 * one_s:.1f} ms, nine cells {1e3 * nine_s:.1f} ms: {nine_s / one_s:.2f} times the time")
+    print(f"nine cells one by one {1e3 * apart_s:.1f} ms: {apart_s / one_s:.1f} times")
+    return nine_s / one_s
+
+
+if __name__ == "__main__":
+    sys.exit(main())

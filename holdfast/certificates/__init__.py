@@ -1,6 +1,6 @@
 """Certificates as pure functions of evidence and parameters: NumPy and SciPy only."""
 
-from holdfast.certificates.answer import Answer, Counts, Point, Question, Row, answer, position_masks
+from holdfast.certificates.answer import Answer, Point, Row, answer, position_masks
 from holdfast.certificates.averages import mean_of_draws_lower
 from holdfast.certificates.checks import Check
 from holdfast.certificates.confidence import Bound, any_time_lower, clopper_pearson_lower
@@ -78,6 +78,7 @@ from holdfast.certificates.partitioned import (
     partitioned_neyman_pearson_value,
 )
 from holdfast.certificates.prototypes import cap_reach, prototype_condition_reach, vote_reach
+from holdfast.certificates.question import Counts, Question
 from holdfast.certificates.ratios import RatioGroups, product_groups, ratio_groups
 from holdfast.certificates.shifts import CurveShift, MeanShift, Shift, curve_shift, mean_shift
 from holdfast.certificates.space import native_radius, resize_operator_norm

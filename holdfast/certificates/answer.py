@@ -13,102 +13,23 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from holdfast.certificates.confidence import Bound, any_time_lower, clopper_pearson_lower
+from holdfast.certificates.confidence import any_time_lower, clopper_pearson_lower
 from holdfast.certificates.covers import CoverBounds, cover_bounds, cover_radius, cover_value
 from holdfast.certificates.frontier import passes_to_detect
-from holdfast.certificates.kernels import (
-    AbsorbingKernel,
-    TokenKernel,
-    UniformKernel,
-    field_draws,
-    mask_probability,
-    suffix_draws,
-)
+from holdfast.certificates.kernels import field_draws, mask_probability, suffix_draws
 from holdfast.certificates.neyman_pearson import neyman_pearson_radius, neyman_pearson_value
+from holdfast.certificates.question import Counts, Question, Side
 from holdfast.certificates.space import native_radius
 from holdfast.certificates.stratified import suffix_radii, suffix_value
 from holdfast.certificates.tabular import fields_neyman_pearson_radius, fields_neyman_pearson_value
 from holdfast.certificates.verdicts import safe_threshold, unsafe_at_most
 
-__all__ = ["Answer", "Counts", "Point", "Question", "Row", "answer", "position_masks"]
+__all__ = ["Answer", "Point", "Row", "answer", "position_masks"]
 
-Side = Literal["unsafe", "safe"]
 Method = Literal["stratified", "neyman_pearson"]
 Reach = tuple[float | None, Method | None]
 
 _SMALLEST = 1e-290  # a probability below it is reported as 0: no number of passes would show it
-
-
-@dataclass(frozen=True)
-class Question:
-    """The parameters that decide a certificate's numbers; named as in the REST contract.
-
-    Attributes:
-        text: `suffix`, `l0` or `none`.
-        tabular: whether the positions are fields with an alphabet each.
-        slots: suffix slots m; categorical fields; 0 for the l0 threat on text and without a text threat.
-        max_tokens: largest budget d of the frontier.
-        strata: cells k < strata have exactly k leading masked slots, cell `strata` at least so many.
-        natural: whether one more cell is the kernel's own noise, for the Neyman–Pearson bound of `auto`; the strata
-            and it have half of a direction's alpha each.
-        per_budget: whether cell d belongs to a smoothed guard of its own, with d slots.
-        token_kernel: `uniform` or `absorbing`.
-        beta: corruption rate.
-        alphabets: V of the tokens, or of each categorical field.
-        sigma: standard deviation of the image noise; 0 for none.
-        tau: decision threshold.
-        alpha: risk of the whole answer.
-        sides: the verdicts that are tried for, each with an equal share of alpha.
-        method: `auto`, `stratified` or `neyman_pearson`.
-        bound: the confidence bound.
-        wanted: the cells that are sampled.
-        target: (tokens, epsilon) of a decision query.
-        epsilons: where the worst case is reported.
-        operator_norm: of the resize from the image's own size.
-    """
-
-    text: Literal["suffix", "l0", "none"]
-    tabular: bool
-    slots: int
-    max_tokens: int
-    strata: int
-    natural: bool
-    per_budget: bool
-    token_kernel: Literal["uniform", "absorbing"]
-    beta: float
-    alphabets: tuple[int, ...]
-    sigma: float
-    tau: float
-    alpha: float
-    sides: tuple[Side, ...]
-    method: Literal["auto", "stratified", "neyman_pearson"]
-    bound: Bound
-    wanted: tuple[int, ...]
-    target: tuple[int, float] | None
-    epsilons: tuple[float, ...]
-    operator_norm: float = 1.0
-
-    @property
-    def kernels(self) -> tuple[TokenKernel, ...]:
-        """The token kernel of every alphabet."""
-        if self.token_kernel == "absorbing":
-            return tuple(AbsorbingKernel(self.beta) for _ in self.alphabets)
-        return tuple(UniformKernel(self.beta, size) for size in self.alphabets)
-
-
-@dataclass(frozen=True, eq=False)
-class Counts:
-    """The evidence.
-
-    Attributes:
-        cells: (draws, unsafe) of every cell, (0, 0) where it was not sampled.
-        masks: which positions each draw masked, bool (n, L), where that matters (`l0`).
-        unsafe: each draw's outcome, bool (n,), with `masks`.
-    """
-
-    cells: tuple[tuple[int, int], ...]
-    masks: NDArray[np.bool_] | None = None
-    unsafe: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.certificates.answer import Counts, Question, position_masks
+from holdfast.certificates.answer import position_masks
 from holdfast.certificates.checks import Fault
 from holdfast.certificates.covers import MAX_COVERS, cover_count
+from holdfast.certificates.question import Counts, Question
 from holdfast.certificates.shape import MOST_PASSES
 
 __all__ = ["counts_of", "evidence_faults", "parameter_faults", "question_of", "size_faults"]

@@ -42,9 +42,7 @@ def recommended(points: list[BatchPoint]) -> BatchPoint:
 
 def positions_of(guard: LlavaGuard, draws: Draws) -> int:
     """Language-model positions of one draw, as ``batch_limit`` counts them."""
-    cells, slots = draws.tails.shape[1:]
-    positions: int = len(draws.prepared.prefix) + cells * (slots + len(guard.inputs.prompt.after))
-    return positions
+    return guard.positions(draws.prepared, cells=draws.tails.shape[1])
 
 
 def measure_batches(model: LlavaGuard | Encoder) -> list[BatchPoint]:

@@ -34,6 +34,7 @@ bench: $(VENV)/dev.stamp ## certificate, worker and feature benchmarks, each bes
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/features.py
 	$(BIN)/python benchmarks/smoothed_tower.py
+	$(BIN)/python benchmarks/prefix.py
 
 reference-guard: $(VENV)/run.stamp ## train the shipped guard again, from nothing
 	$(BIN)/holdfast-lab train-reference-guard

@@ -59,10 +59,12 @@ def test_a_guard_that_is_added_is_what_the_worker_serves(settings: Path, base_fo
     assert add(["mine", str(base_folder), "max_slots=12", "defaults.tau=0.25", *FEW]) == 0
     worker = WorkerSettings()
     guard = registry.load_served("mine", worker.guards)
-    assert worker.models == ("reference-guard", "mine")
+    assert worker.models == ("reference-guard", "reference-encoder", "mine")
     assert not isinstance(guard, Encoder)
     assert (guard.info.limits.max_slots, guard.info.defaults.tau) == (12, 0.25)
-    assert settings.read_text().startswith('models = ["reference-guard", "mine"]\nport = 9  # of the gateway\n')
+    assert settings.read_text().startswith(
+        'models = ["reference-guard", "reference-encoder", "mine"]\nport = 9  # of the gateway\n'
+    )
     assert guard.fingerprint in capsys.readouterr().out
 
 

@@ -241,7 +241,8 @@ def _features(
     """Features of the draws, or flattened token matrices of any length, in parts of a size that memory holds."""
     if not 0 <= start < stop:
         raise ValueError(f"draws [{start}, {stop}) must satisfy 0 <= start < stop; ask for a nonempty range")
-    step = max(1, min(_NUMBERS // spec.dimension, encoder.batch_limit) // BLOCK) * BLOCK
+    most = min(_NUMBERS // spec.dimension, encoder.batch_limit) if _by_tokens(spec) else _NUMBERS // spec.dimension
+    step = max(1, most // BLOCK) * BLOCK
     for first in range(start, stop, step):
         last = min(first + step, stop)
         if not _by_tokens(spec):

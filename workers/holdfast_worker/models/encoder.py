@@ -5,6 +5,7 @@ corrects the tokens; these are pooled and brought to the unit sphere, draw by dr
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Literal
 
 import numpy as np
@@ -163,11 +164,20 @@ class Encoder:
         if not 0 <= start < stop:
             raise ValueError(f"draws [{start}, {stop}) must satisfy 0 <= start < stop; ask for a nonempty range")
 
-        def run(first: int, last: int) -> Tensor:
-            noise = gaussian(seed, first, last, prepared.clean.shape, self.device, channel=channel)
-            return self._features(noise.mul_(sigma).add_(prepared.clean), sigma)
+        def noise(first: int, last: int) -> Tensor:
+            return gaussian(seed, first, last, prepared.clean.shape, self.device, channel=channel)
 
-        return self._in_parts(start, stop, run)
+        ahead: dict[tuple[int, int], Future[Tensor]] = {}
+
+        def run(first: int, last: int) -> Tensor:
+            drawn = ahead.pop((first, last)).result() if (first, last) in ahead else noise(first, last)
+            if self.device.type == "cpu" and last < stop:  # NumPy draws on a core of its own while the tower runs
+                following = last, min(stop, _end(last, self.batch_limit))
+                ahead[following] = pool.submit(noise, *following)
+            return self._features(drawn.mul_(sigma).add_(prepared.clean), sigma)
+
+        with ThreadPoolExecutor(1) as pool:
+            return self._in_parts(start, stop, run)
 
     def _features(self, images: Tensor, sigma: float) -> Tensor:
         return to_sphere(self.tower.pooled(self._tokens(images, sigma)))

@@ -6,9 +6,9 @@
 A pass is one unit feature of one noisy image. The loop, as published feature-smoothing code does it: for every pass
 NumPy draws the noise in double precision on the host, adds it to the picture and rounds the sum to 8 bits, PIL takes
 the array, transformers' image processor resizes, crops, rescales and normalises it, and the plain model runs on this
-one image. Ours is ``Encoder.draw_features`` on the same picture: noise in blocks on the device, tensor preprocessing,
-is drawn on another core meanwhile), tensor preprocessing, many draws in a batch. The exit status is 1 where ours is not
-at least five times as fast. Threads are those of torch.
+one image. Ours is ``Encoder.draw_features`` on the same picture: noise in blocks on the device (on a CPU the
+next block is drawn on another core meanwhile), tensor preprocessing, many draws in a batch. The exit status is 1 where
+ours is not at least five times as fast. Threads are those of torch.
 """
 
 import argparse

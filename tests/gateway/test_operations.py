@@ -193,3 +193,14 @@ async def test_the_request_log_has_templates_for_paths(
     assert "GET /v1/models/{name}: 503" in caplog.text
     logged = [record.getMessage() for record in caplog.records if record.name.startswith("holdfast_service")]
     assert not [message for message in logged if "private" in message or "secret" in message]
+
+
+async def test_a_worker_whose_engine_is_lost_is_not_ready_until_it_is_back(
+    http: httpx.AsyncClient, broker: Broker, model: ModelInfo
+) -> None:
+    with Heartbeat(broker, "worker", [model]) as heartbeat:
+        assert (await http.get("/readyz")).status_code == 200
+        heartbeat.announce([])
+        assert_problem(await http.get("/readyz"), 503, "no-worker")
+        heartbeat.announce([model])
+        assert (await http.get("/readyz")).json()["models"] == [model.name]

@@ -47,7 +47,8 @@ async def test_a_job_whose_engine_is_killed_ends_in_the_same_evidence(expendable
     async with broker.client() as redis:
         await orders.open_streams(redis, [expendable.fingerprint])
         with Heartbeat(broker, "w", [expendable.info]) as heartbeat:
-            worker = Worker(WorkerSettings(), {expendable.fingerprint: expendable}, "w", heartbeat=heartbeat)
+            settings = WorkerSettings(batch_orders=2)  # so that the engine dies in the middle of the job
+            worker = Worker(settings, {expendable.fingerprint: expendable}, "w", heartbeat=heartbeat)
             task = asyncio.create_task(run(redis, worker))
             await submit(redis, expendable, "undisturbed")
             wanted = await tallies(redis, "undisturbed", ORDERS)

@@ -1,8 +1,9 @@
 """Numbers as people read them, rounded toward caution: what is shown never promises more than what was certified."""
 
+import math
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 
-__all__ = ["axis_end", "probability_at_least", "probability_at_most", "radius", "share_at_most"]
+__all__ = ["axis_end", "probability_at_least", "probability_at_most", "radius", "risk", "share_at_most"]
 
 _DIGITS = 3
 
@@ -25,6 +26,12 @@ def probability_at_least(value: float) -> str:
 def probability_at_most(value: float) -> str:
     """An upper bound in [0, 1] with three significant digits, never below `value`."""
     return f"{Context(prec=_DIGITS, rounding=ROUND_CEILING).create_decimal_from_float(value).normalize():g}"
+
+
+def risk(value: float) -> str:
+    """A risk as it was stated: short where that drops only float noise, else with every digit."""
+    short = f"{value:g}"
+    return short if math.isclose(float(short), value, rel_tol=1e-12) else repr(value)
 
 
 def share_at_most(value: float) -> str:

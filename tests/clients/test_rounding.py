@@ -1,5 +1,6 @@
 from fractions import Fraction
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,3 +55,11 @@ def test_a_shown_upper_bound_on_a_probability_is_at_least_the_bound_and_within_a
     shown = Fraction(rounding.probability_at_most(value))
     assert Fraction(value) <= shown <= 1
     assert shown * Fraction(99, 100) <= Fraction(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.001, "0.001"), (0.05 * 0.1 + 0.05 * 0.9, "0.05"), (0.1 + 0.2, "0.3"), (0.01234564, "0.01234564")],
+)
+def test_a_risk_is_shown_short_but_never_lower_than_it_is(value: float, shown: str) -> None:
+    assert rounding.risk(value) == shown

@@ -89,5 +89,6 @@ def _passes(certificate: FeatureCertificate) -> str:
 def _risk(certificate: FeatureCertificate) -> str:
     bounds, embedding = certificate.evidence.alpha, certificate.embedding
     if embedding is None:
-        return f"{bounds:g} (risk that any number here is wrong)"
-    return f"{bounds + embedding.alpha:g} (risk that a bound here does not hold, {embedding.alpha:g} of it the mean's)"
+        return f"{rounding.risk(bounds)} (risk that any number here is wrong)"
+    both, own = rounding.risk(bounds + embedding.alpha), rounding.risk(embedding.alpha)
+    return f"{both} (risk that a bound here does not hold, {own} of it the mean's)"

@@ -1,5 +1,6 @@
 """The certificate of an encoder: evidence, parameters and answer in the words of the contract."""
 
+import math
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -159,8 +160,8 @@ def _notice(spec: FeatureSpec) -> Iterator[str]:
         f" {_REFERENCES[spec.reference]}."
     )
     yield (
-        f"It holds with probability 1 - alpha, alpha = {spec.alpha:g}, over the draws, for all numbers of the bounds,"
-        " radii and prediction together."
+        f"It holds with probability 1 - alpha, alpha = {_risk(spec.alpha)}, over the draws, for all numbers of the"
+        " bounds, radii and prediction together."
     )
     yield "The attacker shifts the image by at most epsilon, in the L2 norm of the noise space."
     yield (
@@ -176,8 +177,14 @@ def _notice(spec: FeatureSpec) -> Iterator[str]:
         yield (
             f"The embedding is the mean of {spec.embedding.draws} draws, an estimate of the smoothed feature and not"
             " that feature itself. Its similarity rows speak of one such mean at an attacked image, and fail with"
-            f" probability at most {spec.alpha + spec.embedding.alpha:g} each."
+            f" probability at most {_risk(spec.alpha + spec.embedding.alpha)} each."
         )
+
+
+def _risk(value: float) -> str:
+    """Short where that drops only float noise: a risk is never stated lower than it is."""
+    short = f"{value:g}"
+    return short if math.isclose(float(short), value, rel_tol=1e-12) else repr(value)
 
 
 _REFERENCES = {

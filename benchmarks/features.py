@@ -30,7 +30,7 @@ from transformers.utils import logging
 
 from holdfast_worker import models
 from holdfast_worker.models import registry
-from holdfast_worker.models.encoder import Encoder
+from holdfast_worker.models.encoder.encoder import Encoder
 
 NAME = "reference-encoder"
 SIGMA, DRAWS, LOOP_DRAWS = 0.25, 64, 20  # about equally long, so that other load strikes both alike

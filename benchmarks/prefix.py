@@ -21,10 +21,10 @@ import torch
 from random_llava import build, configuration, guard_of, write_beside
 from throughput import least_seconds
 
-from holdfast.certificates.kernels import UniformKernel, suffix_draws
-from holdfast_worker.models.config import load_config
+from holdfast.certificates.noise.kernels import UniformKernel, suffix_draws
 from holdfast_worker.models.draws import Draws
-from holdfast_worker.models.llava import LlavaGuard
+from holdfast_worker.models.guard.config import load_config
+from holdfast_worker.models.guard.llava import LlavaGuard
 from holdfast_worker.noise import replace_tokens
 
 VISION: dict[str, Any] = {

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from transformers import AutoTokenizer
 from transformers.models.llava_onevision import LlavaOnevisionImageProcessorPil
 
-from holdfast_worker.models.config import GuardConfig
-from holdfast_worker.models.policies import policy_text
+from holdfast_worker.models.guard.config import GuardConfig
+from holdfast_worker.models.guard.policies import policy_text
 
 __all__ = ["PublishedLoop"]
 

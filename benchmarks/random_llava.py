@@ -22,11 +22,11 @@ from transformers import (
 )
 from transformers.models.llava_onevision import LlavaOnevisionImageProcessorPil
 
-from holdfast_worker.models.config import GuardConfig
-from holdfast_worker.models.llava import LlavaGuard
-from holdfast_worker.models.policies import MULTIMODAL_SAFETY_V1
-from holdfast_worker.models.preprocessing import load_pixels
-from holdfast_worker.models.prompt import load_prompt
+from holdfast_worker.models.guard.config import GuardConfig
+from holdfast_worker.models.guard.llava import LlavaGuard
+from holdfast_worker.models.guard.policies import MULTIMODAL_SAFETY_V1
+from holdfast_worker.models.guard.prompt import load_prompt
+from holdfast_worker.models.vision.preprocessing import load_pixels
 
 __all__ = ["build", "configuration", "guard_of", "write_beside"]
 

@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 from published import PublishedLoop
 from transformers import LlavaOnevisionForConditionalGeneration
 
-from holdfast.certificates.kernels import UniformKernel, suffix_draws
+from holdfast.certificates.noise.kernels import UniformKernel, suffix_draws
 from holdfast_worker import models
 from holdfast_worker.models import registry
-from holdfast_worker.models.config import GuardConfig
 from holdfast_worker.models.draws import Draws
-from holdfast_worker.models.llava import LlavaGuard
+from holdfast_worker.models.guard.config import GuardConfig
+from holdfast_worker.models.guard.llava import LlavaGuard
 from holdfast_worker.noise import replace_tokens
 
 NAME = "reference-guard"

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from pydantic import BaseModel
 
 from holdfast.certificates import Check
-from holdfast.certificates.canonical import canonical_json, digests
-from holdfast.contract.certificates import Certificate, KeySet, PublicKey, Signature
-from holdfast.contract.feature_certificates import FeatureCertificate
+from holdfast.certificates.document.canonical import canonical_json, digests
+from holdfast.contract.features.certificates import FeatureCertificate
+from holdfast.contract.guard.certificates import Certificate, KeySet, PublicKey, Signature
 
 __all__ = ["SigningKey", "check_signature", "key_set", "public_key", "sign"]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from holdfast.contract.models import Defaults, Limits, ModelInfo, NoiseSpace
+from holdfast.contract.models import Defaults, GuardInfo, Limits, NoiseSpace
 from holdfast.queue.broker import Broker, connect
 
 
@@ -53,9 +53,9 @@ def broker() -> Broker:
 
 
 @pytest.fixture
-def model() -> ModelInfo:
+def model() -> GuardInfo:
     """A served guard of 101 replacement tokens, so that β is at most 100/101 for the uniform kernel."""
-    return ModelInfo(
+    return GuardInfo(
         name="reference-guard",
         fingerprint="sha256:0123",
         space=NoiseSpace(channels=3, height=64, width=64),

@@ -16,8 +16,8 @@ with Client() as client:
 `verify` checks a certificate without the service.
 """
 
-from holdfast.contract.certificates import Certificate, Check, Job, KeySet, Progress, Verification
-from holdfast.contract.feature_certificates import FeatureCertificate
+from holdfast.contract.features.certificates import FeatureCertificate
+from holdfast.contract.guard.certificates import Certificate, Check, Job, KeySet, Progress, Verification
 from holdfast.contract.problems import ProblemError
 from holdfast_client.certification import Certification, FeatureCertification
 from holdfast_client.client import Client

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from holdfast.contract.guard.requests import Strict
 from holdfast.contract.problems import FieldError, InvalidValueError
-from holdfast.contract.requests import Strict
 
 __all__ = ["ImageFile", "given", "image_data", "request_body"]
 

@@ -15,10 +15,13 @@ from importlib.metadata import EntryPoint, entry_points, version
 from rich.console import Console
 
 from holdfast.contract.problems import ProblemError
-from holdfast_client import certify_command, certify_features_command, embed_command, verify_command
 from holdfast_client.client import Client
+from holdfast_client.commands import certify as certify_command
+from holdfast_client.commands import certify_features as certify_features_command
+from holdfast_client.commands import embed as embed_command
+from holdfast_client.commands import verify as verify_command
+from holdfast_client.commands.arguments import FileError
 from holdfast_client.errors import CertificationCancelledError, ConnectionFailedError, UnexpectedAnswerError
-from holdfast_client.files import FileError
 from holdfast_client.render import models_table, problem_view, terminal
 
 __all__ = ["main"]

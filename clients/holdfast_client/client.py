@@ -7,12 +7,12 @@ from typing import Any, Literal, Self, TypeVar
 
 import httpx
 
-from holdfast.contract.certificates import Certificate, Job, KeySet, Verification, answer_from_json
 from holdfast.contract.encoders import EncoderInfo, FeatureReference, MeanBoundName
-from holdfast.contract.feature_certificates import FeatureCertificate, feature_answer_from_json
-from holdfast.contract.feature_requests import EmbeddingRequest, FeatureCertificationRequest
-from holdfast.contract.models import ModelInfo, TokenKernelName
-from holdfast.contract.requests import CertificationRequest, Method, Scope, Side, Stop, Strict, TextThreatKind
+from holdfast.contract.features.certificates import FeatureCertificate, feature_answer_from_json
+from holdfast.contract.features.requests import EmbeddingRequest, FeatureCertificationRequest
+from holdfast.contract.guard.certificates import Certificate, Job, KeySet, Verification, answer_from_json
+from holdfast.contract.guard.requests import CertificationRequest, Method, Scope, Side, Stop, Strict, TextThreatKind
+from holdfast.contract.models import GuardInfo, TokenKernelName
 from holdfast.contract.served import ModelList
 from holdfast_client.asking import ImageFile, given, image_data, request_body
 from holdfast_client.certification import Certification, FeatureCertification
@@ -273,7 +273,7 @@ class Client:
         """The public keys that the service's certificates are signed with, the current one and those before it."""
         return self._wire.get("/.well-known/holdfast-keys.json", KeySet.model_validate_json)
 
-    def models(self) -> tuple[ModelInfo | EncoderInfo, ...]:
+    def models(self) -> tuple[GuardInfo | EncoderInfo, ...]:
         """The guards and encoders that are served now."""
         return self._wire.get("/v1/models", ModelList.model_validate_json).models
 

@@ -1,21 +1,18 @@
 """Certificates as pure functions of evidence and parameters: NumPy and SciPy only."""
 
-from holdfast.certificates.answer import Answer, Point, Row, answer, position_masks
-from holdfast.certificates.averages import mean_of_draws_lower
-from holdfast.certificates.checks import Check
-from holdfast.certificates.confidence import Bound, any_time_lower, clopper_pearson_lower
-from holdfast.certificates.covers import (
-    MAX_COVERS,
-    CoverBounds,
-    cover_bounds,
-    cover_count,
-    cover_radii,
-    cover_radius,
-    cover_value,
-    l0_frontier,
+from holdfast.certificates.bounds.counts import Bound, any_time_lower, clopper_pearson_lower
+from holdfast.certificates.bounds.means import (
+    MeanBound,
+    ScoreSample,
+    betting_lower,
+    empirical_bernstein_lower,
+    hoeffding_lower,
+    kl_lower,
+    mean_lower,
 )
 from holdfast.certificates.decision import decide
-from holdfast.certificates.feature_answer import (
+from holdfast.certificates.document.checks import Check
+from holdfast.certificates.features.answer import (
     LEVELS,
     BoundRow,
     FeatureAnswer,
@@ -28,7 +25,9 @@ from holdfast.certificates.feature_answer import (
     feature_progress,
     sample_of_levels,
 )
-from holdfast.certificates.features import (
+from holdfast.certificates.features.averages import mean_of_draws_lower
+from holdfast.certificates.features.prototypes import cap_reach, prototype_condition_reach, vote_reach
+from holdfast.certificates.features.radii import (
     FeatureBound,
     ShiftMethod,
     feature_bound,
@@ -36,14 +35,23 @@ from holdfast.certificates.features import (
     feature_radius_of,
     margin_radius,
 )
-from holdfast.certificates.frontier import (
+from holdfast.certificates.guard.answer import Answer, Point, Row, answer, position_masks
+from holdfast.certificates.guard.fields import (
+    fields_neyman_pearson_radius,
+    fields_neyman_pearson_value,
+    tabular_frontier,
+)
+from holdfast.certificates.guard.frontier import (
     WorstCase,
     cell_lower_bounds,
     passes_to_detect,
     suffix_frontier,
     worst_case,
 )
-from holdfast.certificates.kernels import (
+from holdfast.certificates.guard.question import Counts, Question
+from holdfast.certificates.guard.sides import Verdict, safe_threshold, unsafe_at_most
+from holdfast.certificates.methods import Method, Reach, auto_frontier, l0_auto_frontier
+from holdfast.certificates.noise.kernels import (
     BLOCK,
     AbsorbingKernel,
     FieldDraws,
@@ -56,39 +64,31 @@ from holdfast.certificates.kernels import (
     mask_probability,
     suffix_draws,
 )
-from holdfast.certificates.means import (
-    MeanBound,
-    ScoreSample,
-    betting_lower,
-    empirical_bernstein_lower,
-    hoeffding_lower,
-    kl_lower,
-    mean_lower,
+from holdfast.certificates.noise.ratios import RatioGroups, product_groups, ratio_groups
+from holdfast.certificates.noise.space import native_radius, resize_operator_norm
+from holdfast.certificates.shifts.covers import (
+    MAX_COVERS,
+    CoverBounds,
+    cover_bounds,
+    cover_count,
+    cover_radii,
+    cover_radius,
+    cover_value,
+    l0_frontier,
 )
-from holdfast.certificates.methods import Method, Reach, auto_frontier, l0_auto_frontier
-from holdfast.certificates.neyman_pearson import (
+from holdfast.certificates.shifts.mixtures import CurveShift, MeanShift, Shift, curve_shift, mean_shift
+from holdfast.certificates.shifts.neyman_pearson import (
     neyman_pearson_frontier,
     neyman_pearson_radius,
     neyman_pearson_value,
 )
-from holdfast.certificates.partitioned import (
+from holdfast.certificates.shifts.partitioned import (
     PartitionCell,
     observed_change_groups,
     observed_change_value,
     partitioned_neyman_pearson_value,
 )
-from holdfast.certificates.prototypes import cap_reach, prototype_condition_reach, vote_reach
-from holdfast.certificates.question import Counts, Question
-from holdfast.certificates.ratios import RatioGroups, product_groups, ratio_groups
-from holdfast.certificates.shifts import CurveShift, MeanShift, Shift, curve_shift, mean_shift
-from holdfast.certificates.space import native_radius, resize_operator_norm
 from holdfast.certificates.stratified import suffix_radii, suffix_radius, suffix_value
-from holdfast.certificates.tabular import (
-    fields_neyman_pearson_radius,
-    fields_neyman_pearson_value,
-    tabular_frontier,
-)
-from holdfast.certificates.verdicts import Verdict, safe_threshold, unsafe_at_most
 from holdfast.certificates.verify import verify
 
 __all__ = [

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from holdfast.certificates import ranges
-from holdfast.certificates.frontier import cell_lower_bounds
-from holdfast.certificates.kernels import TokenKernel
+from holdfast.certificates.guard.frontier import cell_lower_bounds
+from holdfast.certificates.guard.sides import Verdict, threshold
+from holdfast.certificates.noise.kernels import TokenKernel
 from holdfast.certificates.stratified import suffix_value
-from holdfast.certificates.verdicts import Verdict, threshold
 
 
 def decide(

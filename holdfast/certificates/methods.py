@@ -8,11 +8,11 @@ kernel it covers attackers who use tokens of the alphabet only: the method's nam
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from holdfast.certificates.covers import CoverBounds, cover_radii, cover_value
-from holdfast.certificates.kernels import TokenKernel
-from holdfast.certificates.neyman_pearson import neyman_pearson_frontier
+from holdfast.certificates.guard.sides import Verdict
+from holdfast.certificates.noise.kernels import TokenKernel
+from holdfast.certificates.shifts.covers import CoverBounds, cover_radii, cover_value
+from holdfast.certificates.shifts.neyman_pearson import neyman_pearson_frontier
 from holdfast.certificates.stratified import suffix_radii, suffix_value
-from holdfast.certificates.verdicts import Verdict
 
 Method = Literal["stratified", "neyman_pearson"]
 

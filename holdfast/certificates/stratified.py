@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from holdfast.certificates import ranges
-from holdfast.certificates.kernels import TokenKernel, cell_weights
+from holdfast.certificates.guard.sides import Verdict, reported, threshold
+from holdfast.certificates.noise.kernels import TokenKernel, cell_weights
 from holdfast.certificates.search import greatest_proved
-from holdfast.certificates.verdicts import Verdict, reported, threshold
 
 _ROUNDING = 2.0**-40
 """Relative margin taken off a value; the roundings behind it stay below 1e-13 for shifts up to 37 sigma."""

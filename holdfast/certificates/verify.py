@@ -7,13 +7,13 @@ decides (times, model, notice, ...) is held against the signature's digests, whe
 import itertools
 from collections.abc import Mapping
 
-from holdfast.certificates.canonical import digests
-from holdfast.certificates.checks import Check
-from holdfast.certificates.feature_shape import FEATURE_CERTIFICATE
-from holdfast.certificates.feature_verify import recomputed_feature
-from holdfast.certificates.guard_verify import recomputed_guard
-from holdfast.certificates.readers import Reader, read_field
-from holdfast.certificates.shape import CERTIFICATE
+from holdfast.certificates.document.canonical import digests
+from holdfast.certificates.document.checks import Check
+from holdfast.certificates.document.readers import Reader, read_field
+from holdfast.certificates.features.comparison import recomputed_feature
+from holdfast.certificates.features.shape import FEATURE_CERTIFICATE
+from holdfast.certificates.guard.comparison import recomputed_guard
+from holdfast.certificates.guard.shape import CERTIFICATE
 
 __all__ = ["verify"]
 

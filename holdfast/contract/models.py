@@ -8,9 +8,9 @@ __all__ = [
     "Defaults",
     "FalseFlag",
     "FieldInfo",
+    "GuardInfo",
     "L0Defaults",
     "Limits",
-    "ModelInfo",
     "NoiseSpace",
     "TokenKernelName",
 ]
@@ -79,7 +79,7 @@ class FieldInfo(_Frozen):
     values: tuple[str, ...] = ()
 
 
-class ModelInfo(_Frozen):
+class GuardInfo(_Frozen):
     """One served guard, as `GET /v1/models/{name}` answers it."""
 
     name: str

@@ -5,12 +5,12 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from holdfast.contract.encoders import EncoderInfo
-from holdfast.contract.models import ModelInfo
+from holdfast.contract.models import GuardInfo
 
 __all__ = ["ModelList", "ServedModel", "served_model"]
 
-ServedModel = Annotated[ModelInfo | EncoderInfo, Field(discriminator="kind")]
-_SERVED: TypeAdapter[ModelInfo | EncoderInfo] = TypeAdapter(ServedModel)
+ServedModel = Annotated[GuardInfo | EncoderInfo, Field(discriminator="kind")]
+_SERVED: TypeAdapter[GuardInfo | EncoderInfo] = TypeAdapter(ServedModel)
 
 
 class ModelList(BaseModel):
@@ -21,6 +21,6 @@ class ModelList(BaseModel):
     models: tuple[ServedModel, ...]
 
 
-def served_model(content: object) -> ModelInfo | EncoderInfo:
+def served_model(content: object) -> GuardInfo | EncoderInfo:
     """Reads a model's description, as a worker's lease or `GET /v1/models/{name}` has it."""
     return _SERVED.validate_python(content)

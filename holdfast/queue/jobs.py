@@ -14,11 +14,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from holdfast.contract.certificates import Certificate, Job, JobState, Progress
-from holdfast.contract.feature_certificates import FeatureCertificate
-from holdfast.contract.feature_spec import FeatureSpec
+from holdfast.contract.features.certificates import FeatureCertificate
+from holdfast.contract.features.spec import FeatureSpec
+from holdfast.contract.guard.certificates import Certificate, Job, JobState, Progress
+from holdfast.contract.guard.spec import GuardSpec
 from holdfast.contract.problems import Problem
-from holdfast.contract.spec import CertificationSpec
 from holdfast.queue import events, keys
 from holdfast.queue.broker import AsyncRedis
 
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 Outcome = Literal["done", "failed", "cancelled"]
-Spec = CertificationSpec | FeatureSpec
+Spec = GuardSpec | FeatureSpec
 _SPEC: TypeAdapter[Spec] = TypeAdapter(Annotated[Spec, Field(discriminator="kind")])
 _CERTIFICATE: TypeAdapter[Certificate | FeatureCertificate] = TypeAdapter(
     Annotated[Certificate | FeatureCertificate, Field(discriminator="kind")]

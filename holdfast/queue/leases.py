@@ -10,7 +10,7 @@ from typing import Self
 import redis
 
 from holdfast.contract.encoders import EncoderInfo
-from holdfast.contract.models import ModelInfo
+from holdfast.contract.models import GuardInfo
 from holdfast.contract.served import served_model
 from holdfast.queue import keys
 from holdfast.queue.broker import AsyncRedis, Broker
@@ -30,7 +30,7 @@ class Heartbeat:
         self,
         broker: Broker,
         worker_id: str,
-        models: Sequence[ModelInfo | EncoderInfo],
+        models: Sequence[GuardInfo | EncoderInfo],
         *,
         ttl_s: int = LEASE_TTL_S,
         renew_every_s: float = RENEW_EVERY_S,
@@ -61,7 +61,7 @@ class Heartbeat:
             _log.warning("lease of %s left to expire: %s", self._worker_id, failure)
         self._redis.close()
 
-    def announce(self, models: Sequence[ModelInfo | EncoderInfo]) -> None:
+    def announce(self, models: Sequence[GuardInfo | EncoderInfo]) -> None:
         """Changes what the worker serves: at once, or with the next renewal where the queue cannot be reached."""
         self._lease = _lease(models)
         self._try_to_renew()
@@ -83,11 +83,11 @@ class Heartbeat:
             self._redis.sadd(keys.WORKERS, self._worker_id)
 
 
-def _lease(models: Sequence[ModelInfo | EncoderInfo]) -> str:
+def _lease(models: Sequence[GuardInfo | EncoderInfo]) -> str:
     return json.dumps([model.model_dump(mode="json") for model in models])
 
 
-async def live_workers(client: AsyncRedis) -> dict[str, list[ModelInfo | EncoderInfo]]:
+async def live_workers(client: AsyncRedis) -> dict[str, list[GuardInfo | EncoderInfo]]:
     """The workers whose lease holds, with the models they serve; forgets the others."""
     ids = sorted(member.decode() for member in await client.smembers(keys.WORKERS))
     if not ids:
@@ -102,6 +102,6 @@ async def live_workers(client: AsyncRedis) -> dict[str, list[ModelInfo | Encoder
     }
 
 
-async def served_models(client: AsyncRedis) -> dict[str, ModelInfo | EncoderInfo]:
+async def served_models(client: AsyncRedis) -> dict[str, GuardInfo | EncoderInfo]:
     """The models that a live worker serves, by name."""
     return {model.name: model for models in (await live_workers(client)).values() for model in models}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import LlavaOnevisionForConditionalGeneration, PreTrainedTokenizerFast
 
-from holdfast.certificates.confidence import clopper_pearson_lower
+from holdfast.certificates.bounds.counts import clopper_pearson_lower
 from holdfast_lab.architecture import hidden_states, image_embeddings, margin
 from holdfast_lab.noise import Kernel, gaussian, image_tensor, noisy_tokens, pad
 from holdfast_lab.prompt import Prompt, build_prompt, encode_text

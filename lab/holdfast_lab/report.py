@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from holdfast.certificates.confidence import clopper_pearson_lower
+from holdfast.certificates.bounds.counts import clopper_pearson_lower
 from holdfast_lab.evaluation import CLEAN, Guard, Noise, accuracy, held_out, unsafe_shares, upper_bound
 from holdfast_lab.export import ALPHA, DEFAULTS
 from holdfast_lab.scenes import Example, Image

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from holdfast.certificates import FeatureAnswer, FeatureCounts, FeatureQuestion, ScoreSample, feature_answer
-from holdfast.contract.certificates import ModelRef, Stopped
 from holdfast.contract.encoders import HeadInfo
-from holdfast.contract.feature_certificates import (
+from holdfast.contract.features.certificates import (
     ChannelEvidence,
     FeatureBoundRow,
     FeatureCertificate,
@@ -22,6 +21,7 @@ from holdfast.contract.feature_certificates import (
     SimilarityRow,
     SmoothedEmbedding,
 )
+from holdfast.contract.guard.certificates import ModelRef, Stopped
 from holdfast.signing import sign
 from tests.certificates.half_spaces import ANY_TIME, World, question, random_world
 from tests.certificates.issued import BORN, KEY

@@ -7,13 +7,13 @@ from functools import cache
 from typing import Any
 
 from holdfast.certificates import answer
-from holdfast.contract.certificates import Certificate, Stopped
-from holdfast.contract.spec import CertificationSpec
+from holdfast.contract.guard.certificates import Certificate, Stopped
+from holdfast.contract.guard.spec import GuardSpec
 from holdfast.queue.jobs import JobRecord
 from holdfast.queue.orders import Order
 from holdfast.signing import SigningKey, sign
-from holdfast_service.certifier.evidence import counts_of, fold, no_cells, question_of
-from holdfast_service.certifier.writing import write
+from holdfast_service.certifier.guard.evidence import counts_of, fold, no_cells, question_of
+from holdfast_service.certifier.guard.writing import write
 from tests.certifier.specs import SEED, spec, tally
 
 KEY = SigningKey.from_text(base64.b64encode(bytes(32)).decode())
@@ -76,5 +76,5 @@ def issued(kind: str) -> dict[str, Any]:
     return plain
 
 
-def _record(asked: CertificationSpec) -> JobRecord:
+def _record(asked: GuardSpec) -> JobRecord:
     return JobRecord("cert_0", "running", asked, SEED, BORN, (4, 6))

@@ -22,7 +22,7 @@ from holdfast.certificates import (
     prototype_condition_reach,
     sample_of_levels,
 )
-from holdfast.certificates.feature_answer import feature_progress
+from holdfast.certificates.features.answer import feature_progress
 from tests.certificates.half_spaces import ALL, ANY_TIME, around, holds, question, random_world, tight_world
 
 RUNS = 100

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from holdfast.certificates import verify
-from holdfast.certificates.reading import size_faults
-from holdfast.contract.certificates import Certificate
+from holdfast.certificates.guard.reading import size_faults
+from holdfast.contract.guard.certificates import Certificate
 from holdfast.signing import check_signature, key_set
 from tests.certificates.altering import Json, Path, alterations, altered, failing, leaves, lengthened, unsigned
 from tests.certificates.issued import KEY, KINDS, issue, issued

@@ -5,17 +5,17 @@ from collections.abc import Callable
 import numpy as np
 
 from holdfast.certificates import Question, position_masks
+from holdfast.contract.guard.spec import GuardSpec
 from holdfast.contract.models import NoiseSpace
-from holdfast.contract.spec import CertificationSpec
 from holdfast.queue.orders import Order, Tally
-from holdfast_service.certifier.evidence import question_of
+from holdfast_service.certifier.guard.evidence import question_of
 
 SEED = "ab" * 32
 POSITIONS = 12  # tokens of the text
 Rate = float | Callable[[int], float]
 
 
-def spec(**changes: object) -> CertificationSpec:
+def spec(**changes: object) -> GuardSpec:
     values = {
         "model": "guard",
         "fingerprint": "sha256:0",
@@ -40,10 +40,10 @@ def spec(**changes: object) -> CertificationSpec:
         "space": NoiseSpace(channels=3, height=64, width=64),
         "false_flag": None,
     }
-    return CertificationSpec.model_validate({**values, **changes})
+    return GuardSpec.model_validate({**values, **changes})
 
 
-def tally(asked: CertificationSpec, order: Order, rate: Rate) -> Tally:
+def tally(asked: GuardSpec, order: Order, rate: Rate) -> Tally:
     """What a worker reports: it depends on the draws' indexes and cells alone."""
     draws = order.stop - order.start
     rates = [rate(cell) if callable(rate) else rate for cell in range(asked.cells)]
@@ -57,6 +57,6 @@ def tally(asked: CertificationSpec, order: Order, rate: Rate) -> Tally:
     return Tally(order.start, order.stop, order.cells, unsafe, outcomes, asked.slots or POSITIONS)
 
 
-def masks_of(asked: CertificationSpec, draws: int) -> np.ndarray:
+def masks_of(asked: GuardSpec, draws: int) -> np.ndarray:
     question: Question = question_of(asked)
     return position_masks(question, positions=asked.slots or POSITIONS, seed=SEED, start=0, stop=draws)

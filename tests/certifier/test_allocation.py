@@ -6,15 +6,15 @@ from dataclasses import replace
 import pytest
 
 from holdfast.certificates import Answer, Counts, answer
-from holdfast.contract.requests import Target
-from holdfast.contract.spec import CertificationSpec
+from holdfast.contract.guard.requests import Target
+from holdfast.contract.guard.spec import GuardSpec
 from holdfast.queue.orders import Order, Tally
-from holdfast_service.certifier.allocation import AHEAD, is_checkpoint, next_order, stopped
-from holdfast_service.certifier.evidence import counts_of, fold, no_cells, progress_question, question_of
+from holdfast_service.certifier.guard.allocation import AHEAD, is_checkpoint, next_order, stopped
+from holdfast_service.certifier.guard.evidence import counts_of, fold, no_cells, progress_question, question_of
 from tests.certifier.specs import SEED, Rate, spec, tally
 
 
-def run(asked: CertificationSpec, rate: Rate) -> tuple[list[Order], list[Tally], Answer, str]:
+def run(asked: GuardSpec, rate: Rate) -> tuple[list[Order], list[Tally], Answer, str]:
     """The certifier's rules on a guard of known rates, with the orders it would have out."""
     question, cells = progress_question(asked, []), no_cells(asked)
     plan: list[Order] = []

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from holdfast.certificates import answer, suffix_frontier
 from holdfast.queue.orders import Order, Tally
-from holdfast_service.certifier.evidence import counts_of, fold, no_cells, question_of
+from holdfast_service.certifier.guard.evidence import counts_of, fold, no_cells, question_of
 from tests.certifier.specs import SEED, masks_of, spec, tally
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from holdfast.certificates import verify
 from holdfast.contract.encoders import HeadInfo
-from holdfast.contract.feature_certificates import FeatureCertificate
-from holdfast.contract.feature_requests import FeatureTarget
-from holdfast.contract.feature_spec import EmbeddingSpec, FeatureSpec
+from holdfast.contract.features.certificates import FeatureCertificate
+from holdfast.contract.features.requests import FeatureTarget
+from holdfast.contract.features.spec import EmbeddingSpec, FeatureSpec
 from holdfast.contract.models import NoiseSpace
 from holdfast.queue import jobs, keys, orders
 from holdfast.queue.broker import AsyncRedis, connect

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 import pytest
 
 from holdfast.certificates import verify
-from holdfast.contract.certificates import Certificate
-from holdfast.contract.requests import Target
-from holdfast.contract.spec import CertificationSpec
+from holdfast.contract.guard.certificates import Certificate
+from holdfast.contract.guard.requests import Target
+from holdfast.contract.guard.spec import GuardSpec
 from holdfast.queue import events, jobs, keys, orders
 from holdfast.queue.broker import AsyncRedis, connect
-from holdfast_service.certifier.allocation import AHEAD
+from holdfast_service.certifier.guard.allocation import AHEAD
 from holdfast_service.certifier.loop import advance
 from holdfast_service.settings import ServiceSettings
 from tests.certifier.specs import SEED, Rate, spec, tally
@@ -31,12 +31,12 @@ async def redis() -> AsyncIterator[AsyncRedis]:
         yield client
 
 
-async def submit(redis: AsyncRedis, asked: CertificationSpec = SPEC) -> None:
+async def submit(redis: AsyncRedis, asked: GuardSpec = SPEC) -> None:
     record = jobs.JobRecord(JOB, "queued", asked, SEED, datetime.now(UTC), (64, 64))
     await jobs.create(redis, record, jobs.JobInput("text", "", b"png"))
 
 
-async def work(redis: AsyncRedis, rng: random.Random, asked: CertificationSpec = SPEC, rate: Rate = 0.97) -> None:
+async def work(redis: AsyncRedis, rng: random.Random, asked: GuardSpec = SPEC, rate: Rate = 0.97) -> None:
     """Runs every order that is out, in an order of its own."""
     taken = await orders.take(redis, [asked.fingerprint], "worker", count=100, block_ms=None)
     rng.shuffle(taken)
@@ -46,7 +46,7 @@ async def work(redis: AsyncRedis, rng: random.Random, asked: CertificationSpec =
             await advance(redis, SETTINGS, JOB)
 
 
-async def certify(redis: AsyncRedis, seed: int = 0, asked: CertificationSpec = SPEC, rate: Rate = 0.97) -> Certificate:
+async def certify(redis: AsyncRedis, seed: int = 0, asked: GuardSpec = SPEC, rate: Rate = 0.97) -> Certificate:
     await submit(redis, asked)
     rng, view = random.Random(seed), None
     for _ in range(1000):

@@ -4,14 +4,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from holdfast.certificates import answer
-from holdfast.contract.certificates import Certificate
-from holdfast.contract.models import ModelInfo
-from holdfast.contract.requests import CertificationRequest
-from holdfast.contract.spec import resolve
+from holdfast.contract.guard.certificates import Certificate
+from holdfast.contract.guard.requests import CertificationRequest
+from holdfast.contract.guard.spec import resolve
+from holdfast.contract.models import GuardInfo
 from holdfast.queue.jobs import JobRecord, new_id
 from holdfast.queue.orders import Tally
-from holdfast_service.certifier.evidence import counts_of, fold, no_cells, question_of
-from holdfast_service.certifier.writing import write
+from holdfast_service.certifier.guard.evidence import counts_of, fold, no_cells, question_of
+from holdfast_service.certifier.guard.writing import write
 
 __all__ = ["certified", "changed", "unsafe_certificate"]
 
@@ -48,7 +48,7 @@ def unsafe_certificate() -> Certificate:
     return Certificate.model_validate(document)
 
 
-def certified(model: ModelInfo, *, draws: int = 200) -> dict[str, Any]:
+def certified(model: GuardInfo, *, draws: int = 200) -> dict[str, Any]:
     """The unsigned certificate, as JSON, of an input that the guard found Unsafe on every draw."""
     asked = {"input": {"text": "t", "image": {"data": "AA=="}}, "sampling": {"max_passes": draws * 4}}
     spec = resolve(CertificationRequest.model_validate(asked), model)

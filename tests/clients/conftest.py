@@ -4,9 +4,9 @@ from collections.abc import Iterator
 import pytest
 from PIL import Image
 
-from holdfast.contract.certificates import Certificate
 from holdfast.contract.encoders import EncoderInfo, HeadInfo
-from holdfast.contract.models import Defaults, FieldInfo, L0Defaults, Limits, ModelInfo, NoiseSpace
+from holdfast.contract.guard.certificates import Certificate
+from holdfast.contract.models import Defaults, FieldInfo, GuardInfo, L0Defaults, Limits, NoiseSpace
 from holdfast.queue.leases import Heartbeat
 from holdfast_client import Client
 from tests.clients.certificates import unsafe_certificate
@@ -15,8 +15,8 @@ from tests.clients.gateway import Gateway, running_gateway
 
 
 @pytest.fixture
-def model() -> ModelInfo:
-    return ModelInfo(
+def model() -> GuardInfo:
+    return GuardInfo(
         name="reference-guard",
         fingerprint="sha256:" + "0" * 64,
         space=NoiseSpace(channels=3, height=64, width=64),
@@ -27,8 +27,8 @@ def model() -> ModelInfo:
 
 
 @pytest.fixture
-def tabular_model() -> ModelInfo:
-    return ModelInfo(
+def tabular_model() -> GuardInfo:
+    return GuardInfo(
         name="tabular-guard",
         kind="tabular",
         fingerprint="sha256:" + "1" * 64,
@@ -62,7 +62,7 @@ def certificate() -> Certificate:
 
 
 @pytest.fixture
-def gateway(model: ModelInfo, tabular_model: ModelInfo, encoder: EncoderInfo) -> Iterator[Gateway]:
+def gateway(model: GuardInfo, tabular_model: GuardInfo, encoder: EncoderInfo) -> Iterator[Gateway]:
     """A gateway that believes a worker serves two guards and an encoder."""
     with running_gateway() as running, Heartbeat(running.broker, "worker", [model, tabular_model, encoder]):
         yield running

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from holdfast.contract.encoders import EncoderInfo
-from holdfast.contract.feature_certificates import FeatureCertificate
-from holdfast.contract.feature_requests import EmbeddingRequest, FeatureCertificationRequest
-from holdfast.contract.feature_spec import FeatureSpec, resolve_embedding, resolve_features
+from holdfast.contract.features.certificates import FeatureCertificate
+from holdfast.contract.features.requests import EmbeddingRequest, FeatureCertificationRequest
+from holdfast.contract.features.spec import FeatureSpec, resolve_embedding, resolve_features
 from holdfast.queue.jobs import JobRecord, new_id
 from holdfast.queue.orders import Tally
 from holdfast.queue.settled import Settled
-from holdfast_service.certifier.features import FeatureView
+from holdfast_service.certifier.features.view import FeatureView
 
 __all__ = [
     "HEAD",

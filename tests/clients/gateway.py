@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import uvicorn
 from pydantic import SecretStr
 
-from holdfast.contract.certificates import Certificate, Progress
-from holdfast.contract.feature_certificates import FeatureCertificate
+from holdfast.contract.features.certificates import FeatureCertificate
+from holdfast.contract.guard.certificates import Certificate, Progress
 from holdfast.contract.problems import Problem
 from holdfast.queue import events, jobs, keys
 from holdfast.queue.broker import AsyncRedis, Broker, connect

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.contract.certificates import Certificate
+from holdfast.contract.guard.certificates import Certificate
 from holdfast_client.cli import main
 from tests.clients.certificates import changed
 from tests.clients.commands import interrupted, submitted

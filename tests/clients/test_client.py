@@ -11,9 +11,10 @@ import httpx
 import pytest
 
 import holdfast_client
-from holdfast.contract.certificates import Certificate, Job
 from holdfast.contract.encoders import EncoderInfo
-from holdfast.contract.models import ModelInfo
+from holdfast.contract.guard.certificates import Certificate, Job
+from holdfast.contract.guard.requests import Target
+from holdfast.contract.models import GuardInfo
 from holdfast.contract.problems import (
     InputRefusedError,
     InvalidValueError,
@@ -22,7 +23,6 @@ from holdfast.contract.problems import (
     NoWorkerError,
     UnsupportedMediaTypeError,
 )
-from holdfast.contract.requests import Target
 from holdfast_client import (
     Certification,
     CertificationCancelledError,
@@ -249,7 +249,7 @@ def test_a_value_out_of_range_never_leaves_and_shows_no_input(options: dict[str,
 
 
 def test_models_and_readiness_are_told(
-    client: Client, model: ModelInfo, tabular_model: ModelInfo, encoder: EncoderInfo
+    client: Client, model: GuardInfo, tabular_model: GuardInfo, encoder: EncoderInfo
 ) -> None:
     assert client.ready()
     assert client.models() == (encoder, model, tabular_model)

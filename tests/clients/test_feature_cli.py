@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.contract.feature_certificates import FeatureCertificate
+from holdfast.contract.features.certificates import FeatureCertificate
 from holdfast_client.cli import main
 from tests.clients.commands import interrupted, submitted
 from tests.clients.feature_certificates import changed, embedding_certificate, feature_certificate

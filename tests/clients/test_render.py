@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from holdfast.contract.certificates import Certificate, Check, FrontierPoint, Progress, Verification
-from holdfast.contract.models import ModelInfo
+from holdfast.contract.guard.certificates import Certificate, Check, FrontierPoint, Progress, Verification
+from holdfast.contract.models import GuardInfo
 from holdfast.contract.problems import FieldError, InvalidValueError
 from holdfast_client.render import (
     FrontierPlot,
@@ -222,7 +222,7 @@ def test_a_check_that_quotes_control_characters_does_not_reach_the_terminal() ->
 
 
 def test_the_models_table_names_every_guard_and_its_operating_point_in_80_columns(
-    model: ModelInfo, tabular_model: ModelInfo
+    model: GuardInfo, tabular_model: GuardInfo
 ) -> None:
     _, *lines = [" ".join(line.split()) for line in shown(models_table([model, tabular_model]), width=80).splitlines()]
     assert lines[:2] == [

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast_client import rounding
+from holdfast_client.render import rounding
 
 probabilities = st.floats(0, 1)
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from holdfast.contract.certificates import Certificate, KeySet, Verification
-from holdfast.contract.models import ModelInfo
+from holdfast.contract.guard.certificates import Certificate, KeySet, Verification
+from holdfast.contract.models import GuardInfo
 from holdfast.signing import SigningKey, key_set, sign
 from holdfast_client import Client, verify
 from holdfast_client.cli import main
@@ -23,7 +23,7 @@ OTHER_KEY = SigningKey.from_text("A" * 43)
 
 
 @pytest.fixture
-def unsigned(model: ModelInfo) -> dict[str, Any]:
+def unsigned(model: GuardInfo) -> dict[str, Any]:
     return certified(model)
 
 
@@ -54,7 +54,7 @@ def test_an_inflated_radius_is_named(unsigned: dict[str, Any]) -> None:
     assert failed(verify(unsigned)) == {"frontier"}
 
 
-def test_invented_evidence_needs_the_signature_to_be_found(model: ModelInfo, signed: dict[str, Any]) -> None:
+def test_invented_evidence_needs_the_signature_to_be_found(model: GuardInfo, signed: dict[str, Any]) -> None:
     invented = {**certified(model, draws=2000), "signature": signed["signature"]}
     assert failed(verify({**invented, "signature": None})) == set()
     assert "evidence" in failed(verify(invented, key_set(KEY)))

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from holdfast.contract.models import ModelInfo
+from holdfast.contract.models import GuardInfo
 from holdfast.queue.broker import AsyncRedis, Broker
 from holdfast.queue.leases import Heartbeat
 from holdfast_service.gateway.app import create_app
@@ -32,7 +32,7 @@ async def http(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture
-def worker(broker: Broker, model: ModelInfo) -> Iterator[None]:
+def worker(broker: Broker, model: GuardInfo) -> Iterator[None]:
     with Heartbeat(broker, "worker", [model]):
         yield
 

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 from PIL import Image
 
-from holdfast.contract.certificates import (
+from holdfast.contract.guard.certificates import (
     CellEvidence,
     Certificate,
     Evidence,

@@ -8,11 +8,11 @@ from typing import Any
 import httpx
 import pytest
 
-from holdfast.contract.certificates import ModelRef
 from holdfast.contract.encoders import EncoderInfo, HeadInfo
-from holdfast.contract.feature_certificates import FeatureCertificate, FeatureEvidence, FeatureSpace
-from holdfast.contract.feature_spec import FeatureSpec
-from holdfast.contract.models import ModelInfo, NoiseSpace
+from holdfast.contract.features.certificates import FeatureCertificate, FeatureEvidence, FeatureSpace
+from holdfast.contract.features.spec import FeatureSpec
+from holdfast.contract.guard.certificates import ModelRef
+from holdfast.contract.models import GuardInfo, NoiseSpace
 from holdfast.queue import jobs
 from holdfast.queue.broker import AsyncRedis, Broker
 from holdfast.queue.leases import Heartbeat
@@ -40,7 +40,7 @@ ENCODER = EncoderInfo(
 
 
 @pytest.fixture(autouse=True)
-def worker(broker: Broker, model: ModelInfo) -> Iterator[None]:
+def worker(broker: Broker, model: GuardInfo) -> Iterator[None]:
     with Heartbeat(broker, "worker", [model, ENCODER]):
         yield
 

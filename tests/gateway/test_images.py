@@ -8,7 +8,7 @@ import pytest
 from PIL import ExifTags, Image, ImageOps
 
 from holdfast.contract.problems import TooLargeError
-from holdfast_service.gateway.images import DecodedImage, decode
+from holdfast.images import DecodedImage, decode
 from tests.gateway.inputs import base64_of, chunk, encoded, raw_png
 
 Pixel = tuple[int, int, int]

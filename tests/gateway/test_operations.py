@@ -12,7 +12,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from holdfast.contract.models import ModelInfo
+from holdfast.contract.models import GuardInfo
 from holdfast.queue import jobs, keys
 from holdfast.queue.broker import AsyncRedis, Broker, connect
 from holdfast.queue.leases import Heartbeat
@@ -39,18 +39,18 @@ async def scraped(http: httpx.AsyncClient) -> dict[str, float]:
     return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")}
 
 
-async def test_models_are_those_of_live_workers(http: httpx.AsyncClient, broker: Broker, model: ModelInfo) -> None:
+async def test_models_are_those_of_live_workers(http: httpx.AsyncClient, broker: Broker, model: GuardInfo) -> None:
     assert (await http.get("/v1/models")).json() == {"models": []}
     assert_problem(await http.get("/v1/models/reference-guard"), 503, "no-worker")
     other = model.model_copy(update={"name": "another-guard"})
     with Heartbeat(broker, "first", [model]), Heartbeat(broker, "second", [other, model]):
         listed = (await http.get("/v1/models")).json()["models"]
         assert [found["name"] for found in listed] == ["another-guard", "reference-guard"]
-        assert ModelInfo.model_validate((await http.get("/v1/models/reference-guard")).json()) == model
+        assert GuardInfo.model_validate((await http.get("/v1/models/reference-guard")).json()) == model
         assert_problem(await http.get("/v1/models/third"), 404, "not-found")
 
 
-async def test_ready_means_a_live_worker(http: httpx.AsyncClient, broker: Broker, model: ModelInfo) -> None:
+async def test_ready_means_a_live_worker(http: httpx.AsyncClient, broker: Broker, model: GuardInfo) -> None:
     answer = await http.get("/readyz")
     assert_problem(answer, 503, "no-worker")
     assert int(answer.headers["retry-after"]) > 0
@@ -94,7 +94,7 @@ async def test_a_redis_that_hangs_holds_no_probe_for_longer_than_seconds(redis_u
     assert "holdfast_queue_up 0.0" in metrics.text
 
 
-async def test_a_redis_without_memory_is_a_full_queue(redis_url: str, model: ModelInfo) -> None:
+async def test_a_redis_without_memory_is_a_full_queue(redis_url: str, model: GuardInfo) -> None:
     broker = connect(redis_url)
     app = create_app(broker, ServiceSettings())
     async with running(app) as http:
@@ -196,7 +196,7 @@ async def test_the_request_log_has_templates_for_paths(
 
 
 async def test_a_worker_whose_engine_is_lost_is_not_ready_until_it_is_back(
-    http: httpx.AsyncClient, broker: Broker, model: ModelInfo
+    http: httpx.AsyncClient, broker: Broker, model: GuardInfo
 ) -> None:
     with Heartbeat(broker, "worker", [model]) as heartbeat:
         assert (await http.get("/readyz")).status_code == 200

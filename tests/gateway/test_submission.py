@@ -8,7 +8,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from holdfast.contract.models import ModelInfo
+from holdfast.contract.models import GuardInfo
 from holdfast.queue import jobs, keys
 from holdfast.queue.broker import AsyncRedis, Broker
 from holdfast.queue.leases import Heartbeat
@@ -109,7 +109,7 @@ async def test_whatever_differs_in_a_request_changes_its_draws(broker: Broker) -
 
 
 async def test_the_log_tells_job_and_model_but_no_input(
-    http: httpx.AsyncClient, broker: Broker, model: ModelInfo, caplog: pytest.LogCaptureFixture
+    http: httpx.AsyncClient, broker: Broker, model: GuardInfo, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     with Heartbeat(broker, "worker", [model]):

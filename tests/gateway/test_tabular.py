@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from holdfast.contract.models import FieldInfo, ModelInfo, NoiseSpace
+from holdfast.contract.models import FieldInfo, GuardInfo, NoiseSpace
 from holdfast.queue import jobs
 from holdfast.queue.broker import AsyncRedis, Broker
 from holdfast.queue.leases import Heartbeat
@@ -22,7 +22,7 @@ def settings() -> ServiceSettings:
 
 
 @pytest.fixture
-def tabular(model: ModelInfo) -> ModelInfo:
+def tabular(model: GuardInfo) -> GuardInfo:
     fields = (
         FieldInfo(name="job", values=("teacher", "nurse", "none")),
         FieldInfo(name="age"),
@@ -34,7 +34,7 @@ def tabular(model: ModelInfo) -> ModelInfo:
 
 
 @pytest.fixture(autouse=True)
-def worker(broker: Broker, tabular: ModelInfo) -> Iterator[None]:
+def worker(broker: Broker, tabular: GuardInfo) -> Iterator[None]:
     with Heartbeat(broker, "worker", [tabular]):
         yield
 

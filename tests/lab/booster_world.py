@@ -13,9 +13,9 @@ from holdfast_lab.booster.loop import Setting
 from holdfast_lab.booster.recipes import DenoiserRecipe, MapperRecipe
 from holdfast_worker.denoisers.mapper import MapperShape
 from holdfast_worker.denoisers.unet import UNetShape
-from holdfast_worker.models.encoder import Encoder
-from holdfast_worker.models.encoder_config import load_encoder_config
-from holdfast_worker.models.encoder_loading import load_encoder
+from holdfast_worker.models.encoder.config import load_encoder_config
+from holdfast_worker.models.encoder.encoder import Encoder
+from holdfast_worker.models.encoder.loading import load_encoder
 
 WIDTH, SIDE, SIGMA = 8, 16, 0.25
 UNET = UNetShape(width=4, multipliers=(1, 2), blocks=1, embedding=4)

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from holdfast.certificates.features import feature_bound, feature_radius
+from holdfast.certificates.features.radii import feature_bound, feature_radius
 from holdfast_lab.booster.evaluation import COSINE_FLOOR, SHIFTS, Row, evaluate, table, variant
 from holdfast_lab.booster.images import FolderImages
 from holdfast_worker.denoisers.mapper import MapperShape, ResidualMapper
 from holdfast_worker.denoisers.unet import BoosterUNet
-from holdfast_worker.models.encoder import Encoder
+from holdfast_worker.models.encoder.encoder import Encoder
 from tests.lab.booster_world import SIGMA, UNET, WIDTH, small_encoder, write_encoder, write_scenes
 
 DRAWS, ALPHA = 200, 0.01

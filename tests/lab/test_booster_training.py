@@ -15,7 +15,7 @@ from holdfast_lab.booster.loop import Setting
 from holdfast_lab.booster.losses import robustness_loss
 from holdfast_lab.booster.training import train_booster, train_denoiser, train_mapper
 from holdfast_worker.denoisers.loading import load_booster
-from holdfast_worker.models.encoder import Encoder
+from holdfast_worker.models.encoder.encoder import Encoder
 from tests.lab.booster_world import denoiser_recipe, mapper_recipe, setting, small_encoder, write_encoder, write_scenes
 
 

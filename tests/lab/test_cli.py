@@ -13,7 +13,7 @@ from holdfast_lab.evaluation import load
 from holdfast_lab.export import export
 from holdfast_lab.prompt import build_prompt
 from holdfast_lab.tokenizer import build_tokenizer
-from holdfast_worker.models.config import load_config
+from holdfast_worker.models.guard.config import load_config
 
 
 def test_an_exported_model_loads_as_itself_rounded_to_half_precision(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from holdfast.certificates.means import ScoreSample
+from holdfast.certificates.bounds.means import ScoreSample
 from holdfast_lab.cli import main
 from holdfast_lab.encoder.commands import load_encoder
 from holdfast_lab.encoder.comparison import (
@@ -26,7 +26,7 @@ from holdfast_lab.encoder.comparison import (
 )
 from holdfast_lab.encoder.draws import Plan, ScoredDraws, draw_scores, image_seed
 from holdfast_lab.encoder.report import held_out_scenes, labelled
-from holdfast_worker.models.encoder import Encoder
+from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.registry import load
 from tests.workers.cifar import CIFAR, cifar_encoder, cifar_images
 

@@ -9,8 +9,8 @@ from PIL import Image as Png
 from holdfast_lab.encoder.head_files import HeadKind, TrainedHead, save_head
 from holdfast_lab.encoder.heads import HeadRecipe, noisy_features, train_head
 from holdfast_lab.encoder.labelled import LabelledImages, read_archive, read_folder
-from holdfast_worker.models.encoder import Encoder
-from holdfast_worker.models.heads import load_head
+from holdfast_worker.models.encoder.encoder import Encoder
+from holdfast_worker.models.encoder.heads import load_head
 from holdfast_worker.models.registry import load
 from tests.workers.cifar import CIFAR, cifar_encoder, cifar_images
 

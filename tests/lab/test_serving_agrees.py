@@ -8,11 +8,11 @@ from holdfast_lab.cli import shipped_folder
 from holdfast_lab.evaluation import Guard, Noise, held_out, load, margins, noisy_prompt
 from holdfast_lab.noise import gaussian, image_tensor, noisy_tokens
 from holdfast_lab.prompt import IMAGE_TOKENS, encode_text
-from holdfast_worker.models.config import load_config
 from holdfast_worker.models.draws import Draws
-from holdfast_worker.models.llava import LlavaGuard
-from holdfast_worker.models.loading import load_guard
-from holdfast_worker.models.prompt import load_prompt
+from holdfast_worker.models.guard.config import load_config
+from holdfast_worker.models.guard.llava import LlavaGuard
+from holdfast_worker.models.guard.loading import load_guard
+from holdfast_worker.models.guard.prompt import load_prompt
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from holdfast_lab.encoder.export import serving_config
 from holdfast_lab.encoder.report import held_out_scenes, score
 from holdfast_lab.encoder.training import scene_tensor
 from holdfast_lab.scenes import Kind
-from holdfast_worker.models.encoder import Encoder
+from holdfast_worker.models.encoder.encoder import Encoder
 
 FRESH = 250
 

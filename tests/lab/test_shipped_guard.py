@@ -17,7 +17,7 @@ from holdfast_lab.report import L0, SUFFIX, OperatingPoint, Report, one_modality
 from holdfast_lab.sample_inputs import sample_inputs
 from holdfast_lab.scenes import Example
 from holdfast_lab.tokenizer import build_tokenizer
-from holdfast_worker.models.config import load_config
+from holdfast_worker.models.guard.config import load_config
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NOISY = {"clean": CLEAN, "σ=.25, β=.9 uniform": Noise(0.25, 0.9), "σ=.5, β=.9 uniform": Noise(0.5, 0.9)}

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from holdfast.contract.spec import CertificationSpec
+from holdfast.contract.guard.spec import GuardSpec
 from holdfast.queue import jobs, orders
 from holdfast.queue.broker import AsyncRedis
 from holdfast.queue.orders import Delivery, Order, Tally
@@ -10,7 +10,7 @@ from holdfast.queue.orders import Delivery, Order, Tally
 RETENTION_S = 3600
 
 
-async def submit(redis: AsyncRedis, spec: CertificationSpec) -> str:
+async def submit(redis: AsyncRedis, spec: GuardSpec) -> str:
     """Queues a job and returns its id."""
     record = jobs.JobRecord(jobs.new_id(), "queued", spec, "5eed", datetime.now(UTC), (48, 64))
     await jobs.create(redis, record, jobs.JobInput("a text", "a tail", b"\x89PNG pixels"))
@@ -25,7 +25,7 @@ def tally(of: Order, unsafe: int = 7) -> Tally:
     return Tally(of.start, of.stop, of.cells, (unsafe,) * len(of.cells))
 
 
-async def take_one(redis: AsyncRedis, spec: CertificationSpec, worker: str = "worker") -> Delivery:
+async def take_one(redis: AsyncRedis, spec: GuardSpec, worker: str = "worker") -> Delivery:
     (delivery,) = await orders.take(redis, [spec.fingerprint], worker, count=1, block_ms=None)
     return delivery
 

@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from holdfast.contract.models import ModelInfo
-from holdfast.contract.requests import CertificationRequest
-from holdfast.contract.spec import CertificationSpec, resolve
+from holdfast.contract.guard.requests import CertificationRequest
+from holdfast.contract.guard.spec import GuardSpec, resolve
+from holdfast.contract.models import GuardInfo
 from holdfast.queue import orders
 from holdfast.queue.broker import AsyncRedis, Broker, connect
 
@@ -22,13 +22,13 @@ def broker(request: pytest.FixtureRequest) -> Broker:
 
 
 @pytest.fixture
-def spec(model: ModelInfo) -> CertificationSpec:
+def spec(model: GuardInfo) -> GuardSpec:
     request = CertificationRequest.model_validate({"input": {"text": "text", "image": {"data": "AA=="}}})
     return resolve(request, model)
 
 
 @pytest.fixture
-async def redis(broker: Broker, spec: CertificationSpec) -> AsyncIterator[AsyncRedis]:
+async def redis(broker: Broker, spec: GuardSpec) -> AsyncIterator[AsyncRedis]:
     async with broker.client() as client:
         await orders.open_streams(client, [spec.fingerprint])
         yield client

@@ -4,14 +4,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from holdfast.contract.guard.spec import GuardSpec
 from holdfast.contract.problems import InternalError
-from holdfast.contract.spec import CertificationSpec
 from holdfast.queue import jobs, keys, orders
 from holdfast.queue.broker import AsyncRedis
 from tests.queue.builders import RETENTION_S, key_names, order, submit, take_one, tally
 
 
-async def test_a_created_job_reads_back_whole(redis: AsyncRedis, spec: CertificationSpec) -> None:
+async def test_a_created_job_reads_back_whole(redis: AsyncRedis, spec: GuardSpec) -> None:
     written = jobs.JobRecord(jobs.new_id(), "queued", spec, "5eed", datetime.now(UTC), (48, 64))
     given = jobs.JobInput("τext", "", b"\x00\xff", {"job": "τeacher", "age": 31.5})
     await jobs.create(redis, written, given)
@@ -21,7 +21,7 @@ async def test_a_created_job_reads_back_whole(redis: AsyncRedis, spec: Certifica
     assert await jobs.is_open(redis, written.id)
 
 
-async def test_creating_a_job_tells_the_certifiers(redis: AsyncRedis, spec: CertificationSpec) -> None:
+async def test_creating_a_job_tells_the_certifiers(redis: AsyncRedis, spec: GuardSpec) -> None:
     job = await submit(redis, spec)
     ((_, hint),) = await redis.xrange(keys.TALLY_HINTS)
     assert hint == {b"job": job.encode()}
@@ -33,7 +33,7 @@ async def test_a_job_that_was_never_made_is_none(redis: AsyncRedis) -> None:
     assert not await jobs.finish(redis, jobs.new_id(), "cancelled", retention_s=RETENTION_S)
 
 
-async def test_of_ten_racing_callers_one_ends_the_job(redis: AsyncRedis, spec: CertificationSpec) -> None:
+async def test_of_ten_racing_callers_one_ends_the_job(redis: AsyncRedis, spec: GuardSpec) -> None:
     job = await submit(redis, spec)
     outcomes: list[jobs.Outcome] = ["cancelled", "failed"] * 5
     ended = await asyncio.gather(*(jobs.finish(redis, job, what, retention_s=RETENTION_S) for what in outcomes))
@@ -45,7 +45,7 @@ async def test_of_ten_racing_callers_one_ends_the_job(redis: AsyncRedis, spec: C
 
 
 async def test_ending_a_job_deletes_its_input_and_what_was_settled_and_leaves_exactly_these_keys(
-    redis: AsyncRedis, spec: CertificationSpec
+    redis: AsyncRedis, spec: GuardSpec
 ) -> None:
     job = await submit(redis, spec)
     await orders.issue(redis, spec.fingerprint, order(job))
@@ -60,7 +60,7 @@ async def test_ending_a_job_deletes_its_input_and_what_was_settled_and_leaves_ex
 
 
 async def test_of_two_workers_that_settle_a_job_both_get_what_the_first_found(
-    redis: AsyncRedis, spec: CertificationSpec
+    redis: AsyncRedis, spec: GuardSpec
 ) -> None:
     job = await submit(redis, spec)
     assert await jobs.read_settled(redis, job) == {}
@@ -70,13 +70,13 @@ async def test_of_two_workers_that_settle_a_job_both_get_what_the_first_found(
     assert await jobs.read_settled(redis, job) == first
 
 
-async def test_a_megabyte_of_embedding_settles_whole(redis: AsyncRedis, spec: CertificationSpec) -> None:
+async def test_a_megabyte_of_embedding_settles_whole(redis: AsyncRedis, spec: GuardSpec) -> None:
     job = await submit(redis, spec)
     found = {"embedding": bytes(range(256)) * 16384, "reference": bytes(range(256))}
     assert await jobs.settle(redis, job, found) == found
 
 
-async def test_nothing_is_settled_for_a_job_that_has_ended(redis: AsyncRedis, spec: CertificationSpec) -> None:
+async def test_nothing_is_settled_for_a_job_that_has_ended(redis: AsyncRedis, spec: GuardSpec) -> None:
     job = await submit(redis, spec)
     await jobs.settle(redis, job, {"label": b"3"})
     await jobs.finish(redis, job, "cancelled", retention_s=RETENTION_S)
@@ -85,16 +85,14 @@ async def test_nothing_is_settled_for_a_job_that_has_ended(redis: AsyncRedis, sp
     assert f"settled:{job}" not in await key_names(redis)
 
 
-async def test_what_an_ended_job_leaves_expires_after_the_retention_time(
-    redis: AsyncRedis, spec: CertificationSpec
-) -> None:
+async def test_what_an_ended_job_leaves_expires_after_the_retention_time(redis: AsyncRedis, spec: GuardSpec) -> None:
     job = await submit(redis, spec)
     await jobs.finish(redis, job, "failed", retention_s=RETENTION_S, problem=InternalError("broken").problem())
     for key in (keys.job(job), keys.events(job)):
         assert RETENTION_S - 10 <= await redis.ttl(key) <= RETENTION_S
 
 
-async def test_a_failed_job_keeps_its_problem(redis: AsyncRedis, spec: CertificationSpec) -> None:
+async def test_a_failed_job_keeps_its_problem(redis: AsyncRedis, spec: GuardSpec) -> None:
     job = await submit(redis, spec)
     problem = InternalError("broken").problem()
     await jobs.finish(redis, job, "failed", retention_s=RETENTION_S, problem=problem)

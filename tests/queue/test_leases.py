@@ -1,6 +1,6 @@
 import asyncio
 
-from holdfast.contract.models import ModelInfo
+from holdfast.contract.models import GuardInfo
 from holdfast.queue import keys
 from holdfast.queue.broker import AsyncRedis, Broker
 from holdfast.queue.leases import Heartbeat, live_workers, served_models
@@ -8,20 +8,20 @@ from tests.queue.builders import key_names
 
 
 async def test_a_heartbeat_announces_a_worker_and_its_models(
-    redis: AsyncRedis, broker: Broker, model: ModelInfo
+    redis: AsyncRedis, broker: Broker, model: GuardInfo
 ) -> None:
     with Heartbeat(broker, "worker", [model]):
         assert await live_workers(redis) == {"worker": [model]}
         assert await served_models(redis) == {model.name: model}
 
 
-async def test_a_heartbeat_outlives_its_time_to_live(redis: AsyncRedis, broker: Broker, model: ModelInfo) -> None:
+async def test_a_heartbeat_outlives_its_time_to_live(redis: AsyncRedis, broker: Broker, model: GuardInfo) -> None:
     with Heartbeat(broker, "worker", [model], ttl_s=1, renew_every_s=0.1):
         await asyncio.sleep(1.3)
         assert list(await live_workers(redis)) == ["worker"]
 
 
-async def test_a_worker_that_leaves_takes_its_lease_along(redis: AsyncRedis, broker: Broker, model: ModelInfo) -> None:
+async def test_a_worker_that_leaves_takes_its_lease_along(redis: AsyncRedis, broker: Broker, model: GuardInfo) -> None:
     before = await key_names(redis)
     with Heartbeat(broker, "worker", [model]):
         assert await key_names(redis) == before | {"worker:worker", "workers"}
@@ -29,20 +29,20 @@ async def test_a_worker_that_leaves_takes_its_lease_along(redis: AsyncRedis, bro
     assert await live_workers(redis) == {}
 
 
-async def test_a_worker_whose_lease_lapsed_is_forgotten(redis: AsyncRedis, broker: Broker, model: ModelInfo) -> None:
+async def test_a_worker_whose_lease_lapsed_is_forgotten(redis: AsyncRedis, broker: Broker, model: GuardInfo) -> None:
     with Heartbeat(broker, "live", [model]):
         await redis.sadd(keys.WORKERS, "dead")
         assert list(await live_workers(redis)) == ["live"]
         assert await redis.smembers(keys.WORKERS) == {b"live"}
 
 
-async def test_a_lease_lapses_when_nobody_renews_it(redis: AsyncRedis, broker: Broker, model: ModelInfo) -> None:
+async def test_a_lease_lapses_when_nobody_renews_it(redis: AsyncRedis, broker: Broker, model: GuardInfo) -> None:
     with Heartbeat(broker, "worker", [model], ttl_s=1, renew_every_s=60):
         await asyncio.sleep(1.2)
         assert await live_workers(redis) == {}
 
 
-async def test_what_a_worker_announces_may_change(redis: AsyncRedis, broker: Broker, model: ModelInfo) -> None:
+async def test_what_a_worker_announces_may_change(redis: AsyncRedis, broker: Broker, model: GuardInfo) -> None:
     with Heartbeat(broker, "worker", [model], renew_every_s=0.05) as heartbeat:
         heartbeat.announce([])
         assert await live_workers(redis) == {"worker": []}

@@ -1,8 +1,8 @@
 import asyncio
 from dataclasses import replace
 
-from holdfast.contract.models import ModelInfo
-from holdfast.contract.spec import CertificationSpec
+from holdfast.contract.guard.spec import GuardSpec
+from holdfast.contract.models import GuardInfo
 from holdfast.queue import jobs, keys, orders
 from holdfast.queue.broker import AsyncRedis, Broker
 from holdfast.queue.leases import Heartbeat
@@ -10,12 +10,12 @@ from holdfast.queue.orders import Delivery, Tally
 from tests.queue.builders import RETENTION_S, key_names, order, submit, take_one, tally
 
 
-async def pending(redis: AsyncRedis, spec: CertificationSpec) -> int:
+async def pending(redis: AsyncRedis, spec: GuardSpec) -> int:
     summary = await redis.xpending(keys.orders(spec.fingerprint), keys.ORDER_GROUP)
     return int(summary["pending"])
 
 
-async def test_an_order_is_issued_once_by_its_index(redis: AsyncRedis, spec: CertificationSpec) -> None:
+async def test_an_order_is_issued_once_by_its_index(redis: AsyncRedis, spec: GuardSpec) -> None:
     job = await submit(redis, spec)
     assert await orders.issue(redis, spec.fingerprint, order(job))
     assert not await orders.issue(redis, spec.fingerprint, order(job))
@@ -23,14 +23,14 @@ async def test_an_order_is_issued_once_by_its_index(redis: AsyncRedis, spec: Cer
     assert [delivery.order for delivery in taken] == [order(job)]
 
 
-async def test_ten_racing_certifiers_issue_an_order_once(redis: AsyncRedis, spec: CertificationSpec) -> None:
+async def test_ten_racing_certifiers_issue_an_order_once(redis: AsyncRedis, spec: GuardSpec) -> None:
     job = await submit(redis, spec)
     issued = await asyncio.gather(*(orders.issue(redis, spec.fingerprint, order(job)) for _ in range(10)))
     assert sum(issued) == 1
     assert await redis.xlen(keys.orders(spec.fingerprint)) == 1
 
 
-async def test_issuing_sets_the_job_running(redis: AsyncRedis, spec: CertificationSpec) -> None:
+async def test_issuing_sets_the_job_running(redis: AsyncRedis, spec: GuardSpec) -> None:
     job = await submit(redis, spec)
     await orders.issue(redis, spec.fingerprint, order(job))
     record = await jobs.read(redis, job)
@@ -38,14 +38,14 @@ async def test_issuing_sets_the_job_running(redis: AsyncRedis, spec: Certificati
     assert record.state == "running"
 
 
-async def test_an_ended_job_gets_no_order(redis: AsyncRedis, spec: CertificationSpec) -> None:
+async def test_an_ended_job_gets_no_order(redis: AsyncRedis, spec: GuardSpec) -> None:
     job = await submit(redis, spec)
     await jobs.finish(redis, job, "cancelled", retention_s=RETENTION_S)
     assert not await orders.issue(redis, spec.fingerprint, order(job))
     assert await redis.xlen(keys.orders(spec.fingerprint)) == 0
 
 
-async def test_two_workers_never_hold_the_same_order(redis: AsyncRedis, spec: CertificationSpec) -> None:
+async def test_two_workers_never_hold_the_same_order(redis: AsyncRedis, spec: GuardSpec) -> None:
     job = await submit(redis, spec)
     for index in range(6):
         await orders.issue(redis, spec.fingerprint, order(job, index))
@@ -54,7 +54,7 @@ async def test_two_workers_never_hold_the_same_order(redis: AsyncRedis, spec: Ce
     assert [delivery.order.index for delivery in first + second] == list(range(6))
 
 
-async def test_a_tally_that_arrives_twice_counts_once(redis: AsyncRedis, spec: CertificationSpec) -> None:
+async def test_a_tally_that_arrives_twice_counts_once(redis: AsyncRedis, spec: GuardSpec) -> None:
     job = await submit(redis, spec)
     await orders.issue(redis, spec.fingerprint, order(job))
     delivery = await take_one(redis, spec)
@@ -63,7 +63,7 @@ async def test_a_tally_that_arrives_twice_counts_once(redis: AsyncRedis, spec: C
     assert await orders.read_tallies(redis, job) == [tally(delivery.order, 7)]
 
 
-async def test_a_tally_carries_its_counts_through_redis(redis: AsyncRedis, spec: CertificationSpec) -> None:
+async def test_a_tally_carries_its_counts_through_redis(redis: AsyncRedis, spec: GuardSpec) -> None:
     job = await submit(redis, spec)
     await orders.issue(redis, spec.fingerprint, order(job))
     counted = Tally(0, 10, (0, 1, 2), (10, 0, 3), outcomes="ffc0", positions=7, operator_norm=1.5)
@@ -74,7 +74,7 @@ async def test_a_tally_carries_its_counts_through_redis(redis: AsyncRedis, spec:
     assert read.passes == 30
 
 
-async def test_only_the_contiguous_prefix_of_tallies_is_read(redis: AsyncRedis, spec: CertificationSpec) -> None:
+async def test_only_the_contiguous_prefix_of_tallies_is_read(redis: AsyncRedis, spec: GuardSpec) -> None:
     job = await submit(redis, spec)
     for index in range(5):
         await orders.issue(redis, spec.fingerprint, order(job, index))
@@ -86,7 +86,7 @@ async def test_only_the_contiguous_prefix_of_tallies_is_read(redis: AsyncRedis, 
     assert await orders.read_tallies(redis, job, first=2) == []
 
 
-async def test_a_long_prefix_is_read_whole(redis: AsyncRedis, spec: CertificationSpec) -> None:
+async def test_a_long_prefix_is_read_whole(redis: AsyncRedis, spec: GuardSpec) -> None:
     job = await submit(redis, spec)
     for index in range(1, 700):
         await orders.issue(redis, spec.fingerprint, order(job, index))
@@ -96,7 +96,7 @@ async def test_a_long_prefix_is_read_whole(redis: AsyncRedis, spec: Certificatio
     assert [read.start for read in await orders.read_tallies(redis, job, first=1)] == list(range(10, 7000, 10))
 
 
-async def test_a_job_that_ended_takes_no_tally(redis: AsyncRedis, spec: CertificationSpec) -> None:
+async def test_a_job_that_ended_takes_no_tally(redis: AsyncRedis, spec: GuardSpec) -> None:
     job = await submit(redis, spec)
     await orders.issue(redis, spec.fingerprint, order(job))
     delivery = await take_one(redis, spec)
@@ -106,7 +106,7 @@ async def test_a_job_that_ended_takes_no_tally(redis: AsyncRedis, spec: Certific
     assert await pending(redis, spec) == 0
 
 
-async def test_taking_and_completing_leaves_exactly_these_keys(redis: AsyncRedis, spec: CertificationSpec) -> None:
+async def test_taking_and_completing_leaves_exactly_these_keys(redis: AsyncRedis, spec: GuardSpec) -> None:
     job = await submit(redis, spec)
     await orders.issue(redis, spec.fingerprint, order(job))
     delivery = await take_one(redis, spec)
@@ -119,7 +119,7 @@ async def test_taking_and_completing_leaves_exactly_these_keys(redis: AsyncRedis
     assert await pending(redis, spec) == 0
 
 
-async def test_a_dropped_order_leaves_no_tally_and_nothing_pending(redis: AsyncRedis, spec: CertificationSpec) -> None:
+async def test_a_dropped_order_leaves_no_tally_and_nothing_pending(redis: AsyncRedis, spec: GuardSpec) -> None:
     job = await submit(redis, spec)
     await orders.issue(redis, spec.fingerprint, order(job))
     await orders.drop(redis, await take_one(redis, spec))
@@ -127,12 +127,12 @@ async def test_a_dropped_order_leaves_no_tally_and_nothing_pending(redis: AsyncR
     assert (await redis.xlen(keys.orders(spec.fingerprint)), await pending(redis, spec)) == (0, 0)
 
 
-async def claim(redis: AsyncRedis, spec: CertificationSpec, worker: str) -> list[Delivery]:
+async def claim(redis: AsyncRedis, spec: GuardSpec, worker: str) -> list[Delivery]:
     return await orders.claim_abandoned(redis, spec.fingerprint, worker, retention_s=RETENTION_S, idle_ms=0)
 
 
 async def test_a_dead_workers_order_is_claimed_once(
-    redis: AsyncRedis, broker: Broker, model: ModelInfo, spec: CertificationSpec
+    redis: AsyncRedis, broker: Broker, model: GuardInfo, spec: GuardSpec
 ) -> None:
     job = await submit(redis, spec)
     await orders.issue(redis, spec.fingerprint, order(job))
@@ -146,7 +146,7 @@ async def test_a_dead_workers_order_is_claimed_once(
 
 
 async def test_a_worker_gets_back_the_order_that_it_lost(
-    redis: AsyncRedis, broker: Broker, model: ModelInfo, spec: CertificationSpec
+    redis: AsyncRedis, broker: Broker, model: GuardInfo, spec: GuardSpec
 ) -> None:
     job = await submit(redis, spec)
     await orders.issue(redis, spec.fingerprint, order(job))
@@ -155,7 +155,7 @@ async def test_a_worker_gets_back_the_order_that_it_lost(
         assert [delivery.order for delivery in await claim(redis, spec, "worker")] == [order(job)]
 
 
-async def test_an_order_that_has_not_rested_is_not_claimed(redis: AsyncRedis, spec: CertificationSpec) -> None:
+async def test_an_order_that_has_not_rested_is_not_claimed(redis: AsyncRedis, spec: GuardSpec) -> None:
     job = await submit(redis, spec)
     await orders.issue(redis, spec.fingerprint, order(job))
     await take_one(redis, spec, "dead")
@@ -163,7 +163,7 @@ async def test_an_order_that_has_not_rested_is_not_claimed(redis: AsyncRedis, sp
 
 
 async def test_a_live_workers_order_is_never_claimed(
-    redis: AsyncRedis, broker: Broker, model: ModelInfo, spec: CertificationSpec
+    redis: AsyncRedis, broker: Broker, model: GuardInfo, spec: GuardSpec
 ) -> None:
     job = await submit(redis, spec)
     await orders.issue(redis, spec.fingerprint, order(job))
@@ -174,7 +174,7 @@ async def test_a_live_workers_order_is_never_claimed(
 
 
 async def test_a_dead_workers_order_is_found_behind_a_thousand_of_a_live_one(
-    redis: AsyncRedis, broker: Broker, model: ModelInfo, spec: CertificationSpec
+    redis: AsyncRedis, broker: Broker, model: GuardInfo, spec: GuardSpec
 ) -> None:
     job = await submit(redis, spec)
     for index in range(1001):
@@ -185,7 +185,7 @@ async def test_a_dead_workers_order_is_found_behind_a_thousand_of_a_live_one(
         assert [delivery.order.index for delivery in await claim(redis, spec, "heir")] == [1000]
 
 
-async def test_a_failed_order_comes_back_with_its_next_attempt(redis: AsyncRedis, spec: CertificationSpec) -> None:
+async def test_a_failed_order_comes_back_with_its_next_attempt(redis: AsyncRedis, spec: GuardSpec) -> None:
     job = await submit(redis, spec)
     await orders.issue(redis, spec.fingerprint, order(job))
     await orders.retry(redis, await take_one(redis, spec), reason="out of luck", retention_s=RETENTION_S)
@@ -193,7 +193,7 @@ async def test_a_failed_order_comes_back_with_its_next_attempt(redis: AsyncRedis
     assert (again.order, again.attempt) == (order(job), 2)
 
 
-async def test_a_third_failure_buries_the_order_and_fails_its_job(redis: AsyncRedis, spec: CertificationSpec) -> None:
+async def test_a_third_failure_buries_the_order_and_fails_its_job(redis: AsyncRedis, spec: GuardSpec) -> None:
     job = await submit(redis, spec)
     await orders.issue(redis, spec.fingerprint, order(job))
     for _ in range(3):
@@ -207,7 +207,7 @@ async def test_a_third_failure_buries_the_order_and_fails_its_job(redis: AsyncRe
     assert (await redis.xlen(keys.orders(spec.fingerprint)), await pending(redis, spec)) == (0, 0)
 
 
-async def test_an_order_that_kills_three_workers_fails_its_job(redis: AsyncRedis, spec: CertificationSpec) -> None:
+async def test_an_order_that_kills_three_workers_fails_its_job(redis: AsyncRedis, spec: GuardSpec) -> None:
     job = await submit(redis, spec)
     await orders.issue(redis, spec.fingerprint, order(job))
     await take_one(redis, spec, "first")
@@ -220,7 +220,7 @@ async def test_an_order_that_kills_three_workers_fails_its_job(redis: AsyncRedis
     assert await redis.xlen(keys.DEAD_ORDERS) == 1
 
 
-async def test_two_callers_that_retry_one_delivery_requeue_it_once(redis: AsyncRedis, spec: CertificationSpec) -> None:
+async def test_two_callers_that_retry_one_delivery_requeue_it_once(redis: AsyncRedis, spec: GuardSpec) -> None:
     job = await submit(redis, spec)
     await orders.issue(redis, spec.fingerprint, order(job))
     delivery = await take_one(redis, spec)

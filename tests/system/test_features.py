@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from holdfast.certificates import verify
-from holdfast.contract.feature_certificates import FeatureCertificate
+from holdfast.contract.features.certificates import FeatureCertificate
 from holdfast.signing import check_signature
 from holdfast_client import Client
 from tests.system.processes import ENVIRONMENT, ROOT, begin, free_port, until_ready

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.contract.certificates import Certificate
+from holdfast.contract.guard.certificates import Certificate
 from holdfast_client import Client
 from tests.system.processes import ENVIRONMENT, ROOT, begin, free_port, until_ready
 

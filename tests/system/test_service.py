@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.contract.certificates import Certificate
+from holdfast.contract.guard.certificates import Certificate
 from holdfast_client import Client
 from tests.system.conftest import Start
 from tests.system.processes import ROOT, Running, begin, compose_command, free_port, until_ready

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from holdfast.certificates import verify
-from holdfast.contract.certificates import Certificate
+from holdfast.contract.guard.certificates import Certificate
 from holdfast.signing import SigningKey, check_signature
 from holdfast_client import Client
 from tests.system.processes import ROOT, begin, free_port, until_ready

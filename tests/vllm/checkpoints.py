@@ -5,7 +5,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 from holdfast_worker.models import registry
-from holdfast_worker.models.llava import LlavaGuard
+from holdfast_worker.models.guard.llava import LlavaGuard
 
 PACKAGED = Path(registry.__file__).parent / "reference_guard"
 

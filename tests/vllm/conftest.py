@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from holdfast_worker.models import registry
-from holdfast_worker.models.llava import LlavaGuard
-from holdfast_worker.models.vllm_engine import ProcessEngine
-from holdfast_worker.models.vllm_guard import VllmGuard
+from holdfast_worker.models.guard.llava import LlavaGuard
+from holdfast_worker.models.vllm.engine import ProcessEngine
+from holdfast_worker.models.vllm.guard import VllmGuard
 from tests.vllm.checkpoints import saved_anew
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from holdfast.certificates.kernels import UniformKernel, suffix_draws
+from holdfast.certificates.noise.kernels import UniformKernel, suffix_draws
 from holdfast_worker.models.draws import Draws
-from holdfast_worker.models.llava import LlavaGuard
-from holdfast_worker.models.vllm_engine import ProcessEngine, Prompts
-from holdfast_worker.models.vllm_guard import VllmGuard
+from holdfast_worker.models.guard.llava import LlavaGuard
+from holdfast_worker.models.vllm.engine import ProcessEngine, Prompts
+from holdfast_worker.models.vllm.guard import VllmGuard
 from holdfast_worker.noise import replace_tokens
 
 TEXTS = ("Put the flame next to the fuel can", "pour water", "Is it safe to bring a torch near the wire?", "a")

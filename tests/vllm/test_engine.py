@@ -17,9 +17,9 @@ from safetensors.torch import load_file, save_file
 
 from holdfast_worker.models import registry
 from holdfast_worker.models.errors import EngineLostError, GuardConfigError, GuardOutputError
-from holdfast_worker.models.llava import LlavaGuard
-from holdfast_worker.models.vllm_engine import ProcessEngine, Prompts, child_environment
-from holdfast_worker.models.vllm_guard import VllmGuard
+from holdfast_worker.models.guard.llava import LlavaGuard
+from holdfast_worker.models.vllm.engine import ProcessEngine, Prompts, child_environment
+from holdfast_worker.models.vllm.guard import VllmGuard
 from tests.vllm.checkpoints import saved_anew
 from tests.vllm.test_agreement import TEXTS, draws_of
 
@@ -111,8 +111,8 @@ def test_a_poisoned_request_ends_the_engine_which_starts_again(
 
 def test_a_step_that_fails_inside_vllm_leaves_no_input_in_the_log(engine: ProcessEngine) -> None:
     program = (
-        "import json, sys, torch\nfrom holdfast_worker.models.vllm_engine import EngineSettings\n"
-        "from holdfast_worker.models.vllm_process import _engine\n"
+        "import json, sys, torch\nfrom holdfast_worker.models.vllm.engine import EngineSettings\n"
+        "from holdfast_worker.models.vllm.process import _engine\n"
         "engine = _engine(EngineSettings(**json.loads(sys.argv[1])))\n"
         "features = [torch.full((length, 96), 0.654321) for length in (17, 18)]\n"
         "engine.generate([{'prompt_token_ids': [7, 1, 9], 'multi_modal_data': {'image': [one]}} for one in features])"

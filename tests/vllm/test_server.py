@@ -16,8 +16,8 @@ import pytest
 
 from holdfast_worker.models import registry
 from holdfast_worker.models.errors import EngineLostError
-from holdfast_worker.models.llava import LlavaGuard
-from holdfast_worker.models.vllm_guard import VllmGuard
+from holdfast_worker.models.guard.llava import LlavaGuard
+from holdfast_worker.models.vllm.guard import VllmGuard
 from tests.vllm.checkpoints import PACKAGED
 from tests.vllm.test_agreement import TEXTS, draws_of
 

@@ -10,8 +10,8 @@ from holdfast.queue import jobs, orders
 from holdfast.queue.broker import AsyncRedis, connect
 from holdfast.queue.leases import Heartbeat, live_workers, served_models
 from holdfast.queue.orders import Order, Tally
-from holdfast_worker.models.vllm_engine import ProcessEngine
-from holdfast_worker.models.vllm_guard import VllmGuard
+from holdfast_worker.models.vllm.engine import ProcessEngine
+from holdfast_worker.models.vllm.guard import VllmGuard
 from holdfast_worker.sampler import Worker, run
 from holdfast_worker.settings import WorkerSettings
 from tests.workers.builders import SEED, png, spec_of

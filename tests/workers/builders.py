@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from holdfast.contract.certificates import (
+from holdfast.contract.guard.certificates import (
     Certificate,
     Evidence,
     ModelRef,
@@ -22,12 +22,12 @@ from holdfast.contract.certificates import (
     TargetAnswer,
     ThreatUsed,
 )
-from holdfast.contract.requests import CertificationRequest, ImageData, Input
-from holdfast.contract.spec import CertificationSpec, resolve
+from holdfast.contract.guard.requests import CertificationRequest, ImageData, Input
+from holdfast.contract.guard.spec import GuardSpec, resolve
 from holdfast.queue.jobs import JobInput
 from holdfast.queue.orders import Order, Tally
-from holdfast_worker import drawing
 from holdfast_worker.models.registry import Guard
+from holdfast_worker.sampling import guard as drawing
 
 SEED = "ab" * 32
 TEXT = "Put the flame next to the fuel can"
@@ -68,7 +68,7 @@ def table_folder(folder: Path, widths: tuple[int, ...] = (7, 6, 1), **settings: 
     return folder
 
 
-def spec_of(guard: Guard, **asked: Any) -> CertificationSpec:
+def spec_of(guard: Guard, **asked: Any) -> GuardSpec:
     """What a request with these parts means for the guard; at a threshold so low that every cell counts."""
     info = guard.info
     tabular = Input(fields=FIELDS) if info.kind == "tabular" else Input(text=TEXT, image=ImageData(data="given"))

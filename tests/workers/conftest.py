@@ -14,10 +14,10 @@ from transformers import (
 )
 from transformers.models.llava_onevision import LlavaOnevisionImageProcessorPil
 
-from holdfast.certificates.kernels import UniformKernel, suffix_draws
-from holdfast_worker.models.config import load_config
+from holdfast.certificates.noise.kernels import UniformKernel, suffix_draws
 from holdfast_worker.models.draws import Draws
-from holdfast_worker.models.loading import load_guard
+from holdfast_worker.models.guard.config import load_config
+from holdfast_worker.models.guard.loading import load_guard
 from holdfast_worker.noise import replace_tokens
 
 SPECIALS = ["<pad>", "<image>", "<video>", "<mask>", "<|im_start|>", "<|im_end|>"]

@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 
 from holdfast_worker.models.errors import EngineLostError
-from holdfast_worker.models.llava import LlavaGuard
-from holdfast_worker.models.vllm_engine import Prompts
+from holdfast_worker.models.guard.llava import LlavaGuard
+from holdfast_worker.models.vllm.engine import Prompts
 
 
 class LocalEngine:

@@ -13,8 +13,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from holdfast.contract.certificates import ModelRef
-from holdfast.contract.feature_certificates import (
+from holdfast.contract.features.certificates import (
     ChannelEvidence,
     FeatureCertificate,
     FeatureEvidence,
@@ -22,14 +21,15 @@ from holdfast.contract.feature_certificates import (
     Prediction,
     SmoothedEmbedding,
 )
-from holdfast.contract.feature_requests import EmbeddingRequest, FeatureCertificationRequest
-from holdfast.contract.feature_spec import FeatureSpec, resolve_embedding, resolve_features
+from holdfast.contract.features.requests import EmbeddingRequest, FeatureCertificationRequest
+from holdfast.contract.features.spec import FeatureSpec, resolve_embedding, resolve_features
+from holdfast.contract.guard.certificates import ModelRef
 from holdfast.queue.jobs import JobInput
 from holdfast.queue.orders import Order, Tally
-from holdfast_worker import encoding
-from holdfast_worker.encoding import ReadyFeatures
 from holdfast_worker.models import registry
-from holdfast_worker.models.encoder import Encoder
+from holdfast_worker.models.encoder.encoder import Encoder
+from holdfast_worker.sampling import features as encoding
+from holdfast_worker.sampling.features import ReadyFeatures
 from tests.workers.builders import SEED, png
 
 ENCODER: dict[str, Any] = {

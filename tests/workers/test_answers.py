@@ -1,7 +1,7 @@
 import pytest
 
-from holdfast_worker.models.answers import Reading
-from holdfast_worker.models.config import GuardConfig
+from holdfast_worker.models.guard.answers import Reading
+from holdfast_worker.models.guard.config import GuardConfig
 
 
 def reading(**settings):

@@ -10,18 +10,18 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from holdfast.contract.requests import CertificationRequest, Input
-from holdfast.contract.spec import resolve
+from holdfast.contract.guard.requests import CertificationRequest, Input
+from holdfast.contract.guard.spec import resolve
 from holdfast_worker.inspection.batch_size import BatchPoint, measure_batches, positions_of, recommended
 from holdfast_worker.inspection.bench import bench, certificate_seconds
 from holdfast_worker.inspection.bench_command import command
 from holdfast_worker.inspection.fixed_draws import fixed_input, input_draws
 from holdfast_worker.inspection.flops import draw_flops, peak_flops
 from holdfast_worker.models import registry
-from holdfast_worker.models.config import load_config
 from holdfast_worker.models.draws import Draws
-from holdfast_worker.models.llava import LlavaGuard
-from holdfast_worker.models.loading import load_guard
+from holdfast_worker.models.guard.config import load_config
+from holdfast_worker.models.guard.llava import LlavaGuard
+from holdfast_worker.models.guard.loading import load_guard
 from tests.workers.builders import FIELDS, table_folder
 from tests.workers.feature_builders import encoder_folder, small_encoder
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from holdfast_worker.models.answers import Reading
-from holdfast_worker.models.config import GuardConfig, load_config
 from holdfast_worker.models.errors import GuardConfigError
-from holdfast_worker.models.policies import LLAVAGUARD_V1_2, MULTIMODAL_SAFETY_V1, policy_text
+from holdfast_worker.models.guard.answers import Reading
+from holdfast_worker.models.guard.config import GuardConfig, load_config
+from holdfast_worker.models.guard.policies import LLAVAGUARD_V1_2, MULTIMODAL_SAFETY_V1, policy_text
 
 SHARED = Path(__file__).parents[3] / "shared"
 

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from holdfast.certificates import UniformKernel, suffix_draws
 from holdfast.queue.orders import Order
-from holdfast_worker import drawing
 from holdfast_worker.models import registry
 from holdfast_worker.models.draws import Draws
 from holdfast_worker.models.errors import InputRefusedError
-from holdfast_worker.models.llava import LlavaGuard
+from holdfast_worker.models.guard.llava import LlavaGuard
 from holdfast_worker.noise import replace_tokens
+from holdfast_worker.sampling import guard as drawing
 from tests.workers.builders import SEED, TEXT, bits, ready_for, tally_of
 
 L0 = {"text": {"kind": "l0"}}

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from holdfast.certificates.kernels import BLOCK
+from holdfast.certificates.noise.kernels import BLOCK
 from holdfast_worker.denoisers.loading import save_booster
 from holdfast_worker.denoisers.mapper import MapperShape, ResidualMapper
 from holdfast_worker.denoisers.unet import BoosterUNet, UNetShape
 from holdfast_worker.models import registry
-from holdfast_worker.models.encoder import Encoder
+from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.errors import GuardConfigError, GuardOutputError, InputRefusedError
-from holdfast_worker.models.towers import to_sphere
+from holdfast_worker.models.vision.towers import to_sphere
 from holdfast_worker.noise import gaussian
 from tests.workers.cifar import cifar_encoder, cifar_images, write_head
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from holdfast_worker.models.encoder_config import EncoderConfig, load_encoder_config
+from holdfast_worker.models.encoder.config import EncoderConfig, load_encoder_config
 from holdfast_worker.models.errors import GuardConfigError
 
 CLIP: dict[str, Any] = {"name": "e", "kind": "encoder", "architecture": "clip"}

@@ -10,17 +10,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from holdfast.contract.feature_spec import FeatureSpec
+from holdfast.contract.features.spec import FeatureSpec
 from holdfast.queue.jobs import JobInput
 from holdfast.queue.orders import Order
 from holdfast.queue.settled import Settled
-from holdfast_worker import encoding
-from holdfast_worker.encoding import ReadyFeatures
 from holdfast_worker.models.draws import PreparedInput
-from holdfast_worker.models.encoder import Encoder
+from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.errors import GuardConfigError, InputRefusedError
-from holdfast_worker.models.towers import Tower
+from holdfast_worker.models.vision.towers import Tower
 from holdfast_worker.noise import gaussian
+from holdfast_worker.sampling import features as encoding
+from holdfast_worker.sampling.features import ReadyFeatures
 from tests.workers.builders import SEED, png
 from tests.workers.feature_builders import (
     embedding_spec_of,

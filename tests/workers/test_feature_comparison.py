@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from holdfast.contract.feature_certificates import ChannelEvidence, FeatureCertificate
+from holdfast.contract.features.certificates import ChannelEvidence, FeatureCertificate
 from holdfast.queue.jobs import JobInput
-from holdfast_worker.comparison import ReplayError
-from holdfast_worker.feature_comparison import FeatureComparison, replay_features
-from holdfast_worker.models.encoder import Encoder
-from holdfast_worker.replay import command
+from holdfast_worker.models.encoder.encoder import Encoder
+from holdfast_worker.replay.command import command
+from holdfast_worker.replay.features import FeatureComparison, replay_features
+from holdfast_worker.replay.guard import ReplayError
 from tests.workers.builders import png
 from tests.workers.feature_builders import (
     embedding_spec_of,

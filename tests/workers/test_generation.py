@@ -9,12 +9,12 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from holdfast.queue.jobs import JobInput
-from holdfast_worker.comparison import replay
-from holdfast_worker.models.config import load_config
 from holdfast_worker.models.errors import GuardConfigError
-from holdfast_worker.models.loading import load_guard
-from holdfast_worker.models.preprocessing import to_tiles
+from holdfast_worker.models.guard.config import load_config
+from holdfast_worker.models.guard.loading import load_guard
+from holdfast_worker.models.vision.preprocessing import to_tiles
 from holdfast_worker.noise import gaussian
+from holdfast_worker.replay.guard import replay
 from tests.workers.builders import TEXT, certificate_of, png, ready_for
 
 TALKS = ["Safe", "Unsafe", ".", '"', "<|im_end|>"]

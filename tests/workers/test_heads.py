@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from holdfast_worker.models.encoder.heads import Head, load_head
 from holdfast_worker.models.errors import GuardConfigError
-from holdfast_worker.models.heads import Head, load_head
 
 METADATA = {"classes": '["cat", "dog", "eel"]', "kind": "linear", "version": "3", "clip": "0.2"}
 

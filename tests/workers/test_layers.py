@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from holdfast_worker.models import registry
-from holdfast_worker.models.encoder import Encoder
+from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.errors import GuardConfigError
-from holdfast_worker.models.layers import Layer, LayersTower, build_layers
+from holdfast_worker.models.vision.layers import Layer, LayersTower, build_layers
 from tests.workers.cifar import cifar_encoder, cifar_images
 
 SIZE = (8, 8)

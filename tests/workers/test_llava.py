@@ -7,11 +7,11 @@ import pytest
 import torch
 from tokenizers import Tokenizer, normalizers
 
-from holdfast_worker.models.config import load_config
 from holdfast_worker.models.draws import Draws
 from holdfast_worker.models.errors import GuardConfigError, GuardOutputError, InputRefusedError
-from holdfast_worker.models.loading import load_guard
-from holdfast_worker.models.preprocessing import to_tiles
+from holdfast_worker.models.guard.config import load_config
+from holdfast_worker.models.guard.loading import load_guard
+from holdfast_worker.models.vision.preprocessing import to_tiles
 from holdfast_worker.noise import gaussian
 from tests.workers.builders import spec_of
 

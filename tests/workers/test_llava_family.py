@@ -19,13 +19,13 @@ from transformers import (
 from transformers.models.clip import CLIPImageProcessorPil
 from transformers.models.llava_next import LlavaNextImageProcessorPil
 
-from holdfast_worker.models.config import load_config
 from holdfast_worker.models.draws import Draws
 from holdfast_worker.models.errors import GuardConfigError
-from holdfast_worker.models.llava import context_length
-from holdfast_worker.models.loading import load_guard
-from holdfast_worker.models.preprocessing import to_tiles
+from holdfast_worker.models.guard.config import load_config
+from holdfast_worker.models.guard.llava import context_length
+from holdfast_worker.models.guard.loading import load_guard
 from holdfast_worker.models.stages import StageClock
+from holdfast_worker.models.vision.preprocessing import to_tiles
 from tests.workers.test_preprocessing import SIZES, picture
 
 SIDE = 32

@@ -6,9 +6,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from holdfast_worker.models import registry
-from holdfast_worker.models.config import load_config
 from holdfast_worker.models.errors import GuardConfigError
-from holdfast_worker.models.loading import load_guard
+from holdfast_worker.models.guard.config import load_config
+from holdfast_worker.models.guard.loading import load_guard
 
 
 @pytest.fixture

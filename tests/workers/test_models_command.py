@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from holdfast_worker.inspection.models_command import add, check, list_models
 from holdfast_worker.models import registry
-from holdfast_worker.models.encoder import Encoder
+from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.settings import WorkerSettings
 from tests.workers.builders import table_folder
 from tests.workers.feature_builders import encoder_folder

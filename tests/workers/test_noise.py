@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from holdfast.certificates.kernels import (
+from holdfast.certificates.noise.kernels import (
     BLOCK,
     AbsorbingKernel,
     SuffixDraws,

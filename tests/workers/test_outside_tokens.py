@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from holdfast.queue.orders import Order
-from holdfast_worker import drawing
+from holdfast_worker.sampling import guard as drawing
 from tests.workers.builders import ready_for
 
 SLOTS, DRAWS = 2, 12

@@ -4,12 +4,12 @@ import torch
 from PIL import Image
 from transformers.models.llava_onevision import LlavaOnevisionImageProcessorPil
 
-from holdfast_worker.models.config import load_config
 from holdfast_worker.models.draws import Draws
 from holdfast_worker.models.errors import GuardConfigError
-from holdfast_worker.models.loading import load_guard
-from holdfast_worker.models.preprocessing import Pixels, pack, to_tiles
-from holdfast_worker.models.tiling import grid_for
+from holdfast_worker.models.guard.config import load_config
+from holdfast_worker.models.guard.loading import load_guard
+from holdfast_worker.models.vision.preprocessing import Pixels, pack, to_tiles
+from holdfast_worker.models.vision.tiling import grid_for
 
 PINPOINTS = ((32, 32), (32, 64), (64, 32), (64, 64), (32, 96), (96, 32))
 # No size here shrinks in height much more than in width: from 13 on, Pillow takes the vertical pass first there.

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from holdfast.contract.certificates import Certificate
+from holdfast.contract.guard.certificates import Certificate
+from holdfast.images import decode
 from holdfast.queue.jobs import JobInput
-from holdfast_service.gateway.images import decode
-from holdfast_worker.comparison import ReplayError, replay, spread
 from holdfast_worker.models import registry
 from holdfast_worker.models.registry import Guard
-from holdfast_worker.replay import command, upright_png
+from holdfast_worker.replay.command import command, upright_png
+from holdfast_worker.replay.guard import ReplayError, replay, spread
 from tests.workers.builders import FIELDS, TEXT, certificate_of, png, ready_for, table_folder
 
 CUTS = (0, 16, 32, 40, 64)

@@ -15,14 +15,14 @@ from holdfast.queue.leases import Heartbeat, served_models
 from holdfast.queue.orders import Order, Tally
 from holdfast.queue.settled import Settled
 from holdfast_worker.models import registry
-from holdfast_worker.models.encoder import Encoder
+from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.errors import EngineLostError
-from holdfast_worker.models.llava import LlavaGuard
+from holdfast_worker.models.guard.llava import LlavaGuard
 from holdfast_worker.models.registry import Guard, Model
-from holdfast_worker.models.vllm_guard import VllmGuard
+from holdfast_worker.models.vllm.guard import VllmGuard
 from holdfast_worker.sampler import Worker, run
+from holdfast_worker.sampling.kinds import orders_to_fill
 from holdfast_worker.settings import WorkerSettings
-from holdfast_worker.work import orders_to_fill
 from tests.workers.builders import FIELDS, SEED, png, ready_for, spec_of, table_folder
 from tests.workers.engines import LocalEngine
 from tests.workers.feature_builders import feature_spec_of, feature_tally, ready_features, small_encoder

@@ -16,9 +16,9 @@ from holdfast_worker.inspection.checks import Check, equal_margins, same_verdict
 from holdfast_worker.inspection.examined import Examined
 from holdfast_worker.inspection.fixed_draws import fixed_draws
 from holdfast_worker.inspection.self_test import self_test
-from holdfast_worker.models import encoder as encoder_module
-from holdfast_worker.models import llava
-from holdfast_worker.models.encoder import Encoder
+from holdfast_worker.models.encoder import encoder as encoder_module
+from holdfast_worker.models.encoder.encoder import Encoder
+from holdfast_worker.models.guard import llava
 from tests.workers.builders import table_folder
 from tests.workers.feature_builders import encoder_folder
 

@@ -23,8 +23,8 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from holdfast_worker.models.encoder_config import load_encoder_config
-from holdfast_worker.models.encoder_loading import load_encoder
+from holdfast_worker.models.encoder.config import load_encoder_config
+from holdfast_worker.models.encoder.loading import load_encoder
 from holdfast_worker.models.errors import GuardConfigError
 from holdfast_worker.models.smoothed_tower import (
     SmoothedVisionTower,

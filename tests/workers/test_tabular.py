@@ -15,11 +15,11 @@ from scipy.stats import chi2, kstest
 
 from holdfast.certificates import UniformKernel, field_draws
 from holdfast.queue.orders import Order
-from holdfast_worker import drawing
 from holdfast_worker.models import registry
 from holdfast_worker.models.draws import Draws, noisy_images
 from holdfast_worker.models.errors import GuardConfigError, GuardOutputError, InputRefusedError
-from holdfast_worker.models.tabular import TabularGuard
+from holdfast_worker.models.guard.tabular import TabularGuard
+from holdfast_worker.sampling import guard as drawing
 from tests.workers.builders import FIELDS, SEED, TABLE, bits, ready_for, table_folder, tally_of
 
 NO_TEXT: dict[str, Any] = {"threat": {"text": {"kind": "none"}}}

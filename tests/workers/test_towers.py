@@ -25,10 +25,10 @@ from transformers import (
 from transformers.models.clip import CLIPImageProcessorPil
 from transformers.models.siglip import SiglipImageProcessorPil
 
-from holdfast_worker.models.encoder_config import load_encoder_config
-from holdfast_worker.models.encoder_loading import load_tower
+from holdfast_worker.models.encoder.config import load_encoder_config
+from holdfast_worker.models.encoder.loading import load_tower
 from holdfast_worker.models.errors import GuardConfigError
-from holdfast_worker.models.towers import Tower
+from holdfast_worker.models.vision.towers import Tower
 from tests.workers.checkpoints import SIDE, clip_folder, llava_folder, open_clip_folder, siglip_folder, siglip_vision
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), dtype=np.uint8)

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from holdfast_worker.models.encoder_config import load_encoder_config
-from holdfast_worker.models.encoder_loading import load_tower
+from holdfast_worker.models.encoder.config import load_encoder_config
+from holdfast_worker.models.encoder.loading import load_tower
 from holdfast_worker.models.errors import GuardConfigError
 from tests.workers.checkpoints import clip_folder, llava_folder, open_clip_folder, siglip_folder, siglip_vision
 

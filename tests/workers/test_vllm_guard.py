@@ -9,15 +9,16 @@ import pytest
 import torch
 from transformers import AutoConfig
 
-from holdfast_worker.models import registry, vllm_loading
-from holdfast_worker.models.config import load_config
+from holdfast_worker.models import registry
 from holdfast_worker.models.draws import Draws
 from holdfast_worker.models.errors import EngineLostError, GuardConfigError, GuardOutputError
-from holdfast_worker.models.llava import LlavaGuard
-from holdfast_worker.models.loading import load_guard
-from holdfast_worker.models.vllm_engine import EngineSettings, ProcessEngine, Prompts, child_environment
-from holdfast_worker.models.vllm_guard import VllmGuard
-from holdfast_worker.models.vllm_loading import load_image_path
+from holdfast_worker.models.guard.config import load_config
+from holdfast_worker.models.guard.llava import LlavaGuard
+from holdfast_worker.models.guard.loading import load_guard
+from holdfast_worker.models.vllm import loading as vllm_loading
+from holdfast_worker.models.vllm.engine import EngineSettings, ProcessEngine, Prompts, child_environment
+from holdfast_worker.models.vllm.guard import VllmGuard
+from holdfast_worker.models.vllm.loading import load_image_path
 from tests.workers.engines import LocalEngine
 
 SETTINGS = EngineSettings("nowhere", "float32", "cpu", 32, 600, 1 << 20, 16, (1, 2), 0.8, 8, 3)

@@ -4,12 +4,12 @@ import json
 import sys
 from dataclasses import asdict
 
-from holdfast.contract.feature_certificates import FeatureCertificate
+from holdfast.contract.features.certificates import FeatureCertificate
 from holdfast.queue.jobs import JobInput
-from holdfast_worker.comparison import NEAR_TIE, ReplayError
-from holdfast_worker.feature_comparison import FeatureComparison, replay_features
-from holdfast_worker.models.encoder import Encoder
+from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.registry import Model
+from holdfast_worker.replay.features import FeatureComparison, replay_features
+from holdfast_worker.replay.guard import NEAR_TIE, ReplayError
 
 __all__ = ["run_features"]
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from holdfast.certificates.kernels import BLOCK, SuffixDraws, block_key
+from holdfast.certificates.noise.kernels import BLOCK, SuffixDraws, block_key
 
 __all__ = ["gaussian", "replace_tokens"]
 

@@ -17,17 +17,17 @@ import torch
 from redis.exceptions import RedisError
 
 from holdfast.contract.encoders import EncoderInfo
-from holdfast.contract.models import ModelInfo
+from holdfast.contract.models import GuardInfo
 from holdfast.contract.problems import InputRefusedError
 from holdfast.queue import jobs, keys, orders
 from holdfast.queue.broker import AsyncRedis, Broker
 from holdfast.queue.leases import Heartbeat
 from holdfast.queue.orders import Delivery
-from holdfast_worker import work
 from holdfast_worker.models import errors, registry
 from holdfast_worker.models.registry import Model
+from holdfast_worker.sampling import kinds as work
+from holdfast_worker.sampling.kinds import Ready
 from holdfast_worker.settings import WorkerSettings
-from holdfast_worker.work import Ready
 
 __all__ = ["Worker", "run", "serve"]
 
@@ -53,7 +53,7 @@ class Worker:
     id: str = field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}")
     inputs: OrderedDict[str, Ready] = field(default_factory=OrderedDict)
     heartbeat: Heartbeat | None = None
-    infos: tuple[ModelInfo | EncoderInfo, ...] = ()
+    infos: tuple[GuardInfo | EncoderInfo, ...] = ()
     fill: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -159,7 +159,7 @@ async def _restore_lost(worker: Worker) -> None:
     """Starts engines again that have died; until they run, their models are not announced.
 
     Raises:
-        GuardError: One does not start; the worker ends with it, and its orders pass to others.
+        ModelError: One does not start; the worker ends with it, and its orders pass to others.
     """
     if not any(map(work.is_lost, worker.models.values())):
         return
@@ -171,7 +171,7 @@ async def _restore_lost(worker: Worker) -> None:
             _log.error("an engine died and is started again", extra={"model": model.info.name})
             try:
                 await asyncio.to_thread(work.restore, model)
-            except errors.GuardError:
+            except errors.ModelError:
                 if not tries_left:
                     raise
                 await asyncio.sleep(_RESTORE_PAUSE_S)

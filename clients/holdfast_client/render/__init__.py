@@ -1,8 +1,8 @@
 """Certificates, their checks, problems and progress on a terminal."""
 
-from holdfast_client.render.certificate import certificate_view
 from holdfast_client.render.features import feature_certificate_view
 from holdfast_client.render.frontier import FrontierPlot, frontier_view
+from holdfast_client.render.guard import certificate_view
 from holdfast_client.render.progress import feature_progress_in_short, progress_in_short, watch
 from holdfast_client.render.service import models_table, problem_view, terminal
 from holdfast_client.render.verification import verification_view

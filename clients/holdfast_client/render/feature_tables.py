@@ -7,14 +7,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from holdfast.contract.feature_certificates import (
+from holdfast.contract.features.certificates import (
     FeatureCertificate,
     FeatureSpace,
     Prediction,
     PredictionMethod,
     SmoothedEmbedding,
 )
-from holdfast_client import rounding
+from holdfast_client.render import rounding
 from holdfast_client.render.bars import Bar, BarPlot
 from holdfast_client.render.units import pixels
 

@@ -5,15 +5,15 @@ from rich.table import Table
 from rich.text import Text
 
 from holdfast.contract.encoders import FeatureReference
-from holdfast.contract.feature_certificates import (
+from holdfast.contract.features.certificates import (
     FeatureCertificate,
     FeatureTargetAnswer,
     Prediction,
     PredictionRadius,
 )
-from holdfast_client import rounding
-from holdfast_client.render.certificate import STOPPED
+from holdfast_client.render import rounding
 from holdfast_client.render.feature_tables import embedding_table, prediction_table, radius_table, similarity_tables
+from holdfast_client.render.guard import STOPPED
 
 __all__ = ["feature_certificate_view"]
 

@@ -7,8 +7,8 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Table
 from rich.text import Text
 
-from holdfast.contract.certificates import Certificate, FrontierPoint
-from holdfast_client import rounding
+from holdfast.contract.guard.certificates import Certificate, FrontierPoint
+from holdfast_client.render import rounding
 from holdfast_client.render.bars import Bar, BarPlot
 from holdfast_client.render.units import pixels
 

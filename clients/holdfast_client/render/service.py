@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from holdfast.contract.encoders import EncoderInfo
-from holdfast.contract.models import ModelInfo
+from holdfast.contract.models import GuardInfo
 from holdfast.contract.problems import ProblemError
 
 __all__ = ["models_table", "problem_view", "terminal"]
@@ -18,17 +18,17 @@ def terminal(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
-def models_table(models: Sequence[ModelInfo | EncoderInfo]) -> RenderableType:
+def models_table(models: Sequence[GuardInfo | EncoderInfo]) -> RenderableType:
     """The served guards with their noise space, operating point and limits, and the encoders with their heads."""
     if not models:
         return Text("no model is served: no worker is alive")
-    guards = [model for model in models if isinstance(model, ModelInfo)]
+    guards = [model for model in models if isinstance(model, GuardInfo)]
     encoders = [model for model in models if isinstance(model, EncoderInfo)]
     tables = [table for table in (_guards(guards), _encoders(encoders)) if table.row_count]
     return Group(*(part for table in tables for part in (table, "")), *(f"{m.name}: {m.fingerprint}" for m in models))
 
 
-def _guards(guards: Sequence[ModelInfo]) -> Table:
+def _guards(guards: Sequence[GuardInfo]) -> Table:
     table = Table("model", "noise space", "alphabet", "slots", "beta", "sigma", "tau", "passes", box=None)
     for model in guards:
         point, space, tabular = model.defaults, model.space, model.kind == "tabular"
@@ -62,7 +62,7 @@ def _encoders(encoders: Sequence[EncoderInfo]) -> Table:
     return table
 
 
-def _alphabet(model: ModelInfo) -> str:
+def _alphabet(model: GuardInfo) -> str:
     few, many = min(model.alphabets), max(model.alphabets)
     return f"{few:,}" if few == many else f"{few:,} to {many:,}"
 

@@ -14,9 +14,9 @@ from holdfast_lab.booster.training import train_booster
 from holdfast_worker.denoisers.loading import Booster, load_booster
 from holdfast_worker.denoisers.mapper import MapperShape
 from holdfast_worker.denoisers.unet import UNetShape
-from holdfast_worker.models.encoder import Encoder
-from holdfast_worker.models.encoder_config import load_encoder_config
-from holdfast_worker.models.encoder_loading import load_encoder
+from holdfast_worker.models.encoder.config import load_encoder_config
+from holdfast_worker.models.encoder.encoder import Encoder
+from holdfast_worker.models.encoder.loading import load_encoder
 
 SCENES = "scenes"
 

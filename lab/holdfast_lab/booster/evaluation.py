@@ -8,11 +8,11 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from holdfast.certificates.features import feature_bound, feature_radius
+from holdfast.certificates.features.radii import feature_bound, feature_radius
 from holdfast_lab.booster.images import Images
 from holdfast_worker.denoisers.mapper import ResidualMapper
 from holdfast_worker.denoisers.unet import BoosterUNet
-from holdfast_worker.models.encoder import Encoder
+from holdfast_worker.models.encoder.encoder import Encoder
 
 SHIFTS: Final = (0.5, 1.0, 1.5)
 COSINE_FLOOR: Final = 0.5

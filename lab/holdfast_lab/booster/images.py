@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from holdfast_lab.scenes import Hazard, draw_scene
-from holdfast_worker.models.noise_space import to_noise_space
+from holdfast_worker.models.vision.noise_space import to_noise_space
 
 MAX_PIXELS: Final = 50_000_000
 _SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".webp"})

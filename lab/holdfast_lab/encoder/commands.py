@@ -16,7 +16,7 @@ from holdfast_lab.encoder.heads import HeadRecipe, train_head
 from holdfast_lab.encoder.labelled import LabelledImages, read_archive, read_folder
 from holdfast_lab.encoder.report import measure
 from holdfast_lab.encoder.training import Recipe, train
-from holdfast_worker.models.encoder import Encoder
+from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.registry import load
 from holdfast_worker.settings import WorkerSettings
 

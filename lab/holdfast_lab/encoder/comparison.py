@@ -8,12 +8,12 @@ from typing import Final
 
 from scipy.stats import norm
 
-from holdfast.certificates.features import feature_radius, margin_radius
-from holdfast.certificates.prototypes import cap_reach, prototype_condition_reach, vote_reach
-from holdfast.certificates.shifts import curve_shift, mean_shift
+from holdfast.certificates.features.prototypes import cap_reach, prototype_condition_reach, vote_reach
+from holdfast.certificates.features.radii import feature_radius, margin_radius
+from holdfast.certificates.shifts.mixtures import curve_shift, mean_shift
 from holdfast_lab.encoder.draws import Plan, ScoredDraws, draw_scores
 from holdfast_lab.encoder.labelled import LabelledImages
-from holdfast_worker.models.encoder import Encoder
+from holdfast_worker.models.encoder.encoder import Encoder
 
 CONDITION: Final = "prototype condition, mean"
 CAP: Final = "cap, mean"

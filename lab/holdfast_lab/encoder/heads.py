@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy, linear, normalize
 from holdfast_lab.encoder.draws import image_seed
 from holdfast_lab.encoder.head_files import CLIP, HeadKind, TrainedHead
 from holdfast_lab.encoder.labelled import LabelledImages
-from holdfast_worker.models.encoder import Encoder
+from holdfast_worker.models.encoder.encoder import Encoder
 
 _START_SCALE: Final = 8.0
 

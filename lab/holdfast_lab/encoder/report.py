@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import torch
 
-from holdfast.certificates.confidence import clopper_pearson_lower
+from holdfast.certificates.bounds.counts import clopper_pearson_lower
 from holdfast_lab.encoder.comparison import Row, compare
 from holdfast_lab.encoder.draws import Plan
 from holdfast_lab.encoder.export import DEFAULTS, HEAD
@@ -16,7 +16,7 @@ from holdfast_lab.encoder.training import draw_scenes, kinds_of, scene_tensor
 from holdfast_lab.evaluation import HELD_OUT_SEED
 from holdfast_lab.noise import gaussian
 from holdfast_lab.scenes import Kind, Scene
-from holdfast_worker.models.encoder import Encoder
+from holdfast_worker.models.encoder.encoder import Encoder
 
 SIGMAS: Final = (0.0, 0.1, 0.25, 0.35)
 # Of the shared seed's streams, those that the reference guard's parts leave free.

@@ -15,17 +15,17 @@ from typing import Protocol
 
 from redis.exceptions import RedisError
 
-from holdfast.contract.certificates import Certificate, Progress, Stopped
-from holdfast.contract.feature_certificates import FeatureCertificate
-from holdfast.contract.feature_spec import FeatureSpec
+from holdfast.contract.features.certificates import FeatureCertificate
+from holdfast.contract.features.spec import FeatureSpec
+from holdfast.contract.guard.certificates import Certificate, Progress, Stopped
 from holdfast.contract.problems import InternalError
 from holdfast.queue import events, jobs, keys, orders
 from holdfast.queue.broker import AsyncRedis, Broker
 from holdfast.queue.orders import Order, Tally
 from holdfast.queue.settled import Settled
 from holdfast.signing import SigningKey, sign
-from holdfast_service.certifier.features import FeatureView
-from holdfast_service.certifier.guards import GuardView
+from holdfast_service.certifier.features.view import FeatureView
+from holdfast_service.certifier.guard.view import GuardView
 from holdfast_service.settings import ServiceSettings
 
 __all__ = ["advance", "run", "serve"]

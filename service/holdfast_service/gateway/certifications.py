@@ -4,8 +4,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
 
-from holdfast.contract.certificates import Answer, Certificate, Job
-from holdfast.contract.requests import CertificationRequest
+from holdfast.contract.guard.certificates import Answer, Certificate, Job
+from holdfast.contract.guard.requests import CertificationRequest
 from holdfast.queue import jobs
 from holdfast_service.gateway import following
 from holdfast_service.gateway.context import GatewayOfApp

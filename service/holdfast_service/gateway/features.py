@@ -4,9 +4,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
 
-from holdfast.contract.certificates import Job
-from holdfast.contract.feature_certificates import FeatureAnswer, FeatureCertificate
-from holdfast.contract.feature_requests import EmbeddingRequest, FeatureCertificationRequest
+from holdfast.contract.features.certificates import FeatureAnswer, FeatureCertificate
+from holdfast.contract.features.requests import EmbeddingRequest, FeatureCertificationRequest
+from holdfast.contract.guard.certificates import Job
 from holdfast.queue import jobs
 from holdfast_service.gateway import following
 from holdfast_service.gateway.context import GatewayOfApp

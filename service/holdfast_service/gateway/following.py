@@ -11,8 +11,8 @@ from fastapi import Header, Response
 from redis.exceptions import RedisError
 from starlette.responses import StreamingResponse
 
-from holdfast.contract.certificates import Certificate, Job, Progress
-from holdfast.contract.feature_certificates import FeatureCertificate
+from holdfast.contract.features.certificates import FeatureCertificate
+from holdfast.contract.guard.certificates import Certificate, Job, Progress
 from holdfast.contract.problems import (
     GoneError,
     InternalError,

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from holdfast.contract.encoders import EncoderInfo
-from holdfast.contract.models import ModelInfo
+from holdfast.contract.models import GuardInfo
 from holdfast.contract.problems import (
     InternalError,
     InvalidValueError,
@@ -35,6 +35,6 @@ async def list_models(gateway: GatewayOfApp) -> ModelList:
     response_model=ServedModel,
     responses=documented(NotFoundError, InvalidValueError, InternalError, QueueUnreachableError, NoWorkerError),
 )
-async def read_model(name: str, gateway: GatewayOfApp) -> ModelInfo | EncoderInfo:
+async def read_model(name: str, gateway: GatewayOfApp) -> GuardInfo | EncoderInfo:
     """A guard's noise space, alphabet, defaults and limits, or an encoder's feature, heads and defaults."""
     return find_model(await served_models(gateway.redis), name)

@@ -13,16 +13,16 @@ from anyio import to_thread
 from pydantic import SecretStr
 
 from holdfast.contract.encoders import EncoderInfo
-from holdfast.contract.feature_requests import EmbeddingRequest, FeatureCertificationRequest, FeatureInput
-from holdfast.contract.feature_spec import resolve_embedding, resolve_features
-from holdfast.contract.models import ModelInfo
+from holdfast.contract.features.requests import EmbeddingRequest, FeatureCertificationRequest, FeatureInput
+from holdfast.contract.features.spec import resolve_embedding, resolve_features
+from holdfast.contract.guard.requests import CertificationRequest, Input
+from holdfast.contract.guard.spec import resolve
+from holdfast.contract.models import GuardInfo
 from holdfast.contract.problems import FieldError, InvalidValueError, NotFoundError, NoWorkerError, QueueFullError
-from holdfast.contract.requests import CertificationRequest, Input
-from holdfast.contract.spec import resolve
+from holdfast.images import decode
 from holdfast.queue import jobs, keys
 from holdfast.queue.leases import served_models
 from holdfast_service.gateway.context import Gateway
-from holdfast_service.gateway.images import decode
 
 __all__ = ["find_model", "no_worker", "submit"]
 
@@ -59,7 +59,7 @@ async def submit(gateway: Gateway, request: Request) -> jobs.JobRecord:
     return record
 
 
-def find_model(served: Mapping[str, ModelInfo | EncoderInfo], name: str) -> ModelInfo | EncoderInfo:
+def find_model(served: Mapping[str, GuardInfo | EncoderInfo], name: str) -> GuardInfo | EncoderInfo:
     """The served model of this name.
 
     Raises:
@@ -73,9 +73,9 @@ def find_model(served: Mapping[str, ModelInfo | EncoderInfo], name: str) -> Mode
     return served[name]
 
 
-def _resolved(request: Request, model: ModelInfo | EncoderInfo) -> jobs.Spec:
+def _resolved(request: Request, model: GuardInfo | EncoderInfo) -> jobs.Spec:
     if isinstance(request, CertificationRequest):
-        if not isinstance(model, ModelInfo):
+        if not isinstance(model, GuardInfo):
             raise _other_kind(model.name, "an encoder, must be a guard; ask for POST /v1/feature-certifications")
         return resolve(request, model)
     if not isinstance(model, EncoderInfo):
@@ -101,11 +101,11 @@ async def _check_quota(gateway: Gateway) -> None:
         raise QueueFullError(f"{active} jobs are queued or running, the limit is {limit}; try later", retry_after_s=10)
 
 
-def _prepared(asked: Input | FeatureInput, model: ModelInfo | EncoderInfo, gateway: Gateway) -> _Prepared:
+def _prepared(asked: Input | FeatureInput, model: GuardInfo | EncoderInfo, gateway: Gateway) -> _Prepared:
     if isinstance(asked, FeatureInput):
         image = decode(asked.image.data, max_pixels=gateway.settings.max_image_pixels)
         return _Prepared(jobs.JobInput(image_png=image.png), (image.height, image.width), image.pixels_sha256)
-    if asked.fields is not None and isinstance(model, ModelInfo):
+    if asked.fields is not None and isinstance(model, GuardInfo):
         numeric = sum(not field.values for field in model.fields)
         return _Prepared(jobs.JobInput(fields=asked.fields), (1, numeric), "")
     data = asked.image.data if asked.image is not None else ""

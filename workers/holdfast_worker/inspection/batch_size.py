@@ -8,8 +8,8 @@ import torch
 
 from holdfast_worker.inspection.fixed_draws import SEED, fixed_image, fixed_input, input_draws
 from holdfast_worker.models.draws import Draws
-from holdfast_worker.models.encoder import Encoder
-from holdfast_worker.models.llava import LlavaGuard
+from holdfast_worker.models.encoder.encoder import Encoder
+from holdfast_worker.models.guard.llava import LlavaGuard
 
 __all__ = ["BatchPoint", "measure_batches", "positions_of", "recommended"]
 

@@ -9,18 +9,18 @@ import numpy as np
 import torch
 
 from holdfast.certificates import Counts, Question, answer, position_masks
-from holdfast.contract.spec import CertificationSpec
+from holdfast.contract.guard.spec import GuardSpec
 from holdfast_worker.inspection.batch_size import positions_of
 from holdfast_worker.inspection.examined import number_type
 from holdfast_worker.inspection.fixed_draws import SEED, fixed_image, fixed_input, input_draws
 from holdfast_worker.inspection.flops import draw_flops, encoder_flops, peak_flops
 from holdfast_worker.models.draws import PreparedInput
-from holdfast_worker.models.encoder import Encoder
-from holdfast_worker.models.llava import LlavaGuard
-from holdfast_worker.models.loading import find_device
+from holdfast_worker.models.encoder.encoder import Encoder
+from holdfast_worker.models.guard.llava import LlavaGuard
+from holdfast_worker.models.guard.loading import find_device
 from holdfast_worker.models.registry import Guard, Model
 from holdfast_worker.models.stages import StageClock
-from holdfast_worker.models.towers import to_sphere
+from holdfast_worker.models.vision.towers import to_sphere
 from holdfast_worker.noise import gaussian
 
 __all__ = ["Bench", "bench", "certificate_seconds"]
@@ -205,7 +205,7 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def certificate_seconds(spec: CertificationSpec) -> float:
+def certificate_seconds(spec: GuardSpec) -> float:
     """CPU seconds of one certificate from its counts: every number of it, computed once.
 
     Args:
@@ -218,7 +218,7 @@ def certificate_seconds(spec: CertificationSpec) -> float:
     return time.process_time() - start
 
 
-def _counts(spec: CertificationSpec) -> Counts:
+def _counts(spec: GuardSpec) -> Counts:
     draws = spec.max_passes // spec.cells
     cells = ((draws, draws * 9 // 10),) * spec.cells
     if not spec.masks_matter:
@@ -227,7 +227,7 @@ def _counts(spec: CertificationSpec) -> Counts:
     return Counts(cells, masks, np.arange(draws) % 10 != 0)
 
 
-def _question(spec: CertificationSpec) -> Question:
+def _question(spec: GuardSpec) -> Question:
     return Question(
         text=spec.text,
         tabular=spec.kind == "tabular",

@@ -11,9 +11,9 @@ import torch
 
 from holdfast_worker import models
 from holdfast_worker.models import registry
-from holdfast_worker.models.encoder import Encoder
+from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.errors import GuardConfigError
-from holdfast_worker.models.loading import find_device, find_dtype
+from holdfast_worker.models.guard.loading import find_device, find_dtype
 from holdfast_worker.models.registry import Model
 
 __all__ = ["Absent", "Examined", "close", "number_type"]

@@ -8,7 +8,7 @@ from torch import Tensor
 from holdfast_worker.inspection.checks import ROUNDING, Check
 from holdfast_worker.inspection.examined import Absent, Examined, number_type
 from holdfast_worker.inspection.fixed_draws import SEED, fixed_image
-from holdfast_worker.models.encoder import Encoder
+from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.errors import GuardOutputError
 
 __all__ = ["feature_checks"]

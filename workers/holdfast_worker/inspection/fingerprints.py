@@ -4,11 +4,11 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from holdfast_worker.models.encoder import Encoder
+from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.fingerprint import digest, weights_and_files
-from holdfast_worker.models.policies import POLICIES, policy_text
+from holdfast_worker.models.guard.policies import POLICIES, policy_text
+from holdfast_worker.models.guard.tabular import TabularGuard
 from holdfast_worker.models.registry import Model
-from holdfast_worker.models.tabular import TabularGuard
 
 __all__ = ["fingerprint_parts"]
 

@@ -7,15 +7,15 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from holdfast.contract.requests import CertificationRequest, ImageData, Input
-from holdfast.contract.spec import resolve
+from holdfast.contract.guard.requests import CertificationRequest, ImageData, Input
+from holdfast.contract.guard.spec import resolve
 from holdfast.queue.jobs import JobInput
 from holdfast.queue.orders import Order
-from holdfast_worker import drawing
 from holdfast_worker.models.draws import Draws, PreparedInput
-from holdfast_worker.models.encoder import Encoder
+from holdfast_worker.models.encoder.encoder import Encoder
+from holdfast_worker.models.guard.tabular import TabularGuard
 from holdfast_worker.models.registry import Guard
-from holdfast_worker.models.tabular import TabularGuard
+from holdfast_worker.sampling import guard as drawing
 
 __all__ = ["SEED", "fixed_draws", "fixed_image", "fixed_input", "input_draws"]
 

@@ -23,9 +23,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from holdfast_worker.models.draws import Draws
-from holdfast_worker.models.encoder import Encoder
-from holdfast_worker.models.llava import LlavaGuard
-from holdfast_worker.models.tails import shared_with_last, tail_layout
+from holdfast_worker.models.encoder.encoder import Encoder
+from holdfast_worker.models.guard.llava import LlavaGuard
+from holdfast_worker.models.guard.tails import shared_with_last, tail_layout
 
 __all__ = ["DrawFlops", "draw_flops", "encoder_flops", "language_flops", "peak_flops", "vision_flops"]
 

@@ -24,9 +24,9 @@ from holdfast_worker.inspection.settings_file import (
     write_settings_file,
 )
 from holdfast_worker.models import registry
-from holdfast_worker.models.encoder import Encoder
-from holdfast_worker.models.errors import GuardError
-from holdfast_worker.models.llava import LlavaGuard
+from holdfast_worker.models.encoder.encoder import Encoder
+from holdfast_worker.models.errors import ModelError
+from holdfast_worker.models.guard.llava import LlavaGuard
 from holdfast_worker.settings import WorkerSettings
 
 __all__ = ["add", "check", "list_models", "run"]
@@ -68,7 +68,7 @@ def run(work: Callable[[], int]) -> int:
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         sys.stderr.write(f"error: the settings do not fit a worker ({problems}); correct them\n")
-    except (GuardError, SettingsFileError) as error:
+    except (ModelError, SettingsFileError) as error:
         sys.stderr.write(f"error: {error}\n")
     except torch.OutOfMemoryError:
         sys.stderr.write("error: the model does not fit the device's memory; use a smaller one, or another device\n")

@@ -9,8 +9,8 @@ from typing import Any
 
 from holdfast_worker.inspection.settings_file import nested, read_settings_file
 from holdfast_worker.models import registry
-from holdfast_worker.models.config import read_settings
 from holdfast_worker.models.errors import GuardConfigError
+from holdfast_worker.models.guard.config import read_settings
 from holdfast_worker.settings import WorkerSettings
 
 __all__ = ["add_config", "fields_of", "meant", "settings_path", "settings_there"]

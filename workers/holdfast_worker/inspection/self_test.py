@@ -19,11 +19,11 @@ from holdfast_worker.inspection.examined import Absent, Examined, close, number_
 from holdfast_worker.inspection.feature_checks import feature_checks
 from holdfast_worker.inspection.fixed_draws import fixed_draws
 from holdfast_worker.models.draws import Draws
-from holdfast_worker.models.encoder import Encoder
+from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.errors import GuardOutputError
-from holdfast_worker.models.llava import LlavaGuard
+from holdfast_worker.models.guard.llava import LlavaGuard
+from holdfast_worker.models.guard.tabular import TabularGuard
 from holdfast_worker.models.registry import Guard, Model
-from holdfast_worker.models.tabular import TabularGuard
 
 __all__ = ["self_test"]
 

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from holdfast.certificates.kernels import BLOCK
+from holdfast.certificates.noise.kernels import BLOCK
 from holdfast_worker.noise import gaussian
 
 __all__ = ["Draws", "PreparedInput", "images_of_draws", "noisy_images", "take"]

@@ -1,6 +1,6 @@
 """What a guard refuses and why.
 
-    GuardError
+    ModelError
     ├── EngineLostError    the process or server that runs the language model died; found in a batch
     ├── GuardConfigError   the checkpoint or its settings cannot be served; found at load
     ├── GuardOutputError   the model answered with something that is no verdict; found in a batch
@@ -9,24 +9,24 @@
 Every message gives the value, the rule and the remedy, and never a word or pixel of the input.
 """
 
-__all__ = ["EngineLostError", "GuardConfigError", "GuardError", "GuardOutputError", "InputRefusedError"]
+__all__ = ["EngineLostError", "GuardConfigError", "GuardOutputError", "InputRefusedError", "ModelError"]
 
 
-class GuardError(Exception):
+class ModelError(Exception):
     """Root of everything a guard raises on purpose."""
 
 
-class EngineLostError(GuardError, ConnectionError):
+class EngineLostError(ModelError, ConnectionError):
     """The engine died under a batch, none of which is answered; it must be started again."""
 
 
-class GuardConfigError(GuardError, ValueError):
+class GuardConfigError(ModelError, ValueError):
     """The checkpoint folder or its settings cannot be served."""
 
 
-class GuardOutputError(GuardError, ArithmeticError):
+class GuardOutputError(ModelError, ArithmeticError):
     """The model returned a margin that is not finite, which is no vote either way."""
 
 
-class InputRefusedError(GuardError, ValueError):
+class InputRefusedError(ModelError, ValueError):
     """The input does not fit this guard: too long, or of the wrong form."""

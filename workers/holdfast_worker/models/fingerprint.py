@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from holdfast_worker.models.config import CONFIG_FILE, GuardConfig
-from holdfast_worker.models.policies import policy_text
+from holdfast_worker.models.guard.config import CONFIG_FILE, GuardConfig
+from holdfast_worker.models.guard.policies import policy_text
 
 __all__ = ["digest", "fingerprint", "weights_and_files"]
 

@@ -6,16 +6,16 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from holdfast_worker.models.config import load_config, load_tabular_config, read_settings
-from holdfast_worker.models.encoder import Encoder
-from holdfast_worker.models.encoder_config import load_encoder_config
-from holdfast_worker.models.encoder_loading import load_encoder
+from holdfast_worker.models.encoder.config import load_encoder_config
+from holdfast_worker.models.encoder.encoder import Encoder
+from holdfast_worker.models.encoder.loading import load_encoder
 from holdfast_worker.models.errors import GuardConfigError
-from holdfast_worker.models.llava import LlavaGuard
-from holdfast_worker.models.loading import load_guard
-from holdfast_worker.models.tabular import TabularGuard, load_tabular
-from holdfast_worker.models.vllm_guard import VllmGuard
-from holdfast_worker.models.vllm_loading import load_vllm_guard
+from holdfast_worker.models.guard.config import load_config, load_tabular_config, read_settings
+from holdfast_worker.models.guard.llava import LlavaGuard
+from holdfast_worker.models.guard.loading import load_guard
+from holdfast_worker.models.guard.tabular import TabularGuard, load_tabular
+from holdfast_worker.models.vllm.guard import VllmGuard
+from holdfast_worker.models.vllm.loading import load_vllm_guard
 
 __all__ = ["PACKAGED", "Guard", "Model", "load", "load_served", "require_guard", "require_one_set_of_heads"]
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from holdfast_worker.models.errors import GuardConfigError
-from holdfast_worker.models.towers import to_sphere
+from holdfast_worker.models.vision.towers import to_sphere
 from holdfast_worker.noise import gaussian
 
 __all__ = ["SmoothedVisionTower", "Smoothing", "TokensUsed", "plain_model", "smooth_model", "sphere_mean"]

@@ -1,0 +1,134 @@
+"""A certificate on a terminal: everything that it says, in the order in which people ask."""
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from holdfast.contract.guard.certificates import Certificate, Stopped, TargetAnswer, Verdict, WorstCase
+from holdfast_client.render import rounding
+from holdfast_client.render.frontier import frontier_view
+
+__all__ = ["STOPPED", "certificate_view"]
+
+STOPPED: dict[Stopped, str] = {
+    "target": "stopped early: the question is answered",
+    "tolerance": "stopped early: no radius can grow by more than the tolerance",
+    "not_certifiable": "stopped early: the rest would not certify this input",
+    "passes_spent": "all that were allowed",
+}
+_STYLE: dict[Verdict, str] = {"unsafe": "bold red", "safe": "bold green", "abstained": "bold yellow"}
+
+
+def certificate_view(certificate: Certificate) -> RenderableType:
+    """Everything that a certificate says: the answer to its question, verdict, frontier, worst case, notice."""
+    parts: list[RenderableType] = []
+    if certificate.target is not None:
+        parts += [_answer(certificate, certificate.target), ""]
+    parts += [_summary(certificate)]
+    if certificate.verdict != "abstained":
+        parts += ["", frontier_view(certificate)]
+    for table in _worst_case_tables(certificate):
+        parts += ["", table]
+    return Group(*parts, "", *(Text(line, style="dim") for line in certificate.notice))
+
+
+def _answer(certificate: Certificate, target: TargetAnswer) -> Text:
+    against = _attack(certificate, target.tokens, target.epsilon)
+    if target.verdict is None:
+        return Text(f"No: no verdict is certified against {against}", style=_STYLE["abstained"])
+    return Text(f"Yes: {target.verdict} is certified against {against}", style=_STYLE[target.verdict])
+
+
+def _attack(certificate: Certificate, tokens: int, epsilon: float) -> str:
+    """One budget in words."""
+    word, shifted = ("categorical field", "numeric") if certificate.kind == "tabular" else ("token", "image")
+    parts = []
+    if certificate.threat.text != "none":
+        parts.append(f"{tokens} {word}" + ("" if tokens == 1 else "s"))
+    if certificate.threat.image != "none":
+        parts.append(f"{shifted} radius {epsilon}")
+    return " and ".join(parts)
+
+
+def _summary(certificate: Certificate) -> Table:
+    evidence, signature = certificate.evidence, certificate.signature
+    grid = Table.grid(padding=(0, 2))
+    grid.add_row("Verdict", _verdict(certificate))
+    grid.add_row("Reason", certificate.reason)
+    grid.add_row("Passes", f"{evidence.passes:,} ({STOPPED[evidence.stopped]})")
+    grid.add_row("Alpha", f"{evidence.alpha} (risk that any number here is wrong)")
+    grid.add_row("Guard", Text(f"{certificate.model.name} {certificate.model.fingerprint}", overflow="fold"))
+    grid.add_row("Smoothing", _smoothing(certificate))
+    if (flag := certificate.false_flag) is not None:
+        share = f"at most {rounding.share_at_most(flag.rate_at_most)} at alpha={flag.alpha}"
+        grid.add_row("False flags", f"{share} ({flag.flagged} of {flag.scenes:,} flagged, {flag.measured_on})")
+    grid.add_row("Signature", "unsigned" if signature is None else f"signed by {signature.kid}")
+    grid.add_row("Id", certificate.id)
+    return grid
+
+
+def _verdict(certificate: Certificate) -> Text:
+    style = _STYLE[certificate.verdict]
+    if certificate.verdict == "abstained" or certificate.max_tokens is None:
+        return Text("abstained: nothing is certified", style=style)
+    if certificate.threat.text == "none":
+        against = "shifts of the numeric fields" if certificate.kind == "tabular" else "shifts of the image"
+        return Text(f"{certificate.verdict}: certified against {against}", style=style)
+    against = f"up to {certificate.max_tokens} of {_places(certificate)}"
+    return Text(f"{certificate.verdict}: certified against {against}", style=style)
+
+
+def _places(certificate: Certificate) -> str:
+    """Where the attacker's tokens may stand."""
+    if certificate.kind == "tabular":
+        return f"{certificate.threat.slots} categorical fields"
+    if certificate.threat.text == "suffix":
+        return f"{certificate.threat.slots} tokens"
+    return f"{certificate.evidence.positions} tokens"
+
+
+def _smoothing(certificate: Certificate) -> str:
+    noise, threat = certificate.noise, certificate.threat
+    parts = []
+    if threat.text != "none":
+        parts.append(f"{noise.token_kernel} token kernel, beta={noise.beta}")
+    if threat.image != "none":
+        parts.append(f"sigma={noise.sigma}")
+    parts.append(f"tau={certificate.tau}")
+    if noise.scope == "per_budget":
+        parts.append("a smoothed guard for each d")
+    return ", ".join(parts)
+
+
+def _worst_case_tables(certificate: Certificate) -> list[RenderableType]:
+    """The bounds that fit the verdict, both where there is none; those that bound nothing are left out."""
+    cells = certificate.worst_case
+    tables: list[RenderableType] = []
+    if certificate.verdict != "safe" and any(cell.unsafe_probability_at_least > 0 for cell in cells):
+        title = "Worst case: Unsafe probability at least (plain passes that detect it with 99 %)"
+        shown = {(cell.tokens, cell.epsilon): _at_least(cell) for cell in cells}
+        tables.append(Group(title, _grid(shown)))
+    if certificate.verdict != "unsafe" and any(cell.unsafe_probability_at_most < 1 for cell in cells):
+        shown = {
+            (cell.tokens, cell.epsilon): rounding.probability_at_most(cell.unsafe_probability_at_most) for cell in cells
+        }
+        tables.append(Group("Worst case: Unsafe probability at most", _grid(shown)))
+    return tables
+
+
+def _grid(cells: dict[tuple[int, float], str]) -> Table:
+    epsilons: Sequence[float] = sorted({epsilon for _, epsilon in cells})
+    table = Table("d", *(f"radius {epsilon}" for epsilon in epsilons))
+    for column in table.columns:
+        column.justify = "right"
+    for tokens in sorted({tokens for tokens, _ in cells}):
+        table.add_row(str(tokens), *(cells.get((tokens, epsilon), "") for epsilon in epsilons))
+    return table
+
+
+def _at_least(cell: WorstCase) -> str:
+    if cell.passes_to_detect is None:
+        return "0"
+    return f"{rounding.probability_at_least(cell.unsafe_probability_at_least)} ({cell.passes_to_detect:,})"

@@ -1,0 +1,1 @@
+"""Lower confidence bounds: on the probability behind counts, on the mean of scores."""

@@ -1,0 +1,1 @@
+"""What every certificate is as a document: its JSON, its fields, its checks."""

@@ -1,0 +1,1 @@
+"""Feature certificates: question, answer, and their reading back."""

@@ -1,0 +1,1 @@
+"""Guard certificates: question, answer, and their reading back."""

@@ -1,0 +1,79 @@
+"""A guard's certificate checked against itself: every number computed again from its own evidence."""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from holdfast.certificates.document.checks import Check, Fault, at_least, at_most, compared, failed
+from holdfast.certificates.guard.answer import Answer, answer
+from holdfast.certificates.guard.frontier import passes_to_detect
+from holdfast.certificates.guard.reading import counts_of, evidence_faults, parameter_faults, question_of, size_faults
+from holdfast.certificates.noise.space import native_radius
+
+__all__ = ["recomputed_guard"]
+
+_COMPARED = ("evidence", "frontier", "max_tokens", "verdict", "target", "worst_case")
+
+
+def recomputed_guard(certificate: Mapping[str, Any], limited: bool) -> list[Check]:
+    """Checks everything that `answer` decides, of a certificate whose fields have passed `shape`."""
+    sizes = size_faults(certificate) if limited else ()
+    if faults := [*parameter_faults(certificate), *evidence_faults(certificate), *sizes]:
+        return failed(faults)
+    question = question_of(certificate)
+    if len(certificate["frontier"]) != question.max_tokens + 1:
+        return failed([("frontier", f"must have the {question.max_tokens + 1} budgets up to max_tokens")])
+    grid = list(itertools.product(range(question.max_tokens + 1), question.epsilons))
+    if [(row["tokens"], row["epsilon"]) for row in certificate["worst_case"]] != grid:
+        return failed([("worst_case", "must have a row for every budget and epsilon, in this order")])
+    try:
+        found = answer(question, counts_of(certificate, question))
+    except (ValueError, ArithmeticError) as error:
+        return failed([("evidence", f"nothing can be computed from it: {error}")])
+    return compared(list(_differences(certificate, found)), _COMPARED)
+
+
+def _differences(certificate: Mapping[str, Any], found: Answer) -> Iterator[Fault]:
+    yield from _bound_differences(certificate["evidence"]["cells"], found)
+    yield from _frontier_differences(certificate, found)
+    yield from _worst_case_differences(certificate["worst_case"], found)
+    if certificate["max_tokens"] != found.max_tokens:
+        yield "max_tokens", f"{certificate['max_tokens']} must be {found.max_tokens}"
+    if certificate["verdict"] != found.verdict:
+        yield "verdict", f"{certificate['verdict']} must be {found.verdict}"
+    target = certificate["target"]
+    if target is not None and target["verdict"] != found.target:
+        yield "target", f"verdict={target['verdict']} must be {found.target}"
+
+
+def _bound_differences(cells: list[Mapping[str, Any]], found: Answer) -> Iterator[Fault]:
+    for index, (cell, lower, upper) in enumerate(zip(cells, found.lower, found.upper, strict=True)):
+        if not at_most(cell["lower"], lower):
+            yield "evidence", f"cells[{index}].lower={cell['lower']} must be {lower}"
+        if not at_least(cell["upper"], upper):
+            yield "evidence", f"cells[{index}].upper={cell['upper']} must be {upper}"
+
+
+def _frontier_differences(certificate: Mapping[str, Any], found: Answer) -> Iterator[Fault]:
+    norm = certificate["space"]["native_operator_norm"]
+    for index, (point, exact) in enumerate(zip(certificate["frontier"], found.frontier, strict=True)):
+        path, radius = f"[{index}]", point["radius"]
+        if point["tokens"] != exact.tokens or point["method"] != exact.method:
+            yield "frontier", f"{path} must be of {exact.tokens} tokens by method {exact.method}"
+        agrees = radius is None if exact.radius is None else radius is not None and at_most(radius, exact.radius)
+        if not agrees:
+            yield "frontier", f"{path}.radius={radius} must be {exact.radius}"
+        elif point["native_radius"] != native_radius(radius, norm):
+            yield "frontier", f"{path}.native_radius={point['native_radius']} must be {native_radius(radius, norm)}"
+
+
+def _worst_case_differences(rows: list[Mapping[str, Any]], found: Answer) -> Iterator[Fault]:
+    for index, (row, exact) in enumerate(zip(rows, found.worst_case, strict=True)):
+        least, most = row["unsafe_probability_at_least"], row["unsafe_probability_at_most"]
+        passes = row["passes_to_detect"]
+        if not at_most(least, exact.at_least):
+            yield "worst_case", f"[{index}].unsafe_probability_at_least={least} must be {exact.at_least}"
+        elif passes != (needed := passes_to_detect(least) if least > 0 else None):
+            yield "worst_case", f"[{index}].passes_to_detect={passes} must be {needed}"
+        if not at_least(most, exact.at_most):
+            yield "worst_case", f"[{index}].unsafe_probability_at_most={most} must be {exact.at_most}"

@@ -1,0 +1,1 @@
+"""Token kernels, their seeded draws, their likelihood ratios, and the image's noise space."""

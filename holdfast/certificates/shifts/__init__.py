@@ -1,0 +1,1 @@
+"""What holds at an attacked input, given what was seen at the clean one."""

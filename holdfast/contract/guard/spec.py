@@ -1,0 +1,292 @@
+"""What a request means once a model's defaults are filled in: the one thing workers and certifier act on."""
+
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from holdfast.contract.guard.requests import CertificationRequest, Method, Scope, Side, Stop, Target, TextThreatKind
+from holdfast.contract.models import Defaults, FalseFlag, GuardInfo, L0Defaults, NoiseSpace, TokenKernelName
+from holdfast.contract.problems import FieldError, InvalidValueError
+
+__all__ = ["GuardSpec", "resolve"]
+
+T = TypeVar("T")
+
+
+class GuardSpec(BaseModel):
+    """A request without its input, every default filled in and every value checked against its model.
+
+    `slots` are the eligible positions that are known beforehand: the suffix slots, or the categorical fields of a
+    tabular input; 0 for the l0 threat, whose positions are the text's tokens. `sigma` is 0 where the image stays as it
+    is. `alphabets` has V of each position: one number for all tokens, or one per categorical field. `notes` is what the
+    certificate's notice must say of the guard besides.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    model: str
+    fingerprint: str
+    kind: Literal["hybrid", "tabular"]
+    text: TextThreatKind
+    slots: int
+    max_tokens: int
+    token_kernel: TokenKernelName
+    alphabets: tuple[int, ...]
+    beta: float
+    sigma: float
+    scope: Scope
+    tau: float
+    verdict: Side
+    alpha: float
+    method: Method
+    max_passes: int
+    stop: Stop
+    tolerance: float
+    target: Target | None
+    epsilons: tuple[float, ...]
+    space: NoiseSpace
+    false_flag: FalseFlag | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def masks_matter(self) -> bool:
+        """Whether each draw's outcome is needed by itself, to be counted under every cover of its mask."""
+        return self.text == "l0"
+
+    @property
+    def strata(self) -> int:
+        """s: cells k < s have exactly k leading masked slots, the last at least s; 0 is the natural noise.
+
+        A frontier needs no finer cells than thresholds allow: budgets whose whole mass is at most tau (or 1 - tau, if
+        smaller and Safe is tried for) can never be certified by cells, so their cells are sampled as one.
+        """
+        if self.text != "suffix" or self.method == "neyman_pearson":
+            return 0
+        if self.target is not None:
+            return self.target.tokens
+        thresholds = {"unsafe": self.tau, "safe": 1 - self.tau, "both": min(self.tau, 1 - self.tau)}
+        size = self.alphabets[0]
+        masked = self.beta if self.token_kernel == "absorbing" else min(1.0, self.beta * size / (size - 1))
+        return max(k for k in range(self.slots + 1) if k == 0 or masked**k > thresholds[self.verdict])
+
+    @property
+    def natural(self) -> bool:
+        """Whether the last cell is the kernel's own noise: what `auto` feeds the Neyman–Pearson bound with."""
+        beside = self.method == "auto" and self.text == "suffix" and self.scope == "shared"
+        return beside and self.target is None and self.strata > 0
+
+    @property
+    def cells(self) -> int:
+        """Cells that are told apart: the strata, or the budgets where each has a smoothed guard of its own."""
+        return self.max_tokens + 1 if self.scope == "per_budget" else self.strata + 1 + self.natural
+
+    @property
+    def wanted_cells(self) -> tuple[int, ...]:
+        """The cells that count for what was asked: for a target, the last one alone."""
+        if self.target is not None:
+            return (self.target.tokens,) if self.scope == "per_budget" else (self.strata,)
+        return tuple(range(self.cells))
+
+
+def resolve(request: CertificationRequest, model: GuardInfo) -> GuardSpec:
+    """Fills in the model's defaults and checks what only the model can tell.
+
+    Raises:
+        InvalidValueError: a value is outside what this model serves.
+    """
+    defaults, threat = model.defaults, request.threat
+    text = threat.text.kind or ("l0" if model.kind == "tabular" else "suffix")
+    slots = _slots(request, model, text)
+    point = _operating_point(model, text) or defaults
+    spec = GuardSpec(
+        model=model.name,
+        fingerprint=model.fingerprint,
+        kind=model.kind,
+        text=text,
+        slots=slots,
+        max_tokens=_max_tokens(request, model, text, slots),
+        token_kernel=_or(request.noise.token_kernel, defaults.token_kernel),
+        alphabets=model.alphabets,
+        beta=_or(request.noise.beta, point.beta),
+        sigma=0.0 if threat.image.norm == "none" else _or(request.noise.sigma, defaults.sigma),
+        scope=request.noise.scope,
+        tau=_or(request.decision.tau, point.tau),
+        verdict=request.decision.verdict,
+        alpha=_or(request.confidence.alpha, defaults.alpha),
+        method=request.method,
+        max_passes=_or(request.sampling.max_passes, defaults.max_passes),
+        stop=request.sampling.stop,
+        tolerance=_or(request.sampling.tolerance, defaults.tolerance),
+        target=request.target,
+        epsilons=(0.0,) if threat.image.norm == "none" else tuple(sorted(set(request.epsilons))),
+        space=model.space,
+        false_flag=None,
+        notes=model.notes,
+    )
+    errors = tuple(FieldError(path=path, message=message) for path, message in _violations(request, spec, model))
+    if errors:
+        raise InvalidValueError("; ".join(error.message for error in errors), errors=errors)
+    return spec.model_copy(update={"false_flag": _measured(spec, model)})
+
+
+def _slots(request: CertificationRequest, model: GuardInfo, text: TextThreatKind) -> int:
+    if text == "none":
+        return 0
+    if model.kind == "tabular":
+        return len(model.alphabets)
+    return _or(request.threat.text.slots, model.defaults.slots) if text == "suffix" else 0
+
+
+def _max_tokens(request: CertificationRequest, model: GuardInfo, text: TextThreatKind, slots: int) -> int:
+    """The largest budget d that the frontier speaks of."""
+    asked = request.threat.text.max_tokens
+    if request.target is not None:
+        return request.target.tokens
+    if text == "none":
+        return 0
+    if text == "suffix":
+        return slots if asked is None else asked
+    return _or(asked, min(2, slots) if model.kind == "tabular" else min(3, model.limits.max_tokens))
+
+
+def _operating_point(model: GuardInfo, text: TextThreatKind) -> Defaults | L0Defaults | None:
+    """What was measured for this threat's noise; None where nothing was."""
+    return model.defaults.l0 if text == "l0" and model.kind == "hybrid" else model.defaults
+
+
+def _measured(spec: GuardSpec, model: GuardInfo) -> FalseFlag | None:
+    """The measured false-flag bound, if one speaks of exactly this smoothed guard and threshold."""
+    defaults, point = model.defaults, _operating_point(model, spec.text)
+    slots = {"hybrid": 0 if spec.text == "l0" else defaults.slots, "tabular": len(model.alphabets)}[spec.kind]
+    here = (spec.beta, spec.tau, spec.sigma, spec.token_kernel, spec.slots, spec.scope)
+    if point is None or here != (point.beta, point.tau, defaults.sigma, defaults.token_kernel, slots, "shared"):
+        return None
+    return point.false_flag if isinstance(point, L0Defaults) else model.false_flag
+
+
+def _or(asked: T | None, default: T) -> T:
+    return default if asked is None else asked
+
+
+def _violations(request: CertificationRequest, spec: GuardSpec, model: GuardInfo) -> list[tuple[str, str]]:
+    return [
+        *_input_violations(request, spec, model),
+        *_threat_violations(request, spec, model),
+        *_noise_violations(request, spec, model),
+        *_method_violations(request, spec),
+    ]
+
+
+def _input_violations(request: CertificationRequest, spec: GuardSpec, model: GuardInfo) -> list[tuple[str, str]]:
+    found, given = [], request.input
+    if (given.fields is not None) != (model.kind == "tabular"):
+        wanted = "fields" if model.kind == "tabular" else "text and image"
+        return [("input", f"model {model.name} is {model.kind}; give {wanted}")]
+    size = len((given.text or "").encode()) + len(given.suffix.encode())
+    if size > model.limits.max_text_bytes:
+        found.append(
+            (
+                "input.text",
+                f"text and suffix of {size} bytes must be at most {model.limits.max_text_bytes} bytes"
+                f" for model {model.name}; shorten it",
+            )
+        )
+    if given.suffix and spec.text != "suffix":
+        found.append(("input.suffix", "a suffix belongs to the suffix threat; put it into the text or drop it"))
+    for field in model.fields:
+        value = (given.fields or {}).get(field.name)
+        if value is None:
+            found.append((f"input.fields.{field.name}", f"field {field.name} is missing; give it a value"))
+        elif field.values and value not in field.values:
+            known = ", ".join(field.values[:20])
+            found.append((f"input.fields.{field.name}", f"field {field.name} must be one of: {known}; send one"))
+        elif not field.values and isinstance(value, str):
+            found.append((f"input.fields.{field.name}", f"field {field.name} must be a number; send it as one"))
+    if unknown := set(given.fields or {}) - {field.name for field in model.fields}:
+        found.append(("input.fields", f"{len(unknown)} fields are not the model's; see GET /v1/models/{model.name}"))
+    return found
+
+
+def _threat_violations(request: CertificationRequest, spec: GuardSpec, model: GuardInfo) -> list[tuple[str, str]]:
+    found, asked = [], request.threat.text
+    limit = spec.slots if spec.text == "suffix" or spec.kind == "tabular" else model.limits.max_tokens
+    if spec.kind == "tabular" and spec.text == "suffix":
+        found.append(("threat.text.kind", f"model {model.name} is tabular and has no suffix; ask for l0 or none"))
+    if asked.slots is not None and spec.text != "suffix":
+        found.append(("threat.text.slots", f"the {spec.text} threat has no slots; drop them"))
+    if spec.text == "suffix" and spec.slots > model.limits.max_slots:
+        found.append(
+            (
+                "threat.text.slots",
+                f"slots={spec.slots} must be at most {model.limits.max_slots} for model {model.name}; ask for fewer",
+            )
+        )
+    if spec.text != "none" and spec.max_tokens > limit:
+        where = "target.tokens" if spec.target is not None else "threat.text.max_tokens"
+        found.append((where, f"a budget of {spec.max_tokens} tokens must be at most {limit}; lower it"))
+    if spec.text == "none" and spec.max_tokens:
+        found.append(("target.tokens", f"tokens={spec.max_tokens} must be 0 without a text threat; lower it"))
+    if spec.text == "none" and asked.max_tokens:
+        found.append(
+            ("threat.text.max_tokens", f"max_tokens={asked.max_tokens} must be 0 without a text threat; drop it")
+        )
+    elif spec.target is not None and asked.max_tokens not in (None, spec.target.tokens):
+        found.append(
+            (
+                "threat.text.max_tokens",
+                f"max_tokens={asked.max_tokens} must be the target's {spec.target.tokens} tokens; drop it",
+            )
+        )
+    if spec.text == "none" and spec.sigma == 0:
+        found.append(("threat", "an attacker who may change nothing needs no certificate; allow text or image"))
+    if spec.sigma == 0 and spec.target is not None and spec.target.epsilon > 0:
+        found.append(("target.epsilon", f"epsilon={spec.target.epsilon} must be 0 without an image threat; drop it"))
+    if spec.sigma == 0 and request.noise.sigma is not None:
+        found.append(("noise.sigma", f"sigma={request.noise.sigma} has no use without an image threat; drop it"))
+    return found
+
+
+def _noise_violations(request: CertificationRequest, spec: GuardSpec, model: GuardInfo) -> list[tuple[str, str]]:
+    found = []
+    if _operating_point(model, spec.text) is None:
+        asked = {"noise.beta": request.noise.beta, "decision.tau": request.decision.tau}
+        found += [
+            (path, f"model {model.name} has no measured default for noise on the text; give {path}")
+            for path, value in asked.items()
+            if value is None
+        ]
+    if spec.token_kernel not in model.limits.token_kernels:
+        known = ", ".join(model.limits.token_kernels)
+        found.append(
+            (
+                "noise.token_kernel",
+                f"token_kernel={spec.token_kernel} must be one of {known} for model {model.name}; ask for one",
+            )
+        )
+    smallest = min(spec.alphabets)
+    if spec.token_kernel == "uniform" and spec.beta > (smallest - 1) / smallest and spec.text != "none":
+        found.append(
+            (
+                "noise.beta",
+                f"beta={spec.beta} must be at most (V-1)/V={(smallest - 1) / smallest} for an alphabet of {smallest};"
+                " lower beta or use the absorbing kernel",
+            )
+        )
+    if spec.scope == "per_budget" and spec.text != "suffix":
+        found.append(("noise.scope", "per_budget belongs to the suffix threat; ask for shared"))
+    return found
+
+
+def _method_violations(request: CertificationRequest, spec: GuardSpec) -> list[tuple[str, str]]:
+    found = []
+    passes = len(spec.wanted_cells)
+    if spec.max_passes < passes:
+        found.append(
+            (
+                "sampling.max_passes",
+                f"max_passes={spec.max_passes} must be at least {passes}, one pass in every cell; raise it",
+            )
+        )
+    if spec.text == "suffix" and spec.max_tokens != spec.slots and spec.target is None:
+        found.append(("threat.text.max_tokens", "the suffix threat's budget is its slots; drop max_tokens"))
+    return found

@@ -1,0 +1,193 @@
+"""The certificate of an encoder: evidence, parameters and answer in the words of the contract."""
+
+import math
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+import numpy as np
+
+from holdfast.certificates import FeatureAnswer, FeatureCounts, ScoreSample
+from holdfast.certificates.features.answer import LEVELS
+from holdfast.contract.features.certificates import (
+    ChannelEvidence,
+    FeatureBoundRow,
+    FeatureCertificate,
+    FeatureEvidence,
+    FeatureRadius,
+    FeatureSpace,
+    FeatureTargetAnswer,
+    Prediction,
+    PredictionRadius,
+    SimilarityRow,
+    SmoothedEmbedding,
+)
+from holdfast.contract.features.spec import FeatureSpec
+from holdfast.contract.guard.certificates import ModelRef, Stopped
+from holdfast.queue.jobs import JobRecord
+from holdfast.queue.settled import Settled
+
+__all__ = ["write"]
+
+
+def write(
+    record: JobRecord,
+    spec: FeatureSpec,
+    settled: Settled,
+    counts: FeatureCounts,
+    found: FeatureAnswer,
+    passes: int,
+    stopped: Stopped,
+) -> FeatureCertificate:
+    """The certificate, not yet signed, of a job whose sampling has stopped after so many scored passes."""
+    return FeatureCertificate(
+        id=record.id,
+        created_at=record.created_at,
+        finished_at=datetime.now(UTC),
+        bounds=tuple(
+            FeatureBoundRow(
+                epsilon=row.epsilon,
+                method=row.method,
+                inner_product_at_least=row.inner_product,
+                cosine_at_least=row.cosine,
+            )
+            for row in found.bounds
+        ),
+        radii=tuple(
+            FeatureRadius(
+                cosine_floor=row.cosine_floor, method=row.method, radius=row.radius, native_radius=row.native_radius
+            )
+            for row in found.radii
+        ),
+        prediction=_prediction(spec, settled, found),
+        embedding=_embedding(spec, settled, found),
+        target=None
+        if spec.target is None
+        else FeatureTargetAnswer(
+            epsilon=spec.target.epsilon, cosine=spec.target.cosine, certified=found.target or False
+        ),
+        evidence=_evidence(spec, settled, counts, passes, stopped),
+        reference=spec.reference,
+        sigma=spec.sigma,
+        dimension=spec.dimension,
+        space=FeatureSpace(
+            **spec.space.model_dump(),
+            input_height=record.input_size[0],
+            input_width=record.input_size[1],
+            native_operator_norm=settled.operator_norm,
+        ),
+        model=ModelRef(name=spec.model, fingerprint=spec.fingerprint),
+        seed=record.seed,
+        software=f"holdfast {version('holdfast')}",
+        notice=tuple(_notice(spec)),
+        signature=None,
+    )
+
+
+def _prediction(spec: FeatureSpec, settled: Settled, found: FeatureAnswer) -> Prediction | None:
+    if spec.head is None or settled.label is None:
+        return None
+    return Prediction(
+        head=spec.head,
+        label=settled.label,
+        class_name=spec.head.classes[settled.label],
+        radii=tuple(
+            PredictionRadius(method=row.method, radius=row.radius, native_radius=row.native_radius)
+            for row in found.prediction
+        ),
+    )
+
+
+def _embedding(spec: FeatureSpec, settled: Settled, found: FeatureAnswer) -> SmoothedEmbedding | None:
+    asked = spec.embedding
+    if asked is None:
+        return None
+    return SmoothedEmbedding(
+        draws=asked.draws,
+        tokens=asked.tokens,
+        alpha=asked.alpha,
+        shape=settled.shape,
+        values=tuple(np.frombuffer(settled.embedding, "<f4").tolist()),
+        similarity=tuple(
+            SimilarityRow(epsilon=row.epsilon, inner_product_at_least=row.inner_product, cosine_at_least=row.cosine)
+            for row in found.similarity
+        ),
+    )
+
+
+def _evidence(
+    spec: FeatureSpec, settled: Settled, counts: FeatureCounts, passes: int, stopped: Stopped
+) -> FeatureEvidence:
+    averaged = 0 if spec.embedding is None else spec.embedding.draws
+    selecting = spec.selection_draws if spec.head is not None or spec.reference == "direction" else 0
+    return FeatureEvidence(
+        passes=passes,
+        selection_passes=averaged + selecting,
+        channels=tuple(_channels(settled.label, counts)),
+        votes=counts.votes,
+        cosines=settled.cosines,
+        distances=settled.distances,
+        mean_bound=spec.mean_bound,
+        horizon=spec.draws,
+        alpha=spec.alpha,
+        alpha_split={statement: spec.alpha / len(spec.statements) for statement in spec.statements},
+        stopped=stopped,
+    )
+
+
+def _channels(label: int | None, counts: FeatureCounts) -> Iterator[ChannelEvidence]:
+    yield _channel("reference", None, counts.reference)
+    classes = range(len(counts.margins) + 1)
+    rivals = [rival for rival in classes if rival != label]
+    families: Sequence[tuple[str, tuple[ScoreSample, ...]]] = (("margin", counts.margins), ("clipped", counts.clipped))
+    for name, samples in families:
+        for rival, sample in zip(rivals, samples, strict=False):
+            yield _channel(name, rival, sample)
+
+
+def _channel(name: str, rival: int | None, sample: ScoreSample) -> ChannelEvidence:
+    levels = np.rint(sample.values * LEVELS).astype(np.int64)
+    return ChannelEvidence.model_validate(
+        {"name": name, "rival": rival, "levels": levels.tolist(), "counts": sample.counts.tolist()}
+    )
+
+
+def _notice(spec: FeatureSpec) -> Iterator[str]:
+    what = "token-level feature" if spec.embedding is not None and spec.embedding.tokens else "feature"
+    yield (
+        f"The guarantee is for the smoothed {what}: the mean of the encoder's unit features under Gaussian noise"
+        f" (sigma={spec.sigma}) on the image. It compares that with a fixed reference:"
+        f" {_REFERENCES[spec.reference]}."
+    )
+    yield (
+        f"It holds with probability 1 - alpha, alpha = {_risk(spec.alpha)}, over the draws, for all numbers of the"
+        " bounds, radii and prediction together."
+    )
+    yield "The attacker shifts the image by at most epsilon, in the L2 norm of the noise space."
+    yield (
+        "A cosine is bounded only where the inner product's bound is positive: null says nothing of it there. A null"
+        " radius is not certified."
+    )
+    if spec.head is not None:
+        yield (
+            "The prediction is that of the head on the smoothed feature; clipped_cdf speaks of the label that wins by"
+            f" its mean margins clipped at {spec.head.clip} on their unit scale, vote of the one that wins most draws."
+        )
+    if spec.embedding is not None:
+        yield (
+            f"The embedding is the mean of {spec.embedding.draws} draws, an estimate of the smoothed feature and not"
+            " that feature itself. Its similarity rows speak of one such mean at an attacked image, and fail with"
+            f" probability at most {_risk(spec.alpha + spec.embedding.alpha)} each."
+        )
+
+
+def _risk(value: float) -> str:
+    """Short where that drops only float noise: a risk is never stated lower than it is."""
+    short = f"{value:g}"
+    return short if math.isclose(float(short), value, rel_tol=1e-12) else repr(value)
+
+
+_REFERENCES = {
+    "clean": "the encoder's feature of the image without noise",
+    "direction": "the direction of the mean of separate noisy features",
+}

@@ -1,0 +1,219 @@
+"""The encoder: from noisy images to unit features, everything after the noise included.
+
+An image with its noise goes through the denoiser P, if there is one, then the vision tower, then the mapper M, which
+corrects the tokens; these are pooled and brought to the unit sphere, draw by draw (maths.md §§6-7).
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from holdfast.certificates.noise.kernels import BLOCK
+from holdfast.contract.encoders import EncoderInfo
+from holdfast.contract.models import NoiseSpace
+from holdfast_worker.models.draws import PreparedInput
+from holdfast_worker.models.encoder.config import EncoderConfig
+from holdfast_worker.models.encoder.heads import Head
+from holdfast_worker.models.errors import GuardOutputError
+from holdfast_worker.models.vision.noise_space import require_image, resize_norm, to_noise_space
+from holdfast_worker.models.vision.towers import Tower, to_sphere
+from holdfast_worker.noise import gaussian
+
+__all__ = ["Encoder"]
+
+# Pixels of noisy images in one forward pass to begin with: on a CPU what stays in its caches, on a GPU what fills it.
+_PIXELS = {"cpu": 1 << 17, "cuda": 1 << 25}
+
+
+class Encoder:
+    """A loaded encoder; one thread at a time may call it.
+
+    Attributes:
+        config: The encoder's settings.
+        fingerprint: Name of exactly this feature map; heads have fingerprints of their own.
+        device: Where it runs.
+        tower: The vision tower.
+        denoiser: P, or ``None``.
+        mapper: M, or ``None``.
+        heads: Classification heads by name.
+        space: Height and width of the noise space.
+        token_shape: Tokens L and their width D.
+        dimension: Length E of a feature.
+        batch_limit: Images in one forward pass at most; halved when the device runs out of memory.
+        out_of_memory_total: How often that happened.
+    """
+
+    def __init__(
+        self,
+        tower: Tower,
+        *,
+        config: EncoderConfig,
+        fingerprint: str,
+        device: torch.device,
+        space: tuple[int, int],
+        denoiser: nn.Module | None = None,
+        mapper: nn.Module | None = None,
+    ) -> None:
+        self.config = config
+        self.fingerprint = fingerprint
+        self.device = device
+        self.tower = tower.to(device)
+        self.denoiser = denoiser
+        self.mapper = mapper
+        self.heads: Mapping[str, Head] = {}
+        self.space = space
+        self.batch_limit = config.batch_limit or max(BLOCK, _PIXELS[device.type] // (space[0] * space[1]))
+        self.out_of_memory_total = 0
+        with torch.inference_mode():
+            tokens = self.tower.tokens(torch.full((1, 3, *space), 0.5, device=device))
+            self.token_shape = tokens.shape[1], tokens.shape[2]
+            self.dimension = tower.pooled(tokens).shape[1]
+
+    @property
+    def info(self) -> EncoderInfo:
+        """The encoder as the API describes it."""
+        height, width = self.space
+        denoiser: Literal["none", "booster", "diffusion"] = "none"
+        if self.denoiser is not None:
+            denoiser = "booster" if self.config.diffusion is None else "diffusion"
+        return EncoderInfo(
+            name=self.config.name,
+            fingerprint=self.fingerprint,
+            space=NoiseSpace(channels=3, height=height, width=width),
+            dimension=self.dimension,
+            token_shape=self.token_shape,
+            denoiser=denoiser,
+            mapper=self.mapper is not None,
+            heads=tuple(head.info for head in self.heads.values()),
+            defaults=self.config.defaults,
+        )
+
+    def prepare(self, image: NDArray[np.uint8]) -> PreparedInput:
+        """Brings an image to the noise space, on the device.
+
+        Args:
+            image: 8-bit RGB, shape (H, W, 3).
+
+        Raises:
+            InputRefusedError: It is not 8-bit RGB, or too large.
+        """
+        require_image(image)
+        height, width = image.shape[:2]
+        return PreparedInput(
+            clean=to_noise_space(torch.tensor(image, device=self.device), self.space),
+            prefix=torch.empty(0, dtype=torch.int64, device=self.device),
+            tail_base=np.empty(0, dtype=np.int64),
+            operator_norm=resize_norm((height, width), self.space),
+        )
+
+    @torch.inference_mode()
+    def tokens(self, images: Tensor, sigma: float) -> Tensor:
+        """The tokens of images, after denoiser and mapper.
+
+        Args:
+            images: float32, shape (B, 3, height, width) of the noise space, noise included, B at least 1.
+            sigma: Standard deviation of that noise, which denoiser and mapper are told.
+
+        Returns:
+            float32, shape (B, L, D).
+
+        Raises:
+            GuardOutputError: A number is not finite.
+            torch.OutOfMemoryError: A single image does not fit the device.
+        """
+        return self._in_parts(0, len(images), lambda start, stop: self._tokens(images[start:stop], sigma))
+
+    @torch.inference_mode()
+    def features(self, images: Tensor, sigma: float) -> Tensor:
+        """The features of images; arguments and errors as ``tokens``.
+
+        Returns:
+            float32, shape (B, E), every row of length 1.
+        """
+        return self._in_parts(0, len(images), lambda start, stop: self._features(images[start:stop], sigma))
+
+    @torch.inference_mode()
+    def draw_features(
+        self, prepared: PreparedInput, seed: str, sigma: float, start: int, stop: int, *, channel: str = "image"
+    ) -> Tensor:
+        """The features of the noisy draws ``[start, stop)`` of an input.
+
+        A draw's feature depends on seed, channel and index alone, up to float rounding of some 1e-6.
+
+        Args:
+            prepared: The input.
+            seed: The job's secret seed.
+            sigma: Standard deviation of the noise, at least 0.
+            start: First draw index, at least 0.
+            stop: One past the last draw index, above ``start``.
+            channel: What the draws are for, e.g. ``image/selection``; its draws are independent of other channels'.
+
+        Returns:
+            float32, shape (stop - start, E), every row of length 1.
+
+        Raises:
+            ValueError: The range is empty or negative.
+            GuardOutputError: A number is not finite.
+            torch.OutOfMemoryError: A single image does not fit the device.
+        """
+        if not 0 <= start < stop:
+            raise ValueError(f"draws [{start}, {stop}) must satisfy 0 <= start < stop; ask for a nonempty range")
+
+        def noise(first: int, last: int) -> Tensor:
+            return gaussian(seed, first, last, prepared.clean.shape, self.device, channel=channel)
+
+        ahead: dict[tuple[int, int], Future[Tensor]] = {}
+
+        def run(first: int, last: int) -> Tensor:
+            drawn = ahead.pop((first, last)).result() if (first, last) in ahead else noise(first, last)
+            if self.device.type == "cpu" and last < stop:  # NumPy draws on a core of its own while the tower runs
+                following = last, min(stop, _end(last, self.batch_limit))
+                ahead[following] = pool.submit(noise, *following)
+            return self._features(drawn.mul_(sigma).add_(prepared.clean), sigma)
+
+        with ThreadPoolExecutor(1) as pool:
+            return self._in_parts(start, stop, run)
+
+    def _features(self, images: Tensor, sigma: float) -> Tensor:
+        return to_sphere(self.tower.pooled(self._tokens(images, sigma)))
+
+    def _tokens(self, images: Tensor, sigma: float) -> Tensor:
+        if self.denoiser is not None:
+            images = self.denoiser(images, sigma)
+        tokens = self.tower.tokens(images)
+        return tokens if self.mapper is None else tokens + self.mapper(tokens, sigma)
+
+    def _in_parts(self, start: int, stop: int, run: Callable[[int, int], Tensor]) -> Tensor:
+        values = torch.cat(list(self._parts(start, stop, run)))
+        if bad := values.numel() - int(values.isfinite().sum()):
+            raise GuardOutputError(
+                f"{bad} of {values.numel()} numbers of the features are not finite, all must be; check the weights or"
+                " use dtype=float32"
+            )
+        return values
+
+    def _parts(self, start: int, stop: int, run: Callable[[int, int], Tensor]) -> Iterator[Tensor]:
+        """Runs ``[start, stop)`` in as few parts as memory allows."""
+        while start < stop:
+            last = min(stop, _end(start, self.batch_limit))
+            try:
+                part = run(start, last)
+            except torch.OutOfMemoryError:
+                if last - start == 1:
+                    raise
+                self.batch_limit = (last - start) // 2
+                self.out_of_memory_total += 1
+            else:
+                yield part
+                start += len(part)
+
+
+def _end(start: int, limit: int) -> int:
+    """At most ``limit`` past the start; where that is possible at the end of a generator's block, drawn as a whole."""
+    end = start + limit
+    return end - end % BLOCK if limit >= BLOCK else end

@@ -1,0 +1,155 @@
+"""What a multimodal guard takes in, whatever runs its language model: text and image made ready for draws."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from holdfast.contract.models import GuardInfo, Limits, NoiseSpace
+from holdfast_worker.models.draws import PreparedInput
+from holdfast_worker.models.errors import GuardConfigError, InputRefusedError
+from holdfast_worker.models.guard.config import GuardConfig
+from holdfast_worker.models.guard.prompt import Prompt
+from holdfast_worker.models.vision.noise_space import require_image, resize_norm, to_noise_space
+from holdfast_worker.models.vision.preprocessing import Pixels
+
+__all__ = ["GuardInput"]
+
+
+@dataclass(frozen=True, eq=False)
+class GuardInput:
+    """The input side of one guard.
+
+    Attributes:
+        config: The guard's settings.
+        prompt: The fixed part of every prompt.
+        pixels: The tiling of an image.
+        context: Positions that the language model can read.
+        device: Where prepared inputs lie.
+
+    Raises:
+        GuardConfigError: Not every text that the settings allow fits the context.
+    """
+
+    config: GuardConfig
+    prompt: Prompt
+    pixels: Pixels
+    context: int
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        fixed = len(self.prompt.before) - 1 + self.pixels.image_tokens + self.closing
+        room = self.context - fixed - self.config.max_slots
+        if self.config.max_text_bytes > room:
+            raise GuardConfigError(
+                f"max_text_bytes={self.config.max_text_bytes} must be at most {room}, so that any text fits the context"
+                f" of {self.context} tokens beside policy, image and {self.config.max_slots} slots; lower it"
+            )
+
+    @property
+    def closing(self) -> int:
+        """Positions behind the slots: the closing tokens, and the answer where one is written."""
+        written = self.config.max_new_tokens if self.config.decision == "generate" else 0
+        return len(self.prompt.after) + written
+
+    def info(self, fingerprint: str) -> GuardInfo:
+        """The guard of this fingerprint as the API describes it."""
+        config = self.config
+        return GuardInfo(
+            name=config.name,
+            fingerprint=fingerprint,
+            space=NoiseSpace(channels=3, height=config.noise_height, width=config.noise_width),
+            alphabets=(len(self.prompt.alphabet),),
+            defaults=config.defaults,
+            limits=Limits(
+                max_slots=config.max_slots,
+                max_text_bytes=config.max_text_bytes,
+                token_kernels=("uniform",) if config.mask_token is None else ("uniform", "absorbing"),
+            ),
+            false_flag=config.false_flag,
+            notes=tuple(_notes(config, self.pixels)),
+        )
+
+    def prepare(self, text: str, suffix: str, image: NDArray[np.uint8], *, slots: int) -> PreparedInput:
+        """Tokenises an input and copies its image to the device; the slots follow the text.
+
+        Args:
+            text: The user's text.
+            suffix: The untrusted tail, if known; its tokens fill the slots.
+            image: 8-bit RGB, shape (H, W, 3).
+            slots: Reserved token slots m after the text.
+
+        Raises:
+            InputRefusedError: Something is too long for this guard, or the image is not 8-bit RGB.
+        """
+        if not 0 <= slots <= self.config.max_slots:
+            raise InputRefusedError(f"slots={slots} must be 0 to {self.config.max_slots}; choose fewer slots")
+        self._check_sizes(text + suffix, image)
+        tail = self.prompt.encode(suffix)
+        if len(tail) > slots:
+            raise InputRefusedError(
+                f"suffix has {len(tail)} tokens, must be at most slots={slots}; shorten it or raise slots"
+            )
+        filler = np.full(slots - len(tail), self.prompt.filler)
+        return self._prepared(self.prompt.encode(text), np.append(tail, filler), image)
+
+    def prepare_all_tokens(self, text: str, image: NDArray[np.uint8]) -> PreparedInput:
+        """As ``prepare``, with every token of the text a slot: the l0 threat's input.
+
+        Raises:
+            InputRefusedError: As ``prepare``, or the text has no token.
+        """
+        self._check_sizes(text, image)
+        tokens = self.prompt.encode(text)
+        if not len(tokens):
+            raise InputRefusedError("the text has 0 tokens, must have at least 1 for the l0 threat; write some text")
+        return self._prepared(tokens[:0], tokens, image)
+
+    def _prepared(self, text: NDArray[np.int64], tail: NDArray[np.int64], image: NDArray[np.uint8]) -> PreparedInput:
+        prefix = self._prefix_ids(text)
+        if (length := len(prefix) + len(tail) + self.closing) > self.context:
+            raise InputRefusedError(
+                f"the prompt has {length} tokens, must be at most {self.context}; shorten the text or lower slots"
+            )
+        space = self.config.noise_height, self.config.noise_width
+        height, width = image.shape[:2]
+        return PreparedInput(
+            clean=to_noise_space(torch.tensor(image, device=self.device), space),
+            prefix=torch.as_tensor(prefix, device=self.device),
+            tail_base=tail,
+            operator_norm=resize_norm((height, width), space),
+        )
+
+    def _check_sizes(self, text: str, image: NDArray[np.uint8]) -> None:
+        try:
+            size = len(text.encode())
+        except UnicodeEncodeError:
+            # Its message would quote the text.
+            raise InputRefusedError("text holds a lone surrogate, must be valid Unicode; remove it") from None
+        if size > self.config.max_text_bytes:
+            raise InputRefusedError(
+                f"text and suffix have {size} bytes, must be at most {self.config.max_text_bytes}; shorten them"
+            )
+        require_image(image)
+
+    def _prefix_ids(self, text: NDArray[np.int64]) -> NDArray[np.int64]:
+        before, at = self.prompt.before, self.prompt.image_at
+        image = [before[at]] * self.pixels.image_tokens
+        return np.concatenate(([*before[:at], *image, *before[at + 1 :]], text))
+
+
+def _notes(config: GuardConfig, pixels: Pixels) -> Iterator[str]:
+    """In which respects the guard is not asked as its model is published to be."""
+    if config.tiles == "base" and pixels.newline:
+        yield "The guard sees each image as one tile, not in the tiling that its architecture publishes."
+    if config.layout == "policy_first":
+        yield "The guard reads its policy before the image, not after it as its model publishes (layout policy_first)."
+    if config.decision == "generate":
+        sought = {"word": "first word", "json_rating": "JSON rating"}[config.answer]
+        yield (
+            f"The guard's vote is the {sought} of an answer that it writes greedily, of {config.max_new_tokens} tokens"
+            f" at most. An answer that gives neither verdict counts as {config.unparseable.title()} and is not asked"
+            " again."
+        )

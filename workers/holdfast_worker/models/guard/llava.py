@@ -1,0 +1,256 @@
+"""The guard on transformers: a LLaVA model that answers Safe or Unsafe to a policy, a picture and a text.
+
+One image draw serves every token cell (maths.md §5): noise, preprocessing, the vision tower and the language model's
+prefix run once per draw, and only the cells' short tails differ. By default the verdict is one forward pass: the summed
+probability of the Unsafe variants against that of the Safe ones at the last position. Otherwise the answer is written
+and read (`generation`).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import DynamicCache
+
+from holdfast.contract.models import GuardInfo
+from holdfast_worker.models.draws import Draws, PreparedInput, images_of_draws, noisy_images, take
+from holdfast_worker.models.errors import GuardOutputError
+from holdfast_worker.models.guard.config import GuardConfig
+from holdfast_worker.models.guard.generation import Writer
+from holdfast_worker.models.guard.input import GuardInput
+from holdfast_worker.models.guard.prompt import Prompt
+from holdfast_worker.models.guard.tails import shared_with_last, tail_layout
+from holdfast_worker.models.stages import StageClock
+from holdfast_worker.models.vision.image_path import ImagePath, Llava
+from holdfast_worker.models.vision.preprocessing import Pixels
+
+__all__ = ["LlavaGuard"]
+
+# Language-model positions in one forward pass to begin with: on a CPU what stays in its caches, on a GPU what fills it.
+_POSITIONS = {"cpu": 8192, "cuda": 131_072}
+
+
+class LlavaGuard:
+    """A loaded guard; one thread at a time may call it.
+
+    Attributes:
+        config: The guard's settings.
+        fingerprint: Name of exactly this base classifier.
+        batch_limit: Language-model positions (prefix and tails of all draws) in one forward pass at most; halved when
+            the device runs out of memory.
+        out_of_memory_total: How often that happened.
+        clock: Seconds spent in each stage.
+        inputs: What prepares text and image.
+    """
+
+    def __init__(
+        self,
+        model: Llava,
+        *,
+        prompt: Prompt,
+        pixels: Pixels,
+        config: GuardConfig,
+        fingerprint: str,
+    ) -> None:
+        self.config = config
+        self.fingerprint = fingerprint
+        self.device = model.device
+        self.batch_limit = config.batch_limit or _POSITIONS[self.device.type]
+        self.out_of_memory_total = 0
+        self.clock = StageClock(self.device)
+        self.inputs = GuardInput(config, prompt, pixels, context_length(model.config.text_config), self.device)
+        self._model = model
+        self._prompt = prompt
+        self._images = ImagePath.of(model, pixels)
+        self._verdict = model.lm_head.weight[[*prompt.unsafe, *prompt.safe]].float()
+        self._writer = Writer(model, config, prompt) if config.decision == "generate" else None
+        self._opening: DynamicCache | None = None
+
+    @property
+    def alphabet(self) -> NDArray[np.int64]:
+        """Token ids that a masked slot is drawn from, ascending, shape (V,)."""
+        return self._prompt.alphabet
+
+    @property
+    def mask_id(self) -> int | None:
+        """Token id that the absorbing kernel writes, if the guard has one."""
+        return self._prompt.mask
+
+    @property
+    def architecture(self) -> Any:
+        """The checkpoint's own configuration: the shapes of its vision tower and its language model."""
+        return self._model.config
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number type of weights and activations."""
+        found: torch.dtype = self._model.dtype
+        return found
+
+    @property
+    def info(self) -> GuardInfo:
+        """The guard as the API describes it."""
+        return self.inputs.info(self.fingerprint)
+
+    def votes(self, batch: Sequence[Draws]) -> list[NDArray[np.bool_]]:
+        """Runs the draws of any jobs and says which passes found Unsafe.
+
+        Margins move by some 1e-6 with the shape of a batch (float32), so a vote that close to a tie may fall either
+        way when it is redone in other company.
+
+        Args:
+            batch: Ranges of draws, in any mixture of jobs and shapes.
+
+        Returns:
+            For each range a boolean array (draws, cells); True is Unsafe, a tie is Safe.
+
+        Raises:
+            GuardOutputError: The model returned a number that is not finite.
+            torch.OutOfMemoryError: A single draw does not fit the device.
+        """
+        return [margins > 0 for margins in self.margins(batch)]
+
+    @torch.inference_mode()
+    def margins(self, batch: Sequence[Draws]) -> list[NDArray[np.float32]]:
+        """The log-odds of Unsafe against Safe that ``votes`` compares with 0; arguments and errors as there.
+
+        Returns:
+            For each range a float32 array (draws, cells).
+        """
+        groups: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
+        for index, draws in enumerate(batch):
+            groups[len(draws.prepared.prefix), *draws.tails.shape[1:]].append(index)
+        order = [index for members in groups.values() for index in members]
+        found = [m.flatten() for members in groups.values() for m in self._run([batch[i] for i in members])]
+        values = torch.cat(found).cpu().numpy() if found else np.empty(0, dtype=np.float32)
+        self.clock.settle()
+        if bad := values.size - int(np.isfinite(values).sum()):
+            raise GuardOutputError(
+                f"{bad} of {values.size} margins are not finite, all must be; check the weights or use dtype=float32"
+            )
+        ends = np.cumsum([draws.passes for draws in (batch[index] for index in order)])
+        parts = dict(zip(order, np.split(values, ends), strict=False))
+        return [parts[index].reshape(draws.tails.shape[:2]) for index, draws in enumerate(batch)]
+
+    @torch.inference_mode()
+    def plain_margins(self, draws: Draws) -> NDArray[np.float32]:
+        """As ``margins`` of one range, every pass by itself: nothing is packed, or shared between draws or cells.
+
+        What sharing is held against; it takes as many runs of the vision tower as there are passes.
+        """
+        found = [self._plain(draws.part(index, index + 1), cell) for index, cell in np.ndindex(draws.tails.shape[:2])]
+        return torch.stack(found).cpu().numpy().reshape(draws.tails.shape[:2])
+
+    def _plain(self, draw: Draws, cell: int) -> Tensor:
+        features = self._images.features(noisy_images(draw), StageClock(self.device))
+        ids = [*draw.prepared.prefix.tolist(), *draw.tails[0, cell], *self._prompt.after]
+        embeddings = self._model.get_input_embeddings()(torch.tensor([ids], device=self.device))
+        at = self._prompt.image_at
+        embeddings[:, at : at + features.shape[1]] = features
+        if self._writer is not None:
+            cache = DynamicCache()
+            self._model.model.language_model(inputs_embeds=embeddings[:, :-1], past_key_values=cache, use_cache=True)
+            return self._writer.margins(cache, np.array([[ids[-1:]]]))[0, 0]
+        hidden = self._model.model.language_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
+        return self._margins(hidden[0, -1])
+
+    def _margins(self, hidden: Tensor) -> Tensor:
+        """Log-odds of Unsafe against Safe behind the language model's last states, shape (..., hidden)."""
+        logits = hidden.float() @ self._verdict.T
+        unsafe, safe = logits.split([len(self._prompt.unsafe), len(self._prompt.safe)], dim=-1)
+        margins: Tensor = unsafe.logsumexp(-1) - safe.logsumexp(-1)
+        return margins
+
+    def positions(self, prepared: PreparedInput, *, cells: int) -> int:
+        """Language-model positions of one draw of an input in so many cells, as ``batch_limit`` counts them."""
+        prefix, slots = len(prepared.prefix), len(prepared.tail_base)
+        if self._writer is not None:  # every cell has a prefix of its own and room for its answer
+            return cells * (prefix + slots + self.inputs.closing)
+        return prefix + cells * (slots + len(self._prompt.after))
+
+    def _run(self, pending: list[Draws]) -> Iterator[Tensor]:
+        """Runs ranges of one shape in as few forward passes as memory allows; yields margins (draws, cells)."""
+        positions = self.positions(pending[0].prepared, cells=pending[0].tails.shape[1])
+        while pending:
+            batch, rest = take(pending, max(1, self.batch_limit // positions))
+            margins = self._forward_or_shrink(batch, positions)
+            if margins is not None:
+                pending = rest
+                yield margins
+
+    def _forward_or_shrink(self, batch: list[Draws], positions: int) -> Tensor | None:
+        try:
+            return self._forward(batch)
+        except torch.OutOfMemoryError:
+            draws = sum(len(part.tails) for part in batch)
+            if draws == 1:
+                raise
+            self.batch_limit = draws // 2 * positions
+            self.out_of_memory_total += 1
+        return None
+
+    def _forward(self, batch: list[Draws]) -> Tensor:
+        self.clock.begin()
+        images = torch.cat([noisy_images(draws) for draws in batch])
+        self.clock.mark("noise")
+        features = self._images.features(images, self.clock)
+        cache = self._read_prefix(batch, features)
+        self.clock.mark("prefix")
+        margins = self._read_tails(batch, cache)
+        self.clock.mark("tails")
+        return margins
+
+    def _read_prefix(self, batch: list[Draws], features: Tensor) -> DynamicCache:
+        embed = self._model.get_input_embeddings()
+        texts = [embed(draws.prepared.prefix).expand(draws.images, -1, -1) for draws in batch]
+        embeddings = torch.cat(texts)
+        at = self._prompt.image_at
+        embeddings[:, at : at + features.shape[1]] = features
+        cache = self._begin(len(embeddings))
+        unread = embeddings[:, cache.get_seq_length() :]
+        self._model.model.language_model(inputs_embeds=unread, past_key_values=cache, use_cache=True)
+        if any(not draws.sigma for draws in batch):  # one image without noise stands for all draws of its range
+            cache.batch_select_indices(images_of_draws(batch).to(self.device))
+        return cache
+
+    def _begin(self, rows: int) -> DynamicCache:
+        """A cache of this many rows, with what stands before the image read if that is the policy: once for all."""
+        if self.config.layout == "published":
+            return DynamicCache()
+        if self._opening is None:
+            self._opening = DynamicCache()
+            opening = torch.tensor([self._prompt.before[: self._prompt.image_at]], device=self.device)
+            self._model.model.language_model(input_ids=opening, past_key_values=self._opening, use_cache=True)
+        layers: Any = self._opening.layers
+        size = rows, -1, -1, -1
+        return DynamicCache([(layer.keys.expand(size), layer.values.expand(size)) for layer in layers])
+
+    def _read_tails(self, batch: list[Draws], cache: DynamicCache) -> Tensor:
+        slots = np.concatenate([draws.tails for draws in batch])
+        after = np.broadcast_to(self._prompt.after, (*slots.shape[:2], len(self._prompt.after)))
+        tails = np.concatenate((slots, after), axis=2)
+        if self._writer is not None:
+            return self._writer.margins(cache, tails)
+        layout = tail_layout(cache.get_seq_length(), tails.shape[2], shared_with_last(slots), self.device)
+        tokens = tails.reshape(len(tails), -1)[:, layout.kept]
+        hidden = self._model.model.language_model(
+            input_ids=torch.as_tensor(tokens, device=self.device),
+            attention_mask=layout.mask,
+            position_ids=layout.positions,
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state
+        return self._margins(hidden[:, layout.last])
+
+
+def context_length(text: Any) -> int:
+    """Positions that a language model of this configuration can read."""
+    # Where no types of layers are named, a window is every layer's (Mistral).
+    slides = "sliding_attention" in (getattr(text, "layer_types", None) or ("sliding_attention",))
+    window = getattr(text, "sliding_window", None) if slides else None
+    longest: int = text.max_position_embeddings
+    return min(longest, window or longest)

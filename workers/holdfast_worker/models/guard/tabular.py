@@ -1,0 +1,196 @@
+"""The tabular guard: a small network on categorical and numeric fields that says Safe or Unsafe.
+
+Its input is the one-hot categorical fields, in the order of the fields, then the standardised numeric ones. Token noise
+replaces categorical values, each within its own field; Gaussian noise goes onto the standardised numeric fields.
+"""
+
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional
+
+from holdfast.contract.models import GuardInfo, Limits, NoiseSpace
+from holdfast_worker.models.draws import Draws, PreparedInput, images_of_draws, noisy_images
+from holdfast_worker.models.errors import GuardConfigError, GuardOutputError, InputRefusedError
+from holdfast_worker.models.fingerprint import digest, weights_and_files
+from holdfast_worker.models.guard.config import TabularConfig
+from holdfast_worker.models.guard.loading import find_device
+
+__all__ = ["TabularGuard", "load_tabular"]
+
+WEIGHTS_FILE = "model.safetensors"
+_EVERY_NUMBER = (-sys.float_info.max, sys.float_info.max)
+
+Layer = tuple[Tensor, Tensor]
+
+
+class TabularGuard:
+    """A loaded tabular guard.
+
+    Attributes:
+        config: The guard's settings.
+        fingerprint: Name of exactly this base classifier.
+    """
+
+    def __init__(self, layers: Sequence[Layer], *, config: TabularConfig, fingerprint: str) -> None:
+        self.config = config
+        self.fingerprint = fingerprint
+        self._layers = layers
+        self._device = layers[0][0].device
+        sizes = [len(field.values) for field in config.categorical]
+        self._one_hot = sum(sizes)
+        self._first = torch.tensor([0, *sizes[:-1]], device=self._device).cumsum(0)
+
+    @property
+    def info(self) -> GuardInfo:
+        """The guard as the API describes it."""
+        config = self.config
+        return GuardInfo(
+            name=config.name,
+            kind="tabular",
+            fingerprint=self.fingerprint,
+            space=NoiseSpace(channels=1, height=1, width=len(config.numeric), range=_EVERY_NUMBER),
+            alphabets=tuple(len(field.values) for field in config.categorical),
+            fields=config.fields,
+            defaults=config.defaults,
+            limits=Limits(max_slots=0, max_text_bytes=1, max_tokens=len(config.categorical)),
+            false_flag=config.false_flag,
+        )
+
+    def prepare(self, fields: Mapping[str, str | float]) -> PreparedInput:
+        """Encodes an input: a value per field, text for a categorical one and a number for the others.
+
+        Raises:
+            InputRefusedError: A field is missing, unknown, or has a value that is none of its own.
+        """
+        if len(fields) != len(self.config.fields) or not all(field.name in fields for field in self.config.fields):
+            names = ", ".join(field.name for field in self.config.fields)
+            raise InputRefusedError(f"the {len(fields)} fields given must be exactly: {names}; correct them")
+        codes = [_code(field.name, field.values, fields[field.name]) for field in self.config.categorical]
+        numbers = [_number(field.name, fields[field.name]) for field in self.config.numeric]
+        means, stds = np.array(self.config.means), np.array(self.config.stds)
+        with np.errstate(over="ignore"):
+            standard = ((np.array(numbers) - means) / stds).astype(np.float32)
+        if not np.isfinite(standard).all():
+            raise InputRefusedError("a numeric field is too large to be standardised in float32; correct it")
+        return PreparedInput(
+            clean=torch.as_tensor(standard, device=self._device)[None, None],
+            prefix=torch.empty(0, dtype=torch.int64, device=self._device),
+            tail_base=np.array(codes, dtype=np.int64),
+        )
+
+    def votes(self, batch: Sequence[Draws]) -> list[NDArray[np.bool_]]:
+        """Runs the draws of any jobs and says which passes found Unsafe.
+
+        Args:
+            batch: Ranges of draws; their tails have the noised value indexes of the categorical fields.
+
+        Returns:
+            For each range a boolean array (draws, cells); True is Unsafe, a tie is Safe.
+
+        Raises:
+            GuardOutputError: The network returned a number that is not finite.
+        """
+        return [margins > 0 for margins in self.margins(batch)]
+
+    @torch.inference_mode()
+    def margins(self, batch: Sequence[Draws]) -> list[NDArray[np.float32]]:
+        """The logits that ``votes`` compares with 0; arguments and errors as there.
+
+        Returns:
+            For each range a float32 array (draws, cells).
+        """
+        if not batch:
+            return []
+        hidden = torch.cat([self._inputs(draws) for draws in batch]).to(self._layers[0][0].dtype)
+        for index, (weight, bias) in enumerate(self._layers):
+            hidden = functional.linear(functional.relu(hidden) if index else hidden, weight, bias)
+        logits = hidden[:, 0].float().cpu().numpy()
+        if bad := logits.size - int(np.isfinite(logits).sum()):
+            raise GuardOutputError(
+                f"{bad} of {logits.size} margins are not finite, all must be; check the weights or use dtype=float64"
+            )
+        parts = np.split(logits, np.cumsum([draws.passes for draws in batch])[:-1])
+        return [part.reshape(draws.tails.shape[:2]) for part, draws in zip(parts, batch, strict=True)]
+
+    def _inputs(self, draws: Draws) -> Tensor:
+        """The network's input for every draw and cell, shape (passes, one-hot and numeric)."""
+        cells = draws.tails.shape[1]
+        codes = torch.as_tensor(draws.tails, device=self._device).flatten(0, 1) + self._first
+        one_hot = torch.zeros(len(codes), self._one_hot, device=self._device).scatter_(1, codes, 1.0)
+        numeric = noisy_images(draws).flatten(1)[images_of_draws([draws]).to(self._device)]
+        return torch.cat((one_hot, numeric.repeat_interleave(cells, dim=0)), dim=1)
+
+
+def _code(name: str, values: tuple[str, ...], given: str | float) -> int:
+    if given not in values:
+        raise InputRefusedError(f"field {name} must be one of its {len(values)} values; see the model's fields")
+    return values.index(str(given))
+
+
+def _number(name: str, given: str | float) -> float:
+    if isinstance(given, str | bool) or not math.isfinite(given):
+        raise InputRefusedError(f"field {name} must be a finite number; correct it")
+    return float(given)
+
+
+def load_tabular(folder: Path, config: TabularConfig) -> TabularGuard:
+    """Loads a tabular guard from ``model.safetensors``: ``layers.0.weight``, ``layers.0.bias``, and so on.
+
+    Linear layers with ReLU between them; the last has one output, Unsafe above 0. One layer is a linear model.
+
+    Args:
+        folder: The guard's folder.
+        config: Its settings.
+
+    Raises:
+        GuardConfigError: The folder or the settings cannot be served; the message says what to change.
+    """
+    device = find_device(config.device)
+    dtype = torch.float64 if config.dtype == "float64" else torch.float32
+    width = sum(len(field.values) for field in config.categorical) + len(config.numeric)
+    layers = [(w.to(device, dtype), b.to(device, dtype)) for w, b in _layers(folder / WEIGHTS_FILE, width)]
+    inputs = config.model_dump(include={"fields", "means", "stds"})
+    computation = {"dtype": config.dtype, "device": device.type}
+    name = digest(
+        [
+            *((file, content) for file, content in weights_and_files(folder) if file == WEIGHTS_FILE),
+            ("inputs", json.dumps(inputs, sort_keys=True).encode()),
+            ("computation", json.dumps(computation, sort_keys=True).encode()),
+        ]
+    )
+    return TabularGuard(layers, config=config, fingerprint=name)
+
+
+def _layers(path: Path, width: int) -> list[Layer]:
+    try:
+        stored = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise GuardConfigError(f"{path} must be a safetensors file ({type(error).__name__}); save it as one") from error
+    count = len(stored) // 2
+    wanted = {f"layers.{index}.{part}" for index in range(count) for part in ("weight", "bias")}
+    if not stored or set(stored) != wanted:
+        raise GuardConfigError(
+            f"{path} holds {len(stored)} tensors, must hold layers.0.weight, layers.0.bias and so on; rename them"
+        )
+    layers = [(stored[f"layers.{index}.weight"], stored[f"layers.{index}.bias"]) for index in range(count)]
+    for index, (weight, bias) in enumerate(layers):
+        rows = 1 if index == count - 1 else len(bias)
+        if weight.shape != (rows, width) or bias.shape != (rows,) or not rows:
+            raise GuardConfigError(
+                f"layers.{index} has weight {tuple(weight.shape)} and bias {tuple(bias.shape)}, must have"
+                f" {(rows, width)} and {(rows,)}; correct the fields or the weights"
+            )
+        if not (weight.isfinite().all() and bias.isfinite().all()):
+            raise GuardConfigError(f"layers.{index} has a number that is not finite, all must be; save it again")
+        width = rows
+    return layers

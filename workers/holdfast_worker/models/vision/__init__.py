@@ -1,0 +1,1 @@
+"""From pixels to vision features: preprocessing, tiles, towers."""

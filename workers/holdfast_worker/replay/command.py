@@ -1,0 +1,218 @@
+"""`holdfast replay`: run a share of a certificate's draws again, and compare the votes with what it states."""
+
+import argparse
+import io
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+from PIL import Image, ImageOps
+from pydantic import Field, TypeAdapter, ValidationError
+
+from holdfast.contract.features.certificates import FeatureCertificate
+from holdfast.contract.guard.certificates import Certificate
+from holdfast.queue.jobs import JobInput
+from holdfast_worker.feature_replay import run_features
+from holdfast_worker.models import registry
+from holdfast_worker.models.errors import ModelError
+from holdfast_worker.replay.guard import NEAR_TIE, Comparison, ReplayError, replay, spread
+from holdfast_worker.settings import WorkerSettings
+
+__all__ = ["command", "upright_png"]
+
+_CERTIFICATE: TypeAdapter[Certificate | FeatureCertificate] = TypeAdapter(
+    Annotated[Certificate | FeatureCertificate, Field(discriminator="kind")]
+)
+_WANTED = {"feature": "--image alone", "tabular": "--fields", "hybrid": "--text and --image"}
+
+_SHARE = 0.1
+
+_EPILOG = """\
+A certificate records its seed and, order by order, which draws of which cells were Unsafe. With the same guard and the
+same input, each draw can be made again. Replay loads the guard, refuses if its fingerprint is not the certificate's,
+runs orders spread evenly over the evidence, and counts the votes that differ from the certificate's. A feature
+certificate counts its draws all together: all of them are scored again, and every histogram is held against its own.
+
+examples:
+  holdfast replay cert.json --text "what you see" --image cat.png
+  holdfast replay cert.json --text T --suffix S --image I --share 1   every order
+  holdfast replay cert.json --fields fields.json --json               a tabular input, for machines
+  holdfast replay cert.json --image cat.png                           a feature certificate
+
+A few differing votes beside as many near ties are rounding: a margin within 1e-5 of a tie may fall either way in
+another batch or on another device. Differences everywhere mean another input, or a certificate that was altered.
+Equal votes do not show that the input is the one that was certified: another may get the same.
+The guard or encoder is the one that the settings name (holdfast.toml, HOLDFAST_GUARDS); --model serves it under
+another name.
+
+Exit status: 0 every replayed vote is the certificate's, and of an encoder's scores all but what rounding explains;
+1 some are not or it cannot be replayed, 2 wrong usage, 130 interrupted.
+"""
+
+
+def command(argv: list[str]) -> int:
+    """The command line of `holdfast replay`."""
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if options.share is not None and not 0 < options.share <= 1:
+        parser.error(f"--share {options.share:g} must be above 0 and at most 1")
+    if _kind(options) is None:
+        parser.error("give --text and --image, or --fields for a tabular input, or --image alone for an encoder's")
+    if options.config is not None:
+        os.environ["HOLDFAST_CONFIG"] = options.config
+    try:
+        return _run(options)
+    except (ReplayError, ModelError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
+
+
+def _kind(options: argparse.Namespace) -> str | None:
+    """The kind of certificate that the input given is of."""
+    text, image, fields = (getattr(options, name) is not None for name in ("text", "image", "fields"))
+    if text:
+        return "hybrid" if image and not fields else None
+    if options.suffix or image == fields:
+        return None
+    return "feature" if image else "tabular"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="holdfast replay",
+        description="Run a share of a certificate's draws again and compare the votes with what it states.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("certificate", help="the certificate, a JSON file")
+    parser.add_argument("--text", help="the text that was certified")
+    parser.add_argument("--image", metavar="FILE", help="the image that was certified: PNG, JPEG or WebP")
+    parser.add_argument("--suffix", default="", help="the untrusted tail, if one was given")
+    parser.add_argument("--fields", metavar="FILE", help="the tabular input that was certified, a JSON object")
+    parser.add_argument("--share", type=float, help=f"share of the orders to run again (default: {_SHARE})")
+    parser.add_argument("--model", metavar="NAME", help="the model in the settings (default: the certificate's)")
+    parser.add_argument("--config", metavar="FILE", help="TOML file of settings (default: holdfast.toml, if there)")
+    parser.add_argument("--json", action="store_true", help="print the comparison as JSON, and nothing else")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    certificate = _certificate(options.certificate)
+    given = _given(options, certificate)
+    model = registry.load_served(options.model or certificate.model.name, WorkerSettings().guards)
+    if isinstance(certificate, FeatureCertificate):
+        return run_features(model, certificate, given, as_json=options.json)
+    guard, share = registry.require_guard(model), options.share or _SHARE
+    compared = []
+    if not options.json:
+        orders = len(certificate.evidence.orders)
+        chosen = len(spread(orders, share))
+        sys.stdout.write(f"{certificate.id}: {chosen} of {orders} orders on {certificate.model.name}\n{_HEAD}\n")
+    for comparison in replay(guard, certificate, given, share=share):
+        compared.append(comparison)
+        if not options.json:
+            sys.stdout.write(_row(comparison) + "\n")
+    sys.stdout.write((_as_json(certificate, compared) if options.json else _summary(compared)) + "\n")
+    return 1 if any(comparison.differing for comparison in compared) else 0
+
+
+def _certificate(path: str) -> Certificate | FeatureCertificate:
+    try:
+        return _CERTIFICATE.validate_json(_read(path))
+    except ValidationError as error:
+        raise ReplayError(
+            f"{path} has {error.error_count()} faults, must be a certificate; keep the answer of"
+            " `holdfast certify --json`"
+        ) from None
+
+
+def _given(options: argparse.Namespace, certificate: Certificate | FeatureCertificate) -> JobInput:
+    if _kind(options) != certificate.kind:
+        raise ReplayError(f"the certificate is of a {certificate.kind} input; give {_WANTED[certificate.kind]}")
+    if certificate.kind == "feature" and options.share not in (None, 1):
+        raise ReplayError(
+            f"--share {options.share:g} must be 1 for a feature certificate, whose draws are counted together; drop it"
+        )
+    if options.fields is None:
+        png, size = upright_png(_read(options.image))
+        own = certificate.space.input_height, certificate.space.input_width
+        if size != own:
+            raise ReplayError(
+                f"the image has {size} rows and columns, must have the certificate's {own}; give that one"
+            )
+        return JobInput(options.text or "", options.suffix, png)
+    try:
+        fields = json.loads(_read(options.fields))
+    except ValueError:
+        fields = None
+    if not isinstance(fields, dict):
+        raise ReplayError(f"{options.fields} must be a JSON object of a value per field; correct it")
+    return JobInput(fields=fields)
+
+
+def upright_png(raw: bytes) -> tuple[bytes, tuple[int, int]]:
+    """An image file as the gateway hands it to workers: RGB, upright, transparency on white; and its (height, width).
+
+    Raises:
+        ReplayError: It is none, or one of 16 bits per channel, which the gateway brings to 8 by its own rule.
+    """
+    try:
+        with Image.open(io.BytesIO(raw), formats=("PNG", "JPEG", "WEBP")) as file:
+            if file.mode.startswith("I"):
+                raise ReplayError("the image has 16 bits per pixel, must have 8; save its high bytes as 8-bit grey")
+            layer = ImageOps.exif_transpose(file).convert("RGBA")
+    except (OSError, SyntaxError, ValueError):
+        raise ReplayError("the image is no intact PNG, JPEG or WebP file; give the file that was certified") from None
+    png = io.BytesIO()
+    Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB").save(png, "PNG")
+    return png.getvalue(), (layer.height, layer.width)
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ReplayError(f"{path} cannot be read ({error.strerror}); give the path of a file") from None
+
+
+_HEAD = f"{'order':>6}{'draws':>16}{'cells':>7}{'passes':>8}{'differing':>11}{'near ties':>11}"
+
+
+def _row(found: Comparison) -> str:
+    draws = f"{found.start}..{found.stop}"
+    counts = f"{found.differing:11}{found.near_ties:11}"
+    return f"{found.index:6}{draws:>16}{len(found.cells):7}{found.passes:8}{counts}"
+
+
+def _summary(compared: Sequence[Comparison]) -> str:
+    passes, differing = sum(found.passes for found in compared), sum(found.differing for found in compared)
+    near = sum(found.near_ties for found in compared)
+    verdict = "every vote is the certificate's" if not differing else f"at least {differing} votes differ"
+    return (
+        f"{passes} passes replayed: {verdict}.\n"
+        f"Votes within {NEAR_TIE:g} of a tie may differ with batch composition or device; {near} were that close."
+    )
+
+
+def _as_json(certificate: Certificate, compared: Sequence[Comparison]) -> str:
+    differing = sum(found.differing for found in compared)
+    return json.dumps(
+        {
+            "id": certificate.id,
+            "model": certificate.model.model_dump(),
+            "orders": len(certificate.evidence.orders),
+            "compared": [asdict(found) | {"passes": found.passes} for found in compared],
+            "differing": differing,
+            "near_ties": sum(found.near_ties for found in compared),
+            "near_tie": NEAR_TIE,
+            "equal": not differing,
+        }
+    )

@@ -11,26 +11,41 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points, version
-
-from rich.console import Console
+from typing import Protocol
 
 from holdfast.contract.problems import ProblemError
-from holdfast_client.client import Client
-from holdfast_client.commands import certify as certify_command
-from holdfast_client.commands import certify_features as certify_features_command
-from holdfast_client.commands import embed as embed_command
-from holdfast_client.commands import verify as verify_command
-from holdfast_client.commands.arguments import FileError
+from holdfast_client.commands import certify, certify_features, embed, keys, models, verify
+from holdfast_client.commands.arguments import INTERRUPTED, FileError
 from holdfast_client.errors import CertificationCancelledError, ConnectionFailedError, UnexpectedAnswerError
-from holdfast_client.render import models_table, problem_view, terminal
+from holdfast_client.render import problem_view, terminal
 
 __all__ = ["main"]
+
+
+class Command(Protocol):
+    """A module of `commands`; its parser's `run` takes the arguments and the console for messages."""
+
+    HELP: str
+    EPILOG: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser, /) -> None:
+        """The options of the command."""
+
 
 COMMANDS = "holdfast.commands"
 MODELS = "holdfast.models"
 
-_DONE, _ERROR, _INTERRUPTED = 0, 1, 130
+_ERROR = 1
 _ERRORS = (ProblemError, ConnectionFailedError, UnexpectedAnswerError, CertificationCancelledError, FileError)
+
+_COMMANDS: dict[str, Command] = {
+    "certify": certify,
+    "certify-features": certify_features,
+    "embed": embed,
+    "verify": verify,
+    "keys": keys,
+    "models": models,
+}
 
 # What the help says of a command without importing it, and the extras that it needs.
 _KNOWN = {
@@ -41,14 +56,6 @@ _KNOWN = {
     "models list": ("load what the settings name, and say what it is", "worker"),
     "models check": ("examine a model on fixed draws", "worker"),
 }
-
-_MODELS_EPILOG = """\
-Without a further word it asks the service at --url what it serves. These examine models on this machine; each has a
---help of its own:
-  holdfast models add NAME FOLDER [field=value ...]       examine a checkpoint, and have workers serve it
-  holdfast models list                                    load what the settings name, and say what it is
-  holdfast models check NAME_OR_FOLDER [field=value ...]  examine a model on fixed draws
-"""
 
 _EPILOG = """\
 examples:
@@ -81,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(arguments.run(arguments, messages))
     except KeyboardInterrupt:
         messages.print("interrupted")
-        return _INTERRUPTED
+        return INTERRUPTED
     except _ERRORS as error:
         messages.print(problem_view(error), soft_wrap=True)
         return _ERROR
@@ -114,42 +121,12 @@ def _parser(plugins: Mapping[str, EntryPoint]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"holdfast {version('holdfast')}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    certify = _add_command(commands, "certify", "certify one input", certify_command.EPILOG)
-    certify_command.add_arguments(certify)
-    _add_url(certify)
-    features = _add_command(
-        commands, "certify-features", "certify the feature of one image", certify_features_command.EPILOG
-    )
-    certify_features_command.add_arguments(features)
-    _add_url(features)
-    embed = _add_command(commands, "embed", "embed one image, with bounds", embed_command.EPILOG)
-    embed_command.add_arguments(embed)
-    _add_url(embed)
-    verify = _add_command(commands, "verify", "check a certificate, without the service", verify_command.EPILOG)
-    verify_command.add_verify_arguments(verify)
-    keys = _add_command(commands, "keys", "print the public keys that certificates are signed with")
-    verify_command.add_keys_arguments(keys)
-    _add_url(keys)
-    models = _add_command(commands, "models", "list the guards and encoders that are served", _MODELS_EPILOG)
-    models.set_defaults(run=_models)
-    _add_url(models)
+    for name, module in _COMMANDS.items():
+        layout = argparse.RawDescriptionHelpFormatter
+        command = commands.add_parser(
+            name, help=module.HELP, epilog=module.EPILOG, formatter_class=layout, allow_abbrev=False
+        )
+        module.add_arguments(command)
     for name in plugins:
         commands.add_parser(name, help=_KNOWN.get(name, ("", ""))[0], add_help=False)
     return parser
-
-
-def _add_command(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, help_text: str, epilog: str = ""
-) -> argparse.ArgumentParser:
-    layout = argparse.RawDescriptionHelpFormatter
-    return commands.add_parser(name, help=help_text, epilog=epilog, formatter_class=layout, allow_abbrev=False)
-
-
-def _add_url(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--url", help="the service (default: HOLDFAST_URL, then http://127.0.0.1:8420)")
-
-
-def _models(arguments: argparse.Namespace, _: Console) -> int:
-    with Client(arguments.url) as client:
-        terminal().print(models_table(client.models()))
-    return _DONE

@@ -1,9 +1,13 @@
-"""The files that options name: their errors say which option, and what to give instead."""
+"""What the commands share: exit statuses, lists of numbers, and files whose errors say which option to mend how."""
 
+import argparse
 import os
 from pathlib import Path
 
-__all__ = ["FileError", "check_writable", "read_file", "write_file"]
+__all__ = ["DONE", "INTERRUPTED", "FileError", "add_url", "check_writable", "number_list", "read_file", "write_file"]
+
+
+DONE, INTERRUPTED = 0, 130
 
 
 class FileError(Exception):
@@ -45,3 +49,20 @@ def write_file(option: str, file: str, content: bytes) -> None:
         raise FileError(
             f"{option} {file} cannot be written ({error.strerror}); the service keeps the certificate under its id"
         ) from None
+
+
+def number_list(text: str) -> tuple[float, ...]:
+    """The numbers of an option such as `0,0.25,0.5`.
+
+    Raises:
+        ArgumentTypeError: they are none.
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} must be numbers with commas between, such as 0,0.25,0.5") from None
+
+
+def add_url(parser: argparse.ArgumentParser) -> None:
+    """The option that names the service."""
+    parser.add_argument("--url", help="the service (default: HOLDFAST_URL, then http://127.0.0.1:8420)")

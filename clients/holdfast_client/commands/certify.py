@@ -12,15 +12,13 @@ from holdfast.contract.guard.certificates import Certificate
 from holdfast.contract.guard.requests import Method, Scope, Side, TextThreatKind
 from holdfast_client.certification import Certification
 from holdfast_client.client import Client
-from holdfast_client.commands.arguments import FileError, read_file
+from holdfast_client.commands.arguments import DONE, INTERRUPTED, FileError, add_url, number_list, read_file
 from holdfast_client.commands.following import follow
-from holdfast_client.number_list import number_list
 from holdfast_client.render import certificate_view, progress_in_short, terminal
 
-__all__ = ["EPILOG", "add_arguments"]
+__all__ = ["EPILOG", "HELP", "add_arguments"]
 
-_DONE, _INTERRUPTED = 0, 130
-
+HELP = "certify one input"
 EPILOG = """\
 The answer is a frontier: for every number d of attacker tokens, the largest image shift (L2, in the guard's noise
 space) within which no attack changes the verdict of the smoothed guard. The verdict is Unsafe or Safe, or it abstains:
@@ -56,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output = parser.add_argument_group("output")
     output.add_argument("--json", action="store_true", help="print the certificate as JSON, and nothing else")
     output.add_argument("--no-progress", action="store_true", help="no progress bar")
+    add_url(parser)
     parser.set_defaults(run=_certify, refuse=parser.error)
 
 
@@ -119,12 +118,12 @@ def _certify(arguments: argparse.Namespace, messages: Console) -> int:
         tell = None if arguments.no_progress else progress_in_short
         certificate = follow(_submit(client, arguments, given), messages, tell)
     if certificate is None:
-        return _INTERRUPTED
+        return INTERRUPTED
     if arguments.json:
         sys.stdout.write(certificate.model_dump_json(indent=2) + "\n")
     else:
         terminal().print(certificate_view(certificate))
-    return _DONE
+    return DONE
 
 
 def _check_usage(arguments: argparse.Namespace, refuse: Callable[[str], None]) -> None:

@@ -10,15 +10,21 @@ from holdfast.contract.encoders import FeatureReference, MeanBoundName
 from holdfast.contract.features.certificates import FeatureCertificate
 from holdfast_client.certification import FeatureCertification
 from holdfast_client.client import Client
-from holdfast_client.commands.arguments import check_writable, read_file, write_file
+from holdfast_client.commands.arguments import (
+    DONE,
+    INTERRUPTED,
+    add_url,
+    check_writable,
+    number_list,
+    read_file,
+    write_file,
+)
 from holdfast_client.commands.following import follow
-from holdfast_client.number_list import number_list
 from holdfast_client.render import feature_certificate_view, feature_progress_in_short, terminal
 
-__all__ = ["EPILOG", "add_arguments", "add_output", "show"]
+__all__ = ["EPILOG", "HELP", "add_arguments", "add_output", "show"]
 
-_DONE, _INTERRUPTED = 0, 130
-
+HELP = "certify the feature of one image"
 EPILOG = """\
 The smoothed feature of an image is the mean of its unit features under Gaussian noise of standard deviation sigma. For
 every image within epsilon (L2, in the encoder's noise space), the certificate bounds how similar the smoothed feature
@@ -58,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output = parser.add_argument_group("output")
     add_output(output)
     output.add_argument("--no-progress", action="store_true", help="no progress bar")
+    add_url(parser)
     parser.set_defaults(run=_certify)
 
 
@@ -112,9 +119,9 @@ def _certify(arguments: argparse.Namespace, messages: Console) -> int:
         tell = None if arguments.no_progress else feature_progress_in_short
         certificate = follow(_submit(client, arguments, image), messages, tell)
     if certificate is None:
-        return _INTERRUPTED
+        return INTERRUPTED
     show(certificate, arguments)
-    return _DONE
+    return DONE
 
 
 def show(certificate: FeatureCertificate, arguments: argparse.Namespace) -> None:

@@ -9,14 +9,12 @@ from rich.console import Console
 
 from holdfast.contract.features.certificates import SmoothedEmbedding
 from holdfast_client.client import Client
-from holdfast_client.commands.arguments import check_writable, read_file, write_file
+from holdfast_client.commands.arguments import DONE, add_url, check_writable, number_list, read_file, write_file
 from holdfast_client.commands.certify_features import add_output, show
-from holdfast_client.number_list import number_list
 
-__all__ = ["EPILOG", "add_arguments"]
+__all__ = ["EPILOG", "HELP", "add_arguments"]
 
-_DONE = 0
-
+HELP = "embed one image, with bounds"
 EPILOG = """\
 The embedding is the mean of a few unit features of the image under Gaussian noise of standard deviation sigma: an
 estimate of the smoothed feature, for whatever comes after the encoder. It comes with a bound: for every image within
@@ -53,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output = parser.add_argument_group("output")
     add_output(output)
     output.add_argument("--raw", metavar="FILE", help="write the values row by row: float32, little-endian, no header")
+    add_url(parser)
     parser.set_defaults(run=_embed)
 
 
@@ -76,7 +75,7 @@ def _embed(arguments: argparse.Namespace, messages: Console) -> int:
     if arguments.raw is not None and certificate.embedding is not None:
         write_file("--raw", arguments.raw, _little_endian(certificate.embedding.values))
         messages.print(_told(arguments.raw, certificate.embedding), soft_wrap=True)
-    return _DONE
+    return DONE
 
 
 def _little_endian(values: Sequence[float]) -> bytes:

@@ -1,4 +1,4 @@
-"""`holdfast verify` and `holdfast keys`: check a certificate without trusting whoever hands it over."""
+"""`holdfast verify`: check a certificate without trusting whoever hands it over."""
 
 import argparse
 import json
@@ -17,7 +17,7 @@ from holdfast_client.errors import UnexpectedAnswerError
 from holdfast_client.render import problem_view, terminal, verification_view
 from holdfast_client.verification import verify
 
-__all__ = ["EPILOG", "add_keys_arguments", "add_verify_arguments"]
+__all__ = ["EPILOG", "HELP", "add_arguments"]
 
 _VALID, _NOT_VALID, _UNCHECKED = 0, 1, 2
 
@@ -27,6 +27,7 @@ _SIGNATURE_UNCHECKED = (
     " give the service's keys: --keys FILE or --url URL."
 )
 
+HELP = "check a certificate, without the service"
 EPILOG = """\
 Everything is computed here, from the certificate alone: its bounds, radii, verdict or similarities from the evidence
 that it carries. Whether that evidence is the service's own, only its signature tells: give the service's public keys.
@@ -41,7 +42,7 @@ Exit status: 0 valid, 1 not valid, 2 it could not be checked.
 """
 
 
-def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `holdfast verify`."""
     parser.add_argument("certificate", metavar="CERT.json", help="the certificate's file; - reads standard input")
     trusted = parser.add_mutually_exclusive_group()
@@ -49,17 +50,6 @@ def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
     trusted.add_argument("--url", help="trust the keys that this service publishes now")
     parser.add_argument("--json", action="store_true", help="print the checks as JSON, and nothing else")
     parser.set_defaults(run=_verify)
-
-
-def add_keys_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `holdfast keys`, beside the service's URL."""
-    parser.set_defaults(run=_keys)
-
-
-def _keys(arguments: argparse.Namespace, _: Console) -> int:
-    with Client(arguments.url) as client:
-        sys.stdout.write(client.keys().model_dump_json(indent=2) + "\n")
-    return _VALID
 
 
 def _verify(arguments: argparse.Namespace, messages: Console) -> int:

@@ -1,5 +1,8 @@
 """A feature certificate on a terminal: everything that it says, in the order in which people ask."""
 
+from collections.abc import Iterable
+from typing import TypeVar
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -7,19 +10,32 @@ from rich.text import Text
 from holdfast.contract.encoders import FeatureReference
 from holdfast.contract.features.certificates import (
     FeatureCertificate,
+    FeatureSpace,
     FeatureTargetAnswer,
     Prediction,
+    PredictionMethod,
     PredictionRadius,
+    SmoothedEmbedding,
 )
 from holdfast_client.render import rounding
-from holdfast_client.render.feature_tables import embedding_table, prediction_table, radius_table, similarity_tables
-from holdfast_client.render.guard import STOPPED
+from holdfast_client.render.bars import Bar, BarPlot
+from holdfast_client.render.units import STOPPED, certified, pixels
 
 __all__ = ["feature_certificate_view"]
+
+T = TypeVar("T")
 
 _REFERENCE: dict[FeatureReference, str] = {
     "clean": "the clean feature",
     "direction": "the smoothed feature's direction, fixed by the separate passes",
+}
+_WINS_ON: dict[PredictionMethod, str] = {
+    "prototype_condition": "the mean feature",
+    "cap": "the mean feature",
+    "margin_mean": "the mean feature",
+    "margin_cdf": "the mean feature",
+    "clipped_cdf": "the mean clipped margins",
+    "vote": "the votes of single draws",
 }
 _YES, _NO = "bold green", "bold yellow"
 
@@ -31,11 +47,11 @@ def feature_certificate_view(certificate: FeatureCertificate) -> RenderableType:
         parts += [_answer(certificate, certificate.target), ""]
     parts.append(_summary(certificate))
     if certificate.prediction is not None:
-        parts += ["", prediction_table(certificate.prediction, certificate.space)]
-    for table in (*similarity_tables(certificate), radius_table(certificate)):
+        parts += ["", _prediction_table(certificate.prediction, certificate.space)]
+    for table in (*_similarity_tables(certificate), _radius_table(certificate)):
         parts += [] if table is None else ["", table]
     if certificate.embedding is not None:
-        parts += ["", embedding_table(certificate.embedding, certificate.space)]
+        parts += ["", _embedding_table(certificate.embedding, certificate.space)]
     return Group(*parts, "", *(Text(line, style="dim") for line in certificate.notice))
 
 
@@ -92,3 +108,86 @@ def _risk(certificate: FeatureCertificate) -> str:
         return f"{rounding.risk(bounds)} (risk that any number here is wrong)"
     both, own = rounding.risk(bounds + embedding.alpha), rounding.risk(embedding.alpha)
     return f"{both} (risk that a bound here does not hold, {own} of it the mean's)"
+
+
+def _prediction_table(prediction: Prediction, space: FeatureSpace) -> RenderableType:
+    """The label and, by method, the image radius within which it stays, and on what it wins."""
+    head = prediction.head
+    title = f"Prediction: {prediction.class_name} (of the {len(head.classes):,} classes of {head.name} {head.version})"
+    native = space.native_operator_norm != 1
+    table = _table("method", "the label wins on", "radius", *(["native radius"] if native else []), words=2)
+    for row in prediction.radii:
+        radii = (row.radius, row.native_radius) if native else (row.radius,)
+        table.add_row(row.method, _WINS_ON[row.method], *map(certified, radii))
+    return Group(title, _radius_unit(space), table)
+
+
+def _similarity_tables(certificate: FeatureCertificate) -> list[RenderableType]:
+    """How similar the smoothed feature stays to the reference, over epsilon: as a table, and the cosine as bars."""
+    bounds = certificate.bounds
+    if not bounds:
+        return []
+    methods = _distinct(row.method for row in bounds)
+    table = _table("epsilon", *(f"{what}, {method}" for what in ("cosine", "inner product") for method in methods))
+    for epsilon in _distinct(row.epsilon for row in bounds):
+        rows = {row.method: row for row in bounds if row.epsilon == epsilon}
+        cosines = [_cosine(rows[method].cosine_at_least) for method in methods]
+        table.add_row(
+            str(epsilon), *cosines, *(rounding.similarity(rows[method].inner_product_at_least) for method in methods)
+        )
+    title = "Similarity of the smoothed feature to the reference at least, within epsilon"
+    parts: list[RenderableType] = [Group(title, f"({pixels(certificate.space)})", table)]
+    if len(bounds) > len(methods) and any(row.cosine_at_least is not None for row in bounds):
+        bars = [
+            Bar(f"{row.epsilon} {row.method:>4}", row.cosine_at_least, _cosine(row.cosine_at_least)) for row in bounds
+        ]
+        parts.append(BarPlot(bars, "cosine at least, by epsilon and method", 1.0))
+    return parts
+
+
+def _radius_table(certificate: FeatureCertificate) -> RenderableType | None:
+    """The image radius within which the cosine stays above each floor; None where none was asked for."""
+    if not certificate.radii:
+        return None
+    native = certificate.space.native_operator_norm != 1
+    methods = _distinct(row.method for row in certificate.radii)
+    table = _table("cosine above", *methods, *(f"native, {method}" for method in methods if native))
+    for floor in _distinct(row.cosine_floor for row in certificate.radii):
+        rows = {row.method: row for row in certificate.radii if row.cosine_floor == floor}
+        own = [certified(rows[method].native_radius) for method in methods if native]
+        table.add_row(str(floor), *(certified(rows[method].radius) for method in methods), *own)
+    title = "Image radius within which the cosine to the reference stays above a floor"
+    return Group(title, _radius_unit(certificate.space), table)
+
+
+def _embedding_table(embedding: SmoothedEmbedding, space: FeatureSpace) -> RenderableType:
+    """What an embedding is, and how similar another such embedding of an attacked image is to the clean feature."""
+    kind = "token-level values" if embedding.tokens else "values"
+    shape = " x ".join(f"{length:,}" for length in embedding.shape)
+    title = f"Embedding: {shape} {kind}, the mean of {embedding.draws:,} noisy features"
+    table = _table("epsilon", "cosine", "inner product")
+    for row in embedding.similarity:
+        table.add_row(str(row.epsilon), _cosine(row.cosine_at_least), rounding.similarity(row.inner_product_at_least))
+    meaning = "Similarity of such a mean to the clean feature at least, within epsilon"
+    return Group(title, meaning, f"({pixels(space)})", table)
+
+
+def _table(*columns: str, words: int = 0) -> Table:
+    """A table whose first `words` columns hold words, the others numbers."""
+    table = Table(box=None)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index < words else "right")
+    return table
+
+
+def _radius_unit(space: FeatureSpace) -> str:
+    own = f"; native: in the image's own {space.input_height} x {space.input_width}"
+    return f"({pixels(space)}{own if space.native_operator_norm != 1 else ''})"
+
+
+def _distinct(values: Iterable[T]) -> list[T]:
+    return list(dict.fromkeys(values))
+
+
+def _cosine(bound: float | None) -> str | Text:
+    return Text("no claim", style="dim") if bound is None else rounding.similarity(bound)

@@ -1,11 +1,27 @@
-"""The units of what is shown."""
+"""What certificates of every kind say alike: units, radii, and why their draws ended."""
 
+from rich.text import Text
+
+from holdfast.contract.guard.certificates import Stopped
 from holdfast.contract.models import NoiseSpace
+from holdfast_client.render import rounding
 
-__all__ = ["pixels"]
+__all__ = ["STOPPED", "certified", "pixels"]
+
+STOPPED: dict[Stopped, str] = {
+    "target": "stopped early: the question is answered",
+    "tolerance": "stopped early: no radius can grow by more than the tolerance",
+    "not_certifiable": "stopped early: the rest would not certify this input",
+    "passes_spent": "all that were allowed",
+}
 
 
 def pixels(space: NoiseSpace) -> str:
     """The unit of an image radius."""
     low, high = space.range
     return f"L2, {space.channels} x {space.height} x {space.width} pixels in [{low:g}, {high:g}]"
+
+
+def certified(radius: float | None) -> str | Text:
+    """A radius with three decimals, never above its value; one that is none, in words."""
+    return Text("not certified", style="dim") if radius is None else rounding.radius(radius)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from holdfast.certificates import CurveShift, curve_shift, mean_of_draws_lower
+from tests.certificates import encoders
 
 NEVER = 1e-6
 
@@ -58,7 +59,7 @@ def test_not_even_the_last_rounding_lifts_the_bound_above_an_atom(value, surviva
 
 @pytest.mark.parametrize("t", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("name", ["rare_misses", "many_levels", "concentrated"])
-def test_a_mean_of_draws_under_attack_falls_below_the_bound_with_at_most_both_risks(name, t, encoders):
+def test_a_mean_of_draws_under_attack_falls_below_the_bound_with_at_most_both_risks(name, t):
     # 200 curves, each against 50 attacks. Wrong curves are at most Binomial(200, 0.05), other failures at most
     # Binomial(10^4, 0.05): both pass their limits with probability 1e-6 at most.
     encoder, rng, wrong = encoders.ENCODERS[name], np.random.default_rng(7), 0
@@ -71,7 +72,7 @@ def test_a_mean_of_draws_under_attack_falls_below_the_bound_with_at_most_both_ri
     assert wrong <= binom.isf(NEVER / 2, 10**4, 0.05) + 50 * binom.isf(NEVER / 2, 200, 0.05)
 
 
-def test_at_the_exact_law_the_worst_encoder_meets_the_bound(encoders):
+def test_at_the_exact_law_the_worst_encoder_meets_the_bound():
     # It fails on 5 % of the attacks, but for the steps of its scores: between Binomial quantiles of 1e-6.
     encoder, rng = encoders.beta_law(0.969, 0.02, 4096), np.random.default_rng(8)
     lower = mean_of_draws_lower(CurveShift(encoder.levels, encoder.survival), draws=8, t=1.0, alpha=0.05)
@@ -79,7 +80,7 @@ def test_at_the_exact_law_the_worst_encoder_meets_the_bound(encoders):
     assert binom.ppf(NEVER, 10**4, 0.045) <= np.sum(products < lower) <= binom.isf(NEVER, 10**4, 0.05)
 
 
-def test_eight_draws_of_a_concentrated_score_keep_most_of_their_reference(encoders):
+def test_eight_draws_of_a_concentrated_score_keep_most_of_their_reference():
     # Beta scores of mean .969 and deviation .02, 10^4 draws, risks .001 and .05.
     encoder = encoders.beta_law(0.969, 0.02, 4096)
     curve = curve_shift(encoder.scores(np.random.default_rng(9), 10000), 0.001)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from holdfast.certificates import any_time_lower, clopper_pearson_lower
+from tests.certificates import oracle
 
 BOUNDS = [any_time_lower, clopper_pearson_lower]
 COUNTS = [(1, 1), (1, 20), (10, 20), (19, 20), (20, 20), (3, 500), (250, 500), (499, 500), (500, 500)]
@@ -18,7 +19,7 @@ NEVER = 1e-9
 
 @pytest.mark.parametrize(("successes", "draws"), COUNTS)
 @pytest.mark.parametrize("alpha", RISKS)
-def test_clopper_pearson_is_just_below_the_exact_bound(successes, draws, alpha, oracle):
+def test_clopper_pearson_is_just_below_the_exact_bound(successes, draws, alpha):
     lower = clopper_pearson_lower(successes, draws, alpha)
     assert oracle.binomial_tail(successes, draws, lower) <= Fraction(alpha)
     assert oracle.binomial_tail(successes, draws, lower * (1 + 1e-9)) > Fraction(alpha)
@@ -26,7 +27,7 @@ def test_clopper_pearson_is_just_below_the_exact_bound(successes, draws, alpha, 
 
 @pytest.mark.parametrize(("successes", "draws"), [*COUNTS, (9995, 10000), (10000, 10000), (10**6 // 3, 10**6)])
 @pytest.mark.parametrize("alpha", RISKS)
-def test_the_any_time_bound_is_just_below_the_exact_one(successes, draws, alpha, oracle):
+def test_the_any_time_bound_is_just_below_the_exact_one(successes, draws, alpha):
     lower, needed = any_time_lower(successes, draws, alpha), -oracle.mp.log(alpha)
     assert oracle.log_mixture(successes, draws, oracle.mp.mpf(lower)) >= needed
     above = oracle.mp.mpf(lower) * (1 + oracle.mp.mpf("1e-9"))
@@ -34,7 +35,7 @@ def test_the_any_time_bound_is_just_below_the_exact_one(successes, draws, alpha,
 
 
 @pytest.mark.parametrize("draws", [10**5, 10**7])
-def test_many_draws_keep_both_bounds_below_the_exact_ones(draws, oracle):
+def test_many_draws_keep_both_bounds_below_the_exact_ones(draws):
     for successes in (1, draws // 2, draws):
         lower = any_time_lower(successes, draws, 0.01)
         assert oracle.log_mixture(successes, draws, oracle.mp.mpf(lower)) >= -oracle.mp.log(0.01)
@@ -101,11 +102,11 @@ def test_clopper_pearson_fails_with_at_most_its_risk(p, alpha):
 
 
 @pytest.mark.parametrize("p", [0.05, 0.5, 0.95, 0.999])
-def test_the_any_time_bound_fails_anywhere_along_a_path_with_at_most_its_risk(p, oracle):
+def test_the_any_time_bound_fails_anywhere_along_a_path_with_at_most_its_risk(p):
     assert oracle.prefix_failure(lambda k, n: any_time_lower(k, n, 0.1), p, 150) <= 0.1
 
 
-def test_a_fixed_sample_bound_fails_more_often_than_its_risk_along_a_path(oracle):
+def test_a_fixed_sample_bound_fails_more_often_than_its_risk_along_a_path():
     failure = oracle.prefix_failure(lambda k, n: clopper_pearson_lower(k, n, 0.1), 0.5, 150)
     assert failure > 0.2
 

@@ -22,6 +22,7 @@ from holdfast.certificates import (
     mask_probability,
     neyman_pearson_radius,
 )
+from tests.certificates import oracle, worlds
 
 NEVER = 1e-9
 EPSILONS = [0.0, 0.5, 1.5]
@@ -48,7 +49,7 @@ def exact_bounds(here, d, safe=False):
 @pytest.mark.parametrize("safe", [False, True])
 @pytest.mark.parametrize("absorbing", [False, True])
 @pytest.mark.parametrize("chance", [0.25, 0.7, 0.95])
-def test_no_rewrite_of_any_positions_beats_the_value(chance, absorbing, safe, worlds):
+def test_no_rewrite_of_any_positions_beats_the_value(chance, absorbing, safe):
     rng = np.random.default_rng(11)
     here = worlds.random_worlds(rng, count=300, sizes=(3, 3, 3), chances=(chance,) * 3, absorbing=absorbing)
     for d in range(4):
@@ -59,7 +60,7 @@ def test_no_rewrite_of_any_positions_beats_the_value(chance, absorbing, safe, wo
             assert (np.array(values) >= truth - 1e-13 if safe else np.array(values) <= truth + 1e-13).all()
 
 
-def test_a_guard_that_needs_every_mask_meets_the_value(worlds):
+def test_a_guard_that_needs_every_mask_meets_the_value():
     verdicts = np.zeros((1, 4, 4, len(worlds.BINS) - 1))
     verdicts[0, -1, -1, :4] = 1.0
     here = worlds.Worlds(verdicts, (2, 2), (0.6, 0.3), True)
@@ -111,7 +112,7 @@ def test_a_mean_guard_is_certified_at_three_tokens_where_one_number_certifies_no
     assert neyman_pearson_radius(0.6, tokens=1, **question) is None
 
 
-def test_the_whole_frontier_exceeds_the_true_one_with_at_most_its_risk(worlds):
+def test_the_whole_frontier_exceeds_the_true_one_with_at_most_its_risk():
     # 300 frontiers fail at most as often as Binomial(300, 0.3): the limit is passed with probability below 1e-9.
     rng, kernel, alpha = np.random.default_rng(5), AbsorbingKernel(0.6), 0.3
     patterns = worlds.all_masks(4)
@@ -193,7 +194,7 @@ def test_every_radius_is_where_the_value_passes_the_threshold(pairs, tau, sigma,
 
 @settings(derandomize=True, max_examples=100, deadline=None)
 @given(pairs=PAIRS, epsilon=st.floats(0.0, 6.0))
-def test_the_value_is_just_below_its_formula_in_fifty_digits(pairs, epsilon, oracle):
+def test_the_value_is_just_below_its_formula_in_fifty_digits(pairs, epsilon):
     mp, exact = oracle.mp, []
     for mass, lower in pairs:
         quantile = mp.sqrt(2) * mp.erfinv(2 * mp.mpf(lower) - 1) if lower > 1e-25 else -mp.inf

@@ -18,6 +18,7 @@ from holdfast.certificates import (
     margin_radius,
     mean_shift,
 )
+from tests.certificates import encoders
 
 METHODS = ["cdf", "mean"]
 NEVER = 1e-6
@@ -30,7 +31,7 @@ def published_bound(mean, t):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_where_the_published_cosine_bound_is_negative_it_is_wrong_and_ours_is_none(method, encoders):
+def test_where_the_published_cosine_bound_is_negative_it_is_wrong_and_ours_is_none(method):
     # f(s) = (1, 0) below 1.3338 and (-1, 0) above; x = 0, sigma = 1, epsilon = 1.5.
     below = float(ndtr(1.3338))
     encoder = encoders.steps((0.0, 1 - below), (1.0, below))
@@ -57,7 +58,7 @@ def test_features_that_are_not_normalised_per_draw_certify_a_lie_and_normalised_
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", ["half_space", "rare_misses", "many_levels", "concentrated"])
-def test_a_feature_bound_fails_with_at_most_its_risk(method, name, encoders):
+def test_a_feature_bound_fails_with_at_most_its_risk(method, name):
     # 1,000 samples fail somewhere at most as often as Binomial(1000, 0.1).
     encoder, rng = encoders.ENCODERS[name], np.random.default_rng(2)
     products, cosines = [encoder.feature(t)[0] for t in SHIFTS], [encoder.cosine(t) for t in SHIFTS]
@@ -74,7 +75,7 @@ def test_a_feature_bound_fails_with_at_most_its_risk(method, name, encoders):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_feature_radius_is_too_large_with_at_most_its_risk(method, encoders):
+def test_a_feature_radius_is_too_large_with_at_most_its_risk(method):
     encoder, rng = encoders.ENCODERS["concentrated"], np.random.default_rng(3)
     far = next(t for t in np.arange(0, 9, 1e-3) if encoder.cosine(t) < 0.8)
     radii = (
@@ -85,7 +86,7 @@ def test_a_feature_radius_is_too_large_with_at_most_its_risk(method, encoders):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_margin_radius_is_too_large_with_at_most_its_risk(method, encoders):
+def test_a_margin_radius_is_too_large_with_at_most_its_risk(method):
     rivals = [encoders.steps((0.0, 0.1), (1.0, 0.9)), encoders.beta_law(0.7, 0.1), encoders.beta_law(0.8, 0.3)]
     rng, grid = np.random.default_rng(4), np.arange(0, 5, 1e-3)
     far = min(next(t for t in grid if rival.mean(t) <= 0.5) for rival in rivals)
@@ -94,7 +95,7 @@ def test_a_margin_radius_is_too_large_with_at_most_its_risk(method, encoders):
     assert wrong <= binom.isf(NEVER, 1000, 0.1)
 
 
-def test_the_whole_law_certifies_much_further_than_its_mean(encoders):
+def test_the_whole_law_certifies_much_further_than_its_mean():
     # Beta scores of mean .969 and deviation .03: what the published mean bounds of CLIP at sigma = .25 imply.
     encoder = encoders.beta_law(0.969, 0.03, 4096)
     scores = encoder.scores(np.random.default_rng(12), 10000)
@@ -127,7 +128,7 @@ def test_a_cosine_is_stated_only_where_the_inner_product_is_positive(lower, t):
     assert bound.cosine == (bound.inner_product if bound.inner_product > 0 else None)
 
 
-def test_radii_scale_with_sigma_and_samples_are_draws(encoders):
+def test_radii_scale_with_sigma_and_samples_are_draws():
     scores = encoders.ENCODERS["concentrated"].scores(np.random.default_rng(5), 500)
     sample, unit = ScoreSample.of(scores), feature_radius(scores, cosine_floor=0.5, sigma=1, alpha=0.01)
     assert feature_radius(sample, cosine_floor=0.5, sigma=0.25, alpha=0.01) == unit / 4

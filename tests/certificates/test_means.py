@@ -15,6 +15,7 @@ from holdfast.certificates import (
     kl_lower,
     mean_lower,
 )
+from tests.certificates import encoders, oracle
 
 BOUNDS = [betting_lower, empirical_bernstein_lower, kl_lower, hoeffding_lower]
 MONOTONE = [betting_lower, kl_lower, hoeffding_lower]
@@ -35,7 +36,7 @@ def beta_scores(mean, deviation, draws):
 
 @pytest.mark.parametrize("bound", BOUNDS)
 @pytest.mark.parametrize("name", ["half_space", "rare_misses", "concentrated"])
-def test_a_bound_on_the_mean_fails_with_at_most_its_risk(bound, name, encoders):
+def test_a_bound_on_the_mean_fails_with_at_most_its_risk(bound, name):
     # 2,000 samples fail at most as often as Binomial(2000, 0.05); that passes the limit with probability 1e-6.
     encoder, rng = encoders.ENCODERS[name], np.random.default_rng(5)
     truth = encoder.mean()
@@ -44,21 +45,21 @@ def test_a_bound_on_the_mean_fails_with_at_most_its_risk(bound, name, encoders):
 
 
 @pytest.mark.parametrize("p", [0.3, 0.8, 0.97])
-def test_the_betting_bound_fails_anywhere_along_a_path_with_at_most_its_risk(p, oracle):
+def test_the_betting_bound_fails_anywhere_along_a_path_with_at_most_its_risk(p):
     def lower(successes, draws):
         return betting_lower(np.repeat([1.0, 0.0], [successes, draws - successes]), 0.1, horizon=60)
 
     assert oracle.prefix_failure(lower, p, 60) <= 0.1
 
 
-def test_a_bound_for_one_number_of_draws_fails_more_often_than_its_risk_along_a_path(oracle):
+def test_a_bound_for_one_number_of_draws_fails_more_often_than_its_risk_along_a_path():
     def lower(successes, draws):
         return kl_lower(np.repeat([1.0, 0.0], [successes, draws - successes]), 0.1)
 
     assert oracle.prefix_failure(lower, 0.5, 60) > 0.13
 
 
-def test_the_highest_betting_bound_of_a_path_of_scores_covers_in_simulation(encoders):
+def test_the_highest_betting_bound_of_a_path_of_scores_covers_in_simulation():
     # 300 paths fail at most as often as Binomial(300, 0.1).
     encoder, rng = encoders.ENCODERS["many_levels"], np.random.default_rng(6)
     looks, truth = range(1, 201, 8), encoder.mean()
@@ -75,7 +76,7 @@ def test_widths_at_ten_thousand_concentrated_scores(bound, width):
 
 @pytest.mark.parametrize("alpha", [0.05, 1e-6])
 @pytest.mark.parametrize("name", ["half_space", "rare_misses", "concentrated", "narrow_margin"])
-def test_the_betting_bound_is_just_below_the_exact_one(name, alpha, encoders):
+def test_the_betting_bound_is_just_below_the_exact_one(name, alpha):
     scores = encoders.ENCODERS[name].scores(np.random.default_rng(1), 400)
     lower, needed = mp.mpf(betting_lower(scores, alpha, horizon=500)), -mp.log(alpha)
     assert encoders.wealth(scores, lower, alpha, 500) >= needed
@@ -83,7 +84,7 @@ def test_the_betting_bound_is_just_below_the_exact_one(name, alpha, encoders):
 
 
 @pytest.mark.parametrize("scores", [[1.0] * 50, [0.0] * 49 + [1.0], [0.5], [1e-200, 1.0], [1.0 - 2**-53] * 7])
-def test_extreme_scores_keep_the_betting_bound_below_the_exact_one(scores, encoders):
+def test_extreme_scores_keep_the_betting_bound_below_the_exact_one(scores):
     lower = mp.mpf(betting_lower(scores, 0.01))
     assert encoders.wealth(scores, lower, 0.01, len(scores)) >= -mp.log(0.01)
     assert encoders.wealth(scores, lower * (1 + LOOSE), 0.01, len(scores)) < -mp.log(0.01)
@@ -91,7 +92,7 @@ def test_extreme_scores_keep_the_betting_bound_below_the_exact_one(scores, encod
 
 @pytest.mark.parametrize("alpha", [0.5, 1e-6])
 @pytest.mark.parametrize("name", ["half_space", "many_levels", "concentrated"])
-def test_the_kl_bound_is_just_below_the_exact_one(name, alpha, encoders):
+def test_the_kl_bound_is_just_below_the_exact_one(name, alpha):
     scores = encoders.ENCODERS[name].scores(np.random.default_rng(2), 700)
     mean = sum(map(mp.mpf, scores.tolist())) / 700
     lower, allowed = mp.mpf(kl_lower(scores, alpha)), -mp.log(mp.mpf(alpha)) / 700
@@ -101,7 +102,7 @@ def test_the_kl_bound_is_just_below_the_exact_one(name, alpha, encoders):
 
 @pytest.mark.parametrize("alpha", [0.5, 1e-6])
 @pytest.mark.parametrize("draws", [2, 700, 10**5])
-def test_the_closed_forms_are_just_below_their_exact_values(draws, alpha, encoders):
+def test_the_closed_forms_are_just_below_their_exact_values(draws, alpha):
     scores = encoders.ENCODERS["concentrated"].scores(np.random.default_rng(3), draws)
     exact = [mp.mpf(score) for score in scores.tolist()]
     mean = mp.fsum(exact) / draws

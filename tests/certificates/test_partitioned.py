@@ -14,11 +14,12 @@ from holdfast.certificates import (
     ratio_groups,
     suffix_value,
 )
+from tests.certificates import worlds
 
 RATES = [0.2, 0.5, 0.8, 1.0]
 
 
-def exact_cells(here, worlds, k):
+def exact_cells(here, k):
     """q of observed-change cell k: the first k slots differ from 0, the next does not."""
     table = here.verdicts @ np.diff(norm.cdf(worlds.BINS))
     for position in reversed(range(here.positions)):
@@ -34,11 +35,11 @@ def exact_cells(here, worlds, k):
 
 @pytest.mark.parametrize("size", [2, 3])
 @pytest.mark.parametrize("beta", RATES)
-def test_no_attack_beats_the_value_at_any_rate(beta, size, worlds):
+def test_no_attack_beats_the_value_at_any_rate(beta, size):
     rng, slots, kernel = np.random.default_rng(4), 3, UniformKernel(beta, size)
     chances = (beta * size / (size - 1),) * slots  # above 1 too: the law of a slot stays a law
     here = worlds.random_worlds(rng, count=40, sizes=(size,) * slots, chances=chances, absorbing=False)
-    exact = np.stack([exact_cells(here, worlds, k) for k in range(slots + 1)], axis=1)
+    exact = np.stack([exact_cells(here, k) for k in range(slots + 1)], axis=1)
     for d, epsilon in product(range(slots + 1), (0.0, 0.5, 1.5)):
         question = {"kernel": kernel, "tokens": d, "epsilon": epsilon, "sigma": 1.0}
         least = np.array([observed_change_value(row, **question) for row in exact])

@@ -17,6 +17,7 @@ from holdfast.certificates import (
     prototype_condition_reach,
     vote_reach,
 )
+from tests.certificates import encoders
 
 NEVER = 1e-6
 seeds = st.integers(0, 2**32 - 1)
@@ -106,7 +107,7 @@ def test_the_clipped_interval_holds_every_direction_of_the_cap(seed, size, sprea
 
 @pytest.mark.parametrize("shift", [curve_shift, mean_shift])
 @pytest.mark.parametrize("name", ["rare_misses", "concentrated"])
-def test_a_prediction_changes_within_its_reach_with_at_most_its_risk(shift, name, encoders):
+def test_a_prediction_changes_within_its_reach_with_at_most_its_risk(shift, name):
     # 1,000 samples fail at most as often as Binomial(1000, 0.1). The rival lies where the attack drives the feature.
     encoder, rng = encoders.ENCODERS[name], np.random.default_rng(4)
     prototypes = np.array([[1.0, 0.0], [math.cos(1.1), math.sin(1.1)]])

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import beta, binom
 
 from holdfast.certificates import CurveShift, MeanShift, ScoreSample, curve_shift, mean_shift
+from tests.certificates import encoders
 
 NEVER = 1e-6
 SHIFTS = [0.0, 0.3, 1.0, 2.0, 4.0]
@@ -39,21 +40,21 @@ def test_the_reach_of_a_mean_is_just_below_the_exact_one(lower, level):
 
 @pytest.mark.parametrize("name", ["half_space", "rare_misses", "many_levels", "concentrated", "narrow_margin"])
 @pytest.mark.parametrize("t", SHIFTS)
-def test_the_curve_of_an_exact_law_meets_the_worst_encoder_from_below(name, t, encoders):
+def test_the_curve_of_an_exact_law_meets_the_worst_encoder_from_below(name, t):
     encoder = encoders.ENCODERS[name]
     assert encoder.mean(t) * (1 - 1e-10) <= exact_curve(encoder).at(t) <= encoder.mean(t) * (1 + 1e-14)
 
 
 @pytest.mark.parametrize("name", ["half_space", "rare_misses", "many_levels", "concentrated", "narrow_margin"])
 @pytest.mark.parametrize("t", SHIFTS)
-def test_at_exact_laws_the_curve_is_never_below_the_mean(name, t, encoders):
+def test_at_exact_laws_the_curve_is_never_below_the_mean(name, t):
     encoder = encoders.ENCODERS[name]
     assert exact_curve(encoder).at(t) >= MeanShift(encoder.mean()).at(t) * (1 - 1e-11)
 
 
 @pytest.mark.parametrize("shift", [curve_shift, mean_shift])
 @pytest.mark.parametrize("name", ["half_space", "rare_misses", "many_levels", "concentrated", "narrow_margin"])
-def test_a_shift_fails_at_any_distance_with_at_most_its_risk(shift, name, encoders):
+def test_a_shift_fails_at_any_distance_with_at_most_its_risk(shift, name):
     # 1,000 samples fail somewhere at most as often as Binomial(1000, 0.1).
     encoder, rng = encoders.ENCODERS[name], np.random.default_rng(8)
     truths = [encoder.mean(t) for t in SHIFTS]
@@ -63,7 +64,7 @@ def test_a_shift_fails_at_any_distance_with_at_most_its_risk(shift, name, encode
 
 
 @pytest.mark.parametrize("name", ["half_space", "many_levels", "narrow_margin"])
-def test_no_level_of_the_curve_is_reached_less_often_than_it_says(name, encoders):
+def test_no_level_of_the_curve_is_reached_less_often_than_it_says(name):
     encoder, rng = encoders.ENCODERS[name], np.random.default_rng(9)
 
     def fails():
@@ -130,7 +131,7 @@ def test_a_curve_ignores_the_order_of_the_draws(scores, t):
     assert at == curve_shift(scores[::-1], 0.05).at(t) == curve_shift(ScoreSample.of(scores), 0.05).at(t)
 
 
-def test_a_curve_serves_the_tail_and_the_middle_of_ten_thousand_scores(encoders):
+def test_a_curve_serves_the_tail_and_the_middle_of_ten_thousand_scores():
     rng = np.random.default_rng(11)
     concentrated, narrow = encoders.beta_law(0.969, 0.03, 4096), encoders.beta_law(0.55, 0.1, 4096)
     assert curve_shift(concentrated.scores(rng, 10000), 0.001).reach(0.75) == pytest.approx(2.07, abs=0.04)
@@ -151,7 +152,7 @@ def test_a_certain_part_and_an_uncertain_one_reach_as_far_as_both():
     assert curve.reach(0.31) == pytest.approx(float(exact), rel=1e-8)
 
 
-def test_survival_at_a_shift_is_that_of_every_level(encoders):
+def test_survival_at_a_shift_is_that_of_every_level():
     encoder = encoders.ENCODERS["many_levels"]
     masses = encoder.law(1.5)
     assert exact_curve(encoder).survival_at(1.5) == pytest.approx(np.cumsum(masses[::-1])[::-1], rel=1e-10)

@@ -15,6 +15,7 @@ from holdfast.certificates import (
     suffix_radius,
     suffix_value,
 )
+from tests.certificates import oracle, world
 
 CELLS = st.lists(st.floats(0.0, 1.0 - 1e-9), min_size=1, max_size=9)
 RATES = st.floats(0.01, 0.95)
@@ -24,7 +25,7 @@ RATES = st.floats(0.01, 0.95)
 @pytest.mark.parametrize("slots", [2, 3])
 @pytest.mark.parametrize("absorbing", [False, True])
 @pytest.mark.parametrize("seed", range(4))
-def test_no_attack_beats_the_value_not_even_with_tokens_outside_the_alphabet(seed, absorbing, slots, size, world):
+def test_no_attack_beats_the_value_not_even_with_tokens_outside_the_alphabet(seed, absorbing, slots, size):
     rng = np.random.default_rng(seed)
     masked = float(rng.choice([0.2, 0.6, 0.9, 1.0]))
     here = world.random_world(rng, size=size, slots=slots, masked=masked, absorbing=absorbing)
@@ -36,7 +37,7 @@ def test_no_attack_beats_the_value_not_even_with_tokens_outside_the_alphabet(see
             assert value <= here.worst(d, epsilon) + 1e-13
 
 
-def test_some_attack_comes_close_to_the_value(world):
+def test_some_attack_comes_close_to_the_value():
     verdicts = np.zeros((4, 4, len(world.BINS) - 1))
     verdicts[0, 0, :5] = verdicts[3, :, :5] = 1.0
     here = world.World(verdicts, 2, 0.6, True)
@@ -59,7 +60,7 @@ def test_knowing_the_masks_never_proves_less_than_one_number(cells, beta, epsilo
 
 @settings(derandomize=True, max_examples=100, deadline=None)
 @given(cells=CELLS, beta=RATES, epsilon=st.floats(0.0, 8.0), data=st.data())
-def test_the_value_is_just_below_its_formula_in_fifty_digits(cells, beta, epsilon, data, oracle):
+def test_the_value_is_just_below_its_formula_in_fifty_digits(cells, beta, epsilon, data):
     tokens, mp = data.draw(st.integers(0, len(cells) - 1)), oracle.mp
     exact, slots = mp.mpf(0), len(cells) - 1
     for k in range(tokens, slots + 1):

@@ -21,6 +21,7 @@ from holdfast.certificates import (
     ratio_groups,
     tabular_frontier,
 )
+from tests.certificates import oracle, worlds
 
 NEVER = 1e-9
 SIZES = (2, 3, 5)
@@ -35,7 +36,7 @@ def rank(radius):
     return -1.0 if radius is None else radius
 
 
-def of_one_set(p, kernels, shift, oracle):
+def of_one_set(p, kernels, shift):
     """The value of one set of fields, from every string of (same, attacker's, other) per field."""
     pairs = [(oracle.mp.mpf(1), oracle.mp.mpf(1))]
     for kernel in kernels:
@@ -48,10 +49,10 @@ def of_one_set(p, kernels, shift, oracle):
 @pytest.mark.parametrize("fields", [0, 1, 2, 4])
 @pytest.mark.parametrize("kernels", [KERNELS, MIXED, MASKED, TURNED])
 @pytest.mark.parametrize("p", [0.55, 0.97])
-def test_the_value_is_the_least_over_all_sets_of_fields(kernels, fields, p, oracle):
+def test_the_value_is_the_least_over_all_sets_of_fields(kernels, fields, p):
     for shift in (0.2, 1.1):
         exact = min(
-            of_one_set(p, chosen, shift, oracle)
+            of_one_set(p, chosen, shift)
             for d in range(min(fields, len(kernels)) + 1)
             for chosen in combinations(kernels, d)
         )
@@ -78,7 +79,7 @@ def test_group_products_are_the_groups_of_more_tokens():
 
 @pytest.mark.parametrize("safe", [False, True])
 @pytest.mark.parametrize("seed", range(3))
-def test_no_rewrite_of_any_fields_beats_covers_or_neyman_pearson(seed, safe, worlds):
+def test_no_rewrite_of_any_fields_beats_covers_or_neyman_pearson(seed, safe):
     rng, verdict = np.random.default_rng(seed), "safe" if safe else "unsafe"
     here = worlds.random_worlds(rng, count=150, sizes=SIZES, chances=CHANCES, absorbing=False)
     clean = np.clip(1 - here.covered(()) if safe else here.covered(()), 0.0, 1.0 - 1e-16)
@@ -135,7 +136,7 @@ def test_neyman_pearson_takes_over_where_covers_are_capped():
     assert found[1].method == "neyman_pearson"
 
 
-def test_the_whole_frontier_exceeds_the_true_one_with_at_most_its_risk(worlds):
+def test_the_whole_frontier_exceeds_the_true_one_with_at_most_its_risk():
     # 200 frontiers fail at most as often as Binomial(200, 0.3): the limit is passed with probability below 1e-9.
     rng, alpha = np.random.default_rng(6), 0.3
     patterns, by_mask = worlds.all_masks(3), rng.uniform(0.3, 0.95, size=8)

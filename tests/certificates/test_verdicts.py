@@ -21,6 +21,7 @@ from holdfast.certificates import (
     unsafe_at_most,
     worst_case,
 )
+from tests.certificates import worlds
 
 NEVER = 1e-9
 
@@ -44,7 +45,7 @@ def test_the_ends_of_the_range_stay_inside_it():
 @pytest.mark.parametrize("strata", [0, 1, 2, 3])
 @pytest.mark.parametrize("absorbing", [False, True])
 @pytest.mark.parametrize("chance", [0.3, 0.9])
-def test_no_attack_on_the_leading_slots_beats_either_verdicts_value(chance, absorbing, strata, worlds):
+def test_no_attack_on_the_leading_slots_beats_either_verdicts_value(chance, absorbing, strata):
     rng = np.random.default_rng(strata)
     here = worlds.random_worlds(rng, count=100, sizes=(3, 3, 3), chances=(chance,) * 3, absorbing=absorbing)
     kernel = AbsorbingKernel(chance) if absorbing else UniformKernel(chance * 2 / 3, 3)
@@ -60,7 +61,7 @@ def test_no_attack_on_the_leading_slots_beats_either_verdicts_value(chance, abso
 
 
 @pytest.mark.parametrize("absorbing", [False, True])
-def test_no_attack_beats_the_neyman_pearson_bound_of_the_safe_verdict(absorbing, worlds):
+def test_no_attack_beats_the_neyman_pearson_bound_of_the_safe_verdict(absorbing):
     here = worlds.random_worlds(
         np.random.default_rng(9), count=100, sizes=(3, 3), chances=(0.6, 0.6), absorbing=absorbing
     )

@@ -18,7 +18,8 @@ from pydantic import BaseModel
 from holdfast.certificates import Check
 from holdfast.certificates.document.canonical import canonical_json, digests
 from holdfast.contract.features.certificates import FeatureCertificate
-from holdfast.contract.guard.certificates import Certificate, KeySet, PublicKey, Signature
+from holdfast.contract.guard.certificates import Certificate
+from holdfast.contract.jobs import KeySet, PublicKey, Signature
 
 __all__ = ["SigningKey", "check_signature", "key_set", "public_key", "sign"]
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from holdfast.contract.guard.certificates import KeySet
+from holdfast.contract.jobs import KeySet
 from holdfast.signing import SigningKey, check_signature, key_set, public_key, sign
 
 SEED = bytes(range(32))

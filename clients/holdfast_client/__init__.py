@@ -17,7 +17,8 @@ with Client() as client:
 """
 
 from holdfast.contract.features.certificates import FeatureCertificate
-from holdfast.contract.guard.certificates import Certificate, Check, Job, KeySet, Progress, Verification
+from holdfast.contract.guard.certificates import Certificate
+from holdfast.contract.jobs import Check, Job, KeySet, Progress, Verification
 from holdfast.contract.problems import ProblemError
 from holdfast_client.certification import Certification, FeatureCertification
 from holdfast_client.client import Client

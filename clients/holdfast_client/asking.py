@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from holdfast.contract.guard.requests import Strict
+from holdfast.contract.base import Strict
 from holdfast.contract.problems import FieldError, InvalidValueError
 
 __all__ = ["ImageFile", "given", "image_data", "request_body"]

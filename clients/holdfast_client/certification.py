@@ -6,7 +6,7 @@ from typing import Generic, TypeAlias, TypeVar
 from urllib.parse import quote
 
 from holdfast.contract.features.certificates import FeatureCertificate
-from holdfast.contract.guard.certificates import Job, Progress
+from holdfast.contract.jobs import Job, Progress
 from holdfast.contract.problems import InternalError, problem_error
 from holdfast_client.errors import CertificationCancelledError
 from holdfast_client.wire import PATIENTLY_S, Wire

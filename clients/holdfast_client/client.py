@@ -7,13 +7,13 @@ from typing import Any, Literal, Self, TypeVar
 
 import httpx
 
-from holdfast.contract.encoders import EncoderInfo, FeatureReference, MeanBoundName
-from holdfast.contract.features.certificates import FeatureCertificate, feature_answer_from_json
+from holdfast.contract.base import Stop, Strict
+from holdfast.contract.features.certificates import FeatureCertificate, feature_certification_from_json
 from holdfast.contract.features.requests import EmbeddingRequest, FeatureCertificationRequest
-from holdfast.contract.guard.certificates import Certificate, Job, KeySet, Verification, answer_from_json
-from holdfast.contract.guard.requests import CertificationRequest, Method, Scope, Side, Stop, Strict, TextThreatKind
-from holdfast.contract.models import GuardInfo, TokenKernelName
-from holdfast.contract.served import ModelList
+from holdfast.contract.guard.certificates import Certificate, certification_from_json
+from holdfast.contract.guard.requests import AskedMethod, AskedVerdict, CertificationRequest, Scope, TextThreatKind
+from holdfast.contract.jobs import Job, KeySet, Verification
+from holdfast.contract.models import EncoderInfo, FeatureReference, GuardInfo, MeanBoundName, ModelList, TokenKernelName
 from holdfast_client.asking import ImageFile, given, image_data, request_body
 from holdfast_client.certification import Certification, FeatureCertification
 from holdfast_client.wire import Wire
@@ -74,9 +74,9 @@ class Client:
         sigma: float | None = None,
         scope: Scope | None = None,
         tau: float | None = None,
-        verdict: Side | None = None,
+        verdict: AskedVerdict | None = None,
         alpha: float | None = None,
-        method: Method | None = None,
+        method: AskedMethod | None = None,
         max_passes: int | None = None,
         stop: Stop | None = None,
         tolerance: float | None = None,
@@ -137,11 +137,11 @@ class Client:
             target=None if target is None else {"tokens": target[0], "epsilon": target[1]},
             epsilons=_tuple(epsilons),
         )
-        return self._submitted(_GUARDS, CertificationRequest, asked, answer_from_json)
+        return self._submitted(_GUARDS, CertificationRequest, asked, certification_from_json)
 
     def certification(self, job_id: str) -> Certification[Certificate]:
         """The handle of a certification that was submitted before."""
-        return Certification(self._wire, _GUARDS, job_id, answer_from_json)
+        return Certification(self._wire, _GUARDS, job_id, certification_from_json)
 
     def certify_features(
         self,
@@ -202,11 +202,11 @@ class Client:
             sampling=given(draws=draws, selection_draws=selection_draws, stop=stop or early, tolerance=tolerance),
             target=target,
         )
-        return self._submitted(_ENCODERS, FeatureCertificationRequest, asked, feature_answer_from_json)
+        return self._submitted(_ENCODERS, FeatureCertificationRequest, asked, feature_certification_from_json)
 
     def feature_certification(self, job_id: str) -> FeatureCertification:
         """The handle of a feature certification, or of an embedding, that was submitted before."""
-        return Certification(self._wire, _ENCODERS, job_id, feature_answer_from_json)
+        return Certification(self._wire, _ENCODERS, job_id, feature_certification_from_json)
 
     def embed(
         self,
@@ -255,7 +255,7 @@ class Client:
         )
         body = request_body(EmbeddingRequest, asked)
         answer = self._wire.send(
-            "POST", "/v1/embeddings", feature_answer_from_json, body=body, kept_back_s=_EMBEDDING_WAIT_S
+            "POST", "/v1/embeddings", feature_certification_from_json, body=body, kept_back_s=_EMBEDDING_WAIT_S
         )
         return self.feature_certification(answer.id).wait(timeout_s) if isinstance(answer, Job) else answer
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from holdfast.contract.guard.certificates import Check, KeySet, Verification
+from holdfast.contract.jobs import Check, KeySet, Verification
 
 __all__ = ["verify"]
 

@@ -1,28 +1,37 @@
-"""What is served: a guard's name, fingerprint, noise space, alphabet, defaults and limits."""
+"""What is served: guards with alphabets, defaults and limits, encoders with features, heads and defaults."""
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, TypeAdapter
+
+from holdfast.contract.base import Closed
 
 __all__ = [
     "Defaults",
+    "EncoderDefaults",
+    "EncoderInfo",
     "FalseFlag",
+    "FeatureReference",
     "FieldInfo",
     "GuardInfo",
+    "HeadInfo",
+    "ImageSpace",
     "L0Defaults",
     "Limits",
+    "MeanBoundName",
+    "ModelList",
     "NoiseSpace",
+    "ServedModel",
     "TokenKernelName",
+    "served_model",
 ]
 
 TokenKernelName = Literal["uniform", "absorbing"]
+FeatureReference = Literal["clean", "direction"]
+MeanBoundName = Literal["betting", "empirical_bernstein", "kl", "hoeffding"]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class NoiseSpace(_Frozen):
+class NoiseSpace(Closed):
     """The tensor that image noise is added to; ε and σ are L2 in these units (maths.md §9)."""
 
     channels: int = Field(gt=0)
@@ -31,7 +40,19 @@ class NoiseSpace(_Frozen):
     range: tuple[float, float] = (0.0, 1.0)
 
 
-class FalseFlag(_Frozen):
+class ImageSpace(NoiseSpace):
+    """The units of every radius.
+
+    `input_height` and `input_width` are the image's own; `native_operator_norm` is that of the resize from there to the
+    noise space (1 without one).
+    """
+
+    input_height: int
+    input_width: int
+    native_operator_norm: float
+
+
+class FalseFlag(Closed):
     """The measured false-flag bound of the default operating point."""
 
     rate_at_most: float = Field(ge=0, le=1)
@@ -41,7 +62,7 @@ class FalseFlag(_Frozen):
     measured_on: str
 
 
-class L0Defaults(_Frozen):
+class L0Defaults(Closed):
     """The operating point of the l0 threat, whose noise falls on the text itself; measured apart."""
 
     beta: float = Field(gt=0, le=1, description="Corruption rate of a token of the text.")
@@ -49,7 +70,7 @@ class L0Defaults(_Frozen):
     false_flag: FalseFlag | None = None
 
 
-class Defaults(_Frozen):
+class Defaults(Closed):
     """The operating point that a request gets where it is silent; measured, not copied from a paper."""
 
     token_kernel: TokenKernelName = "uniform"
@@ -63,7 +84,7 @@ class Defaults(_Frozen):
     l0: L0Defaults | None = Field(None, description="Of the l0 threat on text; none: a request must give beta and tau.")
 
 
-class Limits(_Frozen):
+class Limits(Closed):
     """What one request may ask of this model."""
 
     max_slots: int = Field(ge=0)
@@ -72,14 +93,14 @@ class Limits(_Frozen):
     token_kernels: tuple[TokenKernelName, ...] = ("uniform",)
 
 
-class FieldInfo(_Frozen):
+class FieldInfo(Closed):
     """A field of a tabular input: categorical with these values, or numeric without any."""
 
     name: str = Field(min_length=1)
     values: tuple[str, ...] = ()
 
 
-class GuardInfo(_Frozen):
+class GuardInfo(Closed):
     """One served guard, as `GET /v1/models/{name}` answers it."""
 
     name: str
@@ -94,3 +115,63 @@ class GuardInfo(_Frozen):
     limits: Limits
     false_flag: FalseFlag | None = None
     notes: tuple[str, ...] = Field((), description="What every certificate must say of this guard, in its notice.")
+
+
+class EncoderDefaults(Closed):
+    """What a request gets where it is silent."""
+
+    sigma: float = Field(0.25, gt=0, description="Standard deviation of the image noise, [0,1] pixels.")
+    alpha: float = Field(0.001, gt=0, le=0.5, description="Risk shared by every number of a feature certificate.")
+    draws: int = Field(10_000, gt=0, description="Noisy passes that are scored.")
+    selection_draws: int = Field(
+        100, gt=0, description="Separate noisy passes that fix the label and, where asked, the reference direction."
+    )
+    reference: FeatureReference = Field(
+        "clean", description="What similarity is measured to: the clean feature, or the smoothed feature's direction."
+    )
+    embedding_draws: int = Field(8, gt=0, description="n0: noisy passes that a smoothed embedding is the mean of.")
+    embedding_alpha: float = Field(0.05, gt=0, le=0.5, description="Risk of an embedding's similarity bounds.")
+
+
+class HeadInfo(Closed):
+    """A registered classification head on the feature.
+
+    `prototypes`: unit prototypes, the label is the nearest. `linear`: rows of any length and a bias.
+    """
+
+    name: str = Field(min_length=1)
+    version: str = Field(min_length=1)
+    fingerprint: str
+    kind: Literal["prototypes", "linear"]
+    classes: tuple[str, ...] = Field(min_length=2)
+    clip: float = Field(gt=0, le=1, description="c: margins are clipped at ±c where the clipped mean is certified.")
+
+
+class EncoderInfo(Closed):
+    """One served encoder, as `GET /v1/models/{name}` answers it."""
+
+    name: str
+    kind: Literal["encoder"] = "encoder"
+    fingerprint: str
+    space: NoiseSpace = Field(description="The tensor that noise is added to.")
+    dimension: int = Field(gt=0, description="Length of a feature, a unit vector.")
+    token_shape: tuple[int, int] = Field(description="Tokens and their width, of a token-level embedding.")
+    denoiser: Literal["none", "booster", "diffusion"] = "none"
+    mapper: bool = False
+    heads: tuple[HeadInfo, ...] = ()
+    defaults: EncoderDefaults = EncoderDefaults()
+
+
+ServedModel = Annotated[GuardInfo | EncoderInfo, Field(discriminator="kind")]
+_SERVED: TypeAdapter[GuardInfo | EncoderInfo] = TypeAdapter(ServedModel)
+
+
+class ModelList(Closed):
+    """The answer of `GET /v1/models`."""
+
+    models: tuple[ServedModel, ...]
+
+
+def served_model(content: object) -> GuardInfo | EncoderInfo:
+    """Reads a model's description, as a worker's lease or `GET /v1/models/{name}` has it."""
+    return _SERVED.validate_python(content)

@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
-from holdfast.contract.guard.certificates import Progress
+from holdfast.contract.jobs import Progress
 from holdfast.queue import keys
 from holdfast.queue.broker import AsyncRedis
 

@@ -16,8 +16,9 @@ from pydantic import Field, TypeAdapter
 
 from holdfast.contract.features.certificates import FeatureCertificate
 from holdfast.contract.features.spec import FeatureSpec
-from holdfast.contract.guard.certificates import Certificate, Job, JobState, Progress
+from holdfast.contract.guard.certificates import Certificate
 from holdfast.contract.guard.spec import GuardSpec
+from holdfast.contract.jobs import Job, JobState, Progress
 from holdfast.contract.problems import Problem
 from holdfast.queue import events, keys
 from holdfast.queue.broker import AsyncRedis

@@ -9,9 +9,7 @@ from typing import Self
 
 import redis
 
-from holdfast.contract.encoders import EncoderInfo
-from holdfast.contract.models import GuardInfo
-from holdfast.contract.served import served_model
+from holdfast.contract.models import EncoderInfo, GuardInfo, served_model
 from holdfast.queue import keys
 from holdfast.queue.broker import AsyncRedis, Broker
 

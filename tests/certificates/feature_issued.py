@@ -7,21 +7,20 @@ from typing import Any
 import numpy as np
 
 from holdfast.certificates import FeatureAnswer, FeatureCounts, FeatureQuestion, ScoreSample, feature_answer
-from holdfast.contract.encoders import HeadInfo
 from holdfast.contract.features.certificates import (
     ChannelEvidence,
     FeatureBoundRow,
     FeatureCertificate,
     FeatureEvidence,
     FeatureRadius,
-    FeatureSpace,
     FeatureTargetAnswer,
     Prediction,
     PredictionRadius,
     SimilarityRow,
     SmoothedEmbedding,
 )
-from holdfast.contract.guard.certificates import ModelRef, Stopped
+from holdfast.contract.jobs import ModelRef, Stopped
+from holdfast.contract.models import HeadInfo, ImageSpace
 from holdfast.signing import sign
 from tests.certificates.half_spaces import ANY_TIME, World, question, random_world
 from tests.certificates.issued import BORN, KEY
@@ -119,7 +118,7 @@ def _written(
         reference="clean",
         sigma=asked.sigma,
         dimension=4 if tokens else 3,
-        space=FeatureSpace(
+        space=ImageSpace(
             channels=3,
             height=64,
             width=64,

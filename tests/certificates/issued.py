@@ -7,8 +7,9 @@ from functools import cache
 from typing import Any
 
 from holdfast.certificates import answer
-from holdfast.contract.guard.certificates import Certificate, Stopped
+from holdfast.contract.guard.certificates import Certificate
 from holdfast.contract.guard.spec import GuardSpec
+from holdfast.contract.jobs import Stopped
 from holdfast.queue.jobs import JobRecord
 from holdfast.queue.orders import Order
 from holdfast.signing import SigningKey, sign

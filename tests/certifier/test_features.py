@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from holdfast.certificates import verify
-from holdfast.contract.encoders import HeadInfo
 from holdfast.contract.features.certificates import FeatureCertificate
 from holdfast.contract.features.requests import FeatureTarget
 from holdfast.contract.features.spec import EmbeddingSpec, FeatureSpec
-from holdfast.contract.models import NoiseSpace
+from holdfast.contract.models import HeadInfo, NoiseSpace
 from holdfast.queue import jobs, keys, orders
 from holdfast.queue.broker import AsyncRedis, connect
 from holdfast.queue.orders import Order, Tally

@@ -4,9 +4,17 @@ from collections.abc import Iterator
 import pytest
 from PIL import Image
 
-from holdfast.contract.encoders import EncoderInfo, HeadInfo
 from holdfast.contract.guard.certificates import Certificate
-from holdfast.contract.models import Defaults, FieldInfo, GuardInfo, L0Defaults, Limits, NoiseSpace
+from holdfast.contract.models import (
+    Defaults,
+    EncoderInfo,
+    FieldInfo,
+    GuardInfo,
+    HeadInfo,
+    L0Defaults,
+    Limits,
+    NoiseSpace,
+)
 from holdfast.queue.leases import Heartbeat
 from holdfast_client import Client
 from tests.clients.certificates import unsafe_certificate

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.contract.encoders import EncoderInfo
 from holdfast.contract.features.certificates import FeatureCertificate
 from holdfast.contract.features.requests import EmbeddingRequest, FeatureCertificationRequest
 from holdfast.contract.features.spec import FeatureSpec, resolve_embedding, resolve_features
+from holdfast.contract.models import EncoderInfo
 from holdfast.queue.jobs import JobRecord, new_id
 from holdfast.queue.orders import Tally
 from holdfast.queue.settled import Settled

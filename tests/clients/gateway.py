@@ -14,7 +14,8 @@ import uvicorn
 from pydantic import SecretStr
 
 from holdfast.contract.features.certificates import FeatureCertificate
-from holdfast.contract.guard.certificates import Certificate, Progress
+from holdfast.contract.guard.certificates import Certificate
+from holdfast.contract.jobs import Progress
 from holdfast.contract.problems import Problem
 from holdfast.queue import events, jobs, keys
 from holdfast.queue.broker import AsyncRedis, Broker, connect

@@ -11,10 +11,10 @@ import httpx
 import pytest
 
 import holdfast_client
-from holdfast.contract.encoders import EncoderInfo
-from holdfast.contract.guard.certificates import Certificate, Job
+from holdfast.contract.guard.certificates import Certificate
 from holdfast.contract.guard.requests import Target
-from holdfast.contract.models import GuardInfo
+from holdfast.contract.jobs import Job
+from holdfast.contract.models import EncoderInfo, GuardInfo
 from holdfast.contract.problems import (
     InputRefusedError,
     InvalidValueError,

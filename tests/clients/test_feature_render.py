@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from holdfast.contract.encoders import EncoderInfo
 from holdfast.contract.features.certificates import FeatureCertificate
-from holdfast.contract.guard.certificates import Progress
+from holdfast.contract.jobs import Progress
+from holdfast.contract.models import EncoderInfo
 from holdfast_client.render import feature_certificate_view, feature_progress_in_short, models_table
 from tests.clients.feature_certificates import changed, embedding_certificate, feature_certificate
 

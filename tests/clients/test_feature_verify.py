@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from holdfast.contract.encoders import EncoderInfo
 from holdfast.contract.features.certificates import FeatureCertificate
-from holdfast.contract.guard.certificates import Verification
+from holdfast.contract.jobs import Verification
+from holdfast.contract.models import EncoderInfo
 from holdfast.signing import SigningKey, key_set, sign
 from holdfast_client import Client, verify
 from holdfast_client.cli import main

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from holdfast.contract.features.requests import FeatureTarget
-from holdfast.contract.guard.certificates import Job
+from holdfast.contract.jobs import Job
 from holdfast.contract.problems import InputRefusedError, InvalidValueError, NotFoundError
 from holdfast_client import CertificationCancelledError, Client
 from tests.clients.feature_certificates import embedding_certificate, feature_certificate

@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from holdfast.contract.guard.certificates import Certificate, Check, FrontierPoint, Progress, Verification
+from holdfast.contract.guard.certificates import Certificate, FrontierPoint
+from holdfast.contract.jobs import Check, Progress, Verification
 from holdfast.contract.models import GuardInfo
 from holdfast.contract.problems import FieldError, InvalidValueError
 from holdfast_client.render import (

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from holdfast.contract.guard.certificates import Certificate, KeySet, Verification
+from holdfast.contract.guard.certificates import Certificate
+from holdfast.contract.jobs import KeySet, Verification
 from holdfast.contract.models import GuardInfo
 from holdfast.signing import SigningKey, key_set, sign
 from holdfast_client import Client, verify

@@ -15,12 +15,12 @@ from holdfast.contract.guard.certificates import (
     Certificate,
     Evidence,
     FrontierPoint,
-    ModelRef,
     NoiseUsed,
     OrderEvidence,
     Space,
     ThreatUsed,
 )
+from holdfast.contract.jobs import ModelRef
 from holdfast.queue import keys
 from holdfast.queue.broker import AsyncRedis
 

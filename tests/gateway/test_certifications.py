@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from holdfast.contract.guard.certificates import Progress
+from holdfast.contract.jobs import Progress
 from holdfast.contract.problems import PassFailedError
 from holdfast.queue import events, jobs, keys
 from holdfast.queue.broker import AsyncRedis, Broker

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from holdfast.contract.guard.certificates import Progress
+from holdfast.contract.jobs import Progress
 from holdfast.queue import events, jobs
 from holdfast.queue.broker import AsyncRedis
 from holdfast_service.gateway import following

@@ -8,11 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
-from holdfast.contract.encoders import EncoderInfo, HeadInfo
-from holdfast.contract.features.certificates import FeatureCertificate, FeatureEvidence, FeatureSpace
+from holdfast.contract.features.certificates import FeatureCertificate, FeatureEvidence
 from holdfast.contract.features.spec import FeatureSpec
-from holdfast.contract.guard.certificates import ModelRef
-from holdfast.contract.models import GuardInfo, NoiseSpace
+from holdfast.contract.jobs import ModelRef
+from holdfast.contract.models import EncoderInfo, GuardInfo, HeadInfo, ImageSpace, NoiseSpace
 from holdfast.queue import jobs
 from holdfast.queue.broker import AsyncRedis, Broker
 from holdfast.queue.leases import Heartbeat
@@ -77,7 +76,7 @@ def certificate(job_id: str) -> FeatureCertificate:
         reference="clean",
         sigma=0.25,
         dimension=64,
-        space=FeatureSpace(channels=3, height=64, width=64, input_height=4, input_width=6, native_operator_norm=1.0),
+        space=ImageSpace(channels=3, height=64, width=64, input_height=4, input_width=6, native_operator_norm=1.0),
         model=ModelRef(name=ENCODER.name, fingerprint=ENCODER.fingerprint),
         seed="5eed",
         software="holdfast",

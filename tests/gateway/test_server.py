@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from holdfast.contract.guard.certificates import Progress
+from holdfast.contract.jobs import Progress
 from holdfast.queue import events
 from holdfast.queue.broker import AsyncRedis, Broker
 from holdfast_service.gateway.app import serve

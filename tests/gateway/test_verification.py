@@ -11,7 +11,7 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from holdfast.contract.guard.certificates import KeySet, Verification
+from holdfast.contract.jobs import KeySet, Verification
 from holdfast.queue.broker import Broker, connect
 from holdfast.signing import SigningKey, sign
 from holdfast_service.gateway.app import create_app

@@ -1,8 +1,8 @@
 import asyncio
 from contextlib import aclosing
 
-from holdfast.contract.guard.certificates import Progress
 from holdfast.contract.guard.spec import GuardSpec
+from holdfast.contract.jobs import Progress
 from holdfast.queue import events, jobs
 from holdfast.queue.broker import AsyncRedis, Broker
 from holdfast.queue.events import Event

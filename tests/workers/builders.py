@@ -13,17 +13,11 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from holdfast.contract.guard.certificates import (
-    Certificate,
-    Evidence,
-    ModelRef,
-    NoiseUsed,
-    Space,
-    TargetAnswer,
-    ThreatUsed,
-)
-from holdfast.contract.guard.requests import CertificationRequest, ImageData, Input
+from holdfast.contract.base import ImageData
+from holdfast.contract.guard.certificates import Certificate, Evidence, NoiseUsed, Space, TargetAnswer, ThreatUsed
+from holdfast.contract.guard.requests import CertificationRequest, Input
 from holdfast.contract.guard.spec import GuardSpec, resolve
+from holdfast.contract.jobs import ModelRef
 from holdfast.queue.jobs import JobInput
 from holdfast.queue.orders import Order, Tally
 from holdfast_worker.models.registry import Guard

@@ -17,13 +17,13 @@ from holdfast.contract.features.certificates import (
     ChannelEvidence,
     FeatureCertificate,
     FeatureEvidence,
-    FeatureSpace,
     Prediction,
     SmoothedEmbedding,
 )
 from holdfast.contract.features.requests import EmbeddingRequest, FeatureCertificationRequest
 from holdfast.contract.features.spec import FeatureSpec, resolve_embedding, resolve_features
-from holdfast.contract.guard.certificates import ModelRef
+from holdfast.contract.jobs import ModelRef
+from holdfast.contract.models import ImageSpace
 from holdfast.queue.jobs import JobInput
 from holdfast.queue.orders import Order, Tally
 from holdfast_worker.models import registry
@@ -160,7 +160,7 @@ def feature_certificate_of(
         reference=spec.reference,
         sigma=spec.sigma,
         dimension=spec.dimension,
-        space=FeatureSpace(**spec.space.model_dump(), **own),
+        space=ImageSpace(**spec.space.model_dump(), **own),
         model=ModelRef(name=spec.model, fingerprint=spec.fingerprint),
         seed=ready.seed,
         software="",

@@ -16,8 +16,7 @@ from dataclasses import dataclass, field
 import torch
 from redis.exceptions import RedisError
 
-from holdfast.contract.encoders import EncoderInfo
-from holdfast.contract.models import GuardInfo
+from holdfast.contract.models import EncoderInfo, GuardInfo
 from holdfast.contract.problems import InputRefusedError
 from holdfast.queue import jobs, keys, orders
 from holdfast.queue.broker import AsyncRedis, Broker

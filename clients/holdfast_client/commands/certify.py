@@ -9,7 +9,7 @@ from typing import Any, get_args
 from rich.console import Console
 
 from holdfast.contract.guard.certificates import Certificate
-from holdfast.contract.guard.requests import Method, Scope, Side, TextThreatKind
+from holdfast.contract.guard.requests import AskedMethod, AskedVerdict, Scope, TextThreatKind
 from holdfast_client.certification import Certification
 from holdfast_client.client import Client
 from holdfast_client.commands.arguments import DONE, INTERRUPTED, FileError, add_url, number_list, read_file
@@ -91,10 +91,10 @@ def _add_smoothing(group: "argparse._ArgumentGroup") -> None:
 
 
 def _add_claim(group: "argparse._ArgumentGroup") -> None:
-    group.add_argument("--verdict", choices=get_args(Side), help="the verdict to try for; both share alpha")
+    group.add_argument("--verdict", choices=get_args(AskedVerdict), help="the verdict to try for; both share alpha")
     group.add_argument("--tau", type=float, metavar="T", help="Unsafe above this Unsafe probability, in (0, 1)")
     group.add_argument("--alpha", type=float, metavar="A", help="risk that any number is wrong, in (0, 0.5]")
-    group.add_argument("--method", choices=get_args(Method), help="the bound; auto: the better one for each d")
+    group.add_argument("--method", choices=get_args(AskedMethod), help="the bound; auto: the better one for each d")
     group.add_argument("--epsilons", type=number_list, metavar="E,E,...", help="image radii for the worst-case table")
 
 

@@ -6,8 +6,8 @@ from typing import get_args
 
 from rich.console import Console
 
-from holdfast.contract.encoders import FeatureReference, MeanBoundName
 from holdfast.contract.features.certificates import FeatureCertificate
+from holdfast.contract.models import FeatureReference, MeanBoundName
 from holdfast_client.certification import FeatureCertification
 from holdfast_client.client import Client
 from holdfast_client.commands.arguments import (

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from rich.console import Console
 
-from holdfast.contract.guard.certificates import Progress
+from holdfast.contract.jobs import Progress
 from holdfast.contract.problems import ProblemError
 from holdfast_client.certification import Certification
 from holdfast_client.errors import ConnectionFailedError, UnexpectedAnswerError

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from rich.console import Console
 
-from holdfast.contract.guard.certificates import KeySet
+from holdfast.contract.jobs import KeySet
 from holdfast.contract.problems import ProblemError
 from holdfast_client.client import Client
 from holdfast_client.errors import UnexpectedAnswerError

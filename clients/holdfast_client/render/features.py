@@ -7,16 +7,15 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from holdfast.contract.encoders import FeatureReference
 from holdfast.contract.features.certificates import (
     FeatureCertificate,
-    FeatureSpace,
     FeatureTargetAnswer,
     Prediction,
     PredictionMethod,
     PredictionRadius,
     SmoothedEmbedding,
 )
+from holdfast.contract.models import FeatureReference, ImageSpace
 from holdfast_client.render import rounding
 from holdfast_client.render.bars import Bar, BarPlot
 from holdfast_client.render.units import STOPPED, certified, pixels
@@ -110,7 +109,7 @@ def _risk(certificate: FeatureCertificate) -> str:
     return f"{both} (risk that a bound here does not hold, {own} of it the mean's)"
 
 
-def _prediction_table(prediction: Prediction, space: FeatureSpace) -> RenderableType:
+def _prediction_table(prediction: Prediction, space: ImageSpace) -> RenderableType:
     """The label and, by method, the image radius within which it stays, and on what it wins."""
     head = prediction.head
     title = f"Prediction: {prediction.class_name} (of the {len(head.classes):,} classes of {head.name} {head.version})"
@@ -160,7 +159,7 @@ def _radius_table(certificate: FeatureCertificate) -> RenderableType | None:
     return Group(title, _radius_unit(certificate.space), table)
 
 
-def _embedding_table(embedding: SmoothedEmbedding, space: FeatureSpace) -> RenderableType:
+def _embedding_table(embedding: SmoothedEmbedding, space: ImageSpace) -> RenderableType:
     """What an embedding is, and how similar another such embedding of an attacked image is to the clean feature."""
     kind = "token-level values" if embedding.tokens else "values"
     shape = " x ".join(f"{length:,}" for length in embedding.shape)
@@ -180,7 +179,7 @@ def _table(*columns: str, words: int = 0) -> Table:
     return table
 
 
-def _radius_unit(space: FeatureSpace) -> str:
+def _radius_unit(space: ImageSpace) -> str:
     own = f"; native: in the image's own {space.input_height} x {space.input_width}"
     return f"({pixels(space)}{own if space.native_operator_norm != 1 else ''})"
 

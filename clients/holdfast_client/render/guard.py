@@ -7,7 +7,8 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Table
 from rich.text import Text
 
-from holdfast.contract.guard.certificates import Certificate, FrontierPoint, TargetAnswer, Verdict, WorstCase
+from holdfast.contract.guard.certificates import Certificate, FrontierPoint, TargetAnswer, WorstCase
+from holdfast.contract.jobs import Verdict
 from holdfast_client.render import rounding
 from holdfast_client.render.bars import Bar, BarPlot
 from holdfast_client.render.units import STOPPED, certified, pixels

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bars
 
-from holdfast.contract.guard.certificates import Progress
+from holdfast.contract.jobs import Progress
 from holdfast_client.render import rounding
 
 __all__ = ["feature_progress_in_short", "progress_in_short", "watch"]

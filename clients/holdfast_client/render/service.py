@@ -6,8 +6,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from holdfast.contract.encoders import EncoderInfo
-from holdfast.contract.models import GuardInfo
+from holdfast.contract.models import EncoderInfo, GuardInfo
 from holdfast.contract.problems import ProblemError
 
 __all__ = ["models_table", "problem_view", "terminal"]

@@ -2,7 +2,7 @@
 
 from rich.text import Text
 
-from holdfast.contract.guard.certificates import Stopped
+from holdfast.contract.jobs import Stopped
 from holdfast.contract.models import NoiseSpace
 from holdfast_client.render import rounding
 

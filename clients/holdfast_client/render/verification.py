@@ -4,7 +4,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from holdfast.contract.guard.certificates import Check, Verification
+from holdfast.contract.jobs import Check, Verification
 
 __all__ = ["verification_view"]
 

@@ -1,40 +1,34 @@
 """What comes back from an encoder: similarity bounds, radii, a prediction, an embedding, and their evidence."""
 
-from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
-from holdfast.contract.encoders import FeatureReference, HeadInfo, MeanBoundName
+from holdfast.contract.base import Frozen
 from holdfast.contract.features.spec import Statement
-from holdfast.contract.guard.certificates import Job, ModelRef, Signature, Stopped
-from holdfast.contract.models import NoiseSpace
+from holdfast.contract.jobs import Issued, Job, Stopped
+from holdfast.contract.models import FeatureReference, HeadInfo, ImageSpace, MeanBoundName
 
 __all__ = [
     "ChannelEvidence",
-    "FeatureAnswer",
     "FeatureBoundRow",
     "FeatureCertificate",
     "FeatureEvidence",
     "FeatureRadius",
-    "FeatureSpace",
     "FeatureTargetAnswer",
+    "JobOrFeatureCertificate",
     "Prediction",
     "PredictionMethod",
     "PredictionRadius",
     "SimilarityRow",
     "SmoothedEmbedding",
-    "feature_answer_from_json",
+    "feature_certification_from_json",
 ]
 
 PredictionMethod = Literal["prototype_condition", "cap", "margin_mean", "margin_cdf", "clipped_cdf", "vote"]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class FeatureBoundRow(_Frozen):
+class FeatureBoundRow(Frozen):
     """How similar the smoothed feature stays to the reference, against every image within `epsilon`.
 
     `cosine_at_least` is `null` where the inner product's bound is not above 0: it says nothing of the cosine there.
@@ -46,7 +40,7 @@ class FeatureBoundRow(_Frozen):
     cosine_at_least: float | None
 
 
-class FeatureRadius(_Frozen):
+class FeatureRadius(Frozen):
     """Within `radius` the cosine similarity stays above `cosine_floor`; `null` is not certified."""
 
     cosine_floor: float
@@ -55,7 +49,7 @@ class FeatureRadius(_Frozen):
     native_radius: float | None
 
 
-class PredictionRadius(_Frozen):
+class PredictionRadius(Frozen):
     """Within `radius` the smoothed prediction stays the label; `null` is not certified."""
 
     method: PredictionMethod
@@ -63,7 +57,7 @@ class PredictionRadius(_Frozen):
     native_radius: float | None
 
 
-class Prediction(_Frozen):
+class Prediction(Frozen):
     """The label that was fixed from separate draws, and how far it is certified by each method, side by side.
 
     `clipped_cdf` and `vote` speak of the label whose clipped mean margins, or votes, win; the others of the label that
@@ -76,7 +70,7 @@ class Prediction(_Frozen):
     radii: tuple[PredictionRadius, ...]
 
 
-class SimilarityRow(_Frozen):
+class SimilarityRow(Frozen):
     """How similar one smoothed embedding of any image within `epsilon` is to the clean feature.
 
     `cosine_at_least` is `null` where the inner product's bound is not above 0.
@@ -87,7 +81,7 @@ class SimilarityRow(_Frozen):
     cosine_at_least: float | None
 
 
-class SmoothedEmbedding(_Frozen):
+class SmoothedEmbedding(Frozen):
     """The mean of `draws` noisy unit features, and what holds of such a mean under attack.
 
     For every image within `epsilon`, a fresh mean of `draws` features has the row's similarity with probability at
@@ -103,7 +97,7 @@ class SmoothedEmbedding(_Frozen):
     similarity: tuple[SimilarityRow, ...]
 
 
-class FeatureTargetAnswer(_Frozen):
+class FeatureTargetAnswer(Frozen):
     """The answer to a target: whether it is certified."""
 
     epsilon: float
@@ -111,7 +105,7 @@ class FeatureTargetAnswer(_Frozen):
     certified: bool
 
 
-class ChannelEvidence(_Frozen):
+class ChannelEvidence(Frozen):
     """The histogram of one score in [0, 1]: `counts[i]` draws had a score of at least `levels[i]` / 4096, rounded down.
 
     `reference`: (1 + ⟨f, u⟩) / 2. `margin`: (1 + m) / 2 with m the label's margin over `rival` on a unit scale.
@@ -124,7 +118,7 @@ class ChannelEvidence(_Frozen):
     counts: tuple[int, ...]
 
 
-class FeatureEvidence(_Frozen):
+class FeatureEvidence(Frozen):
     """Everything that the certificate's numbers are computed from.
 
     `alpha_split` has each statement's share of `alpha`. `votes`: draws whose label was the certified one. `cosines`:
@@ -144,26 +138,10 @@ class FeatureEvidence(_Frozen):
     stopped: Stopped
 
 
-class FeatureSpace(NoiseSpace):
-    """The units of every radius.
-
-    `input_height` and `input_width` are the image's own; `native_operator_norm` is that of the resize from there to the
-    noise space (1 without one).
-    """
-
-    input_height: int
-    input_width: int
-    native_operator_norm: float
-
-
-class FeatureCertificate(_Frozen):
+class FeatureCertificate(Issued):
     """Bounds on the similarity, the prediction or the embedding of a smoothed encoder, with their evidence."""
 
-    id: str
-    state: Literal["done"] = "done"
     kind: Literal["feature"] = "feature"
-    created_at: datetime
-    finished_at: datetime
     bounds: tuple[FeatureBoundRow, ...]
     radii: tuple[FeatureRadius, ...]
     prediction: Prediction | None
@@ -173,18 +151,13 @@ class FeatureCertificate(_Frozen):
     reference: FeatureReference
     sigma: float
     dimension: int
-    space: FeatureSpace
-    model: ModelRef
-    seed: str
-    software: str
-    notice: tuple[str, ...]
-    signature: Signature | None = Field(description="Null where the service has no signing key.")
+    space: ImageSpace
 
 
-FeatureAnswer = Annotated[Job | FeatureCertificate, Field(discriminator="state")]
-_ANSWER: TypeAdapter[Job | FeatureCertificate] = TypeAdapter(FeatureAnswer)
+JobOrFeatureCertificate = Annotated[Job | FeatureCertificate, Field(discriminator="state")]
+_READ: TypeAdapter[Job | FeatureCertificate] = TypeAdapter(JobOrFeatureCertificate)
 
 
-def feature_answer_from_json(body: bytes | str) -> Job | FeatureCertificate:
+def feature_certification_from_json(body: bytes | str) -> Job | FeatureCertificate:
     """Reads an answer of `/v1/feature-certifications/{id}`: a certificate when it is done, a job otherwise."""
-    return _ANSWER.validate_json(body)
+    return _READ.validate_json(body)

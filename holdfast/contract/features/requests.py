@@ -4,8 +4,8 @@ from typing import Annotated, Self
 
 from pydantic import FailFast, Field, model_validator
 
-from holdfast.contract.encoders import FeatureReference, MeanBoundName
-from holdfast.contract.guard.requests import Confidence, Epsilon, ImageData, Stop, Strict
+from holdfast.contract.base import Confidence, Epsilon, ImageData, Stop, Strict
+from holdfast.contract.models import FeatureReference, MeanBoundName
 
 __all__ = [
     "EmbeddingRequest",

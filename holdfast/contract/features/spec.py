@@ -1,14 +1,10 @@
 """What a request to an encoder means once the model's defaults are filled in."""
 
-from typing import Literal, TypeVar
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
-from holdfast.contract.encoders import EncoderInfo, FeatureReference, HeadInfo, MeanBoundName
+from holdfast.contract.base import Closed, Stop, invalid, or_else
 from holdfast.contract.features.requests import EmbeddingRequest, FeatureCertificationRequest, FeatureTarget
-from holdfast.contract.guard.requests import Stop
-from holdfast.contract.models import NoiseSpace
-from holdfast.contract.problems import FieldError, InvalidValueError
+from holdfast.contract.models import EncoderInfo, FeatureReference, HeadInfo, MeanBoundName, NoiseSpace
 
 __all__ = [
     "MAX_VALUES",
@@ -20,30 +16,25 @@ __all__ = [
 ]
 
 Statement = Literal["feature_mean", "feature_cdf", "margin_mean", "margin_cdf", "clipped_cdf", "vote"]
-T = TypeVar("T")
 
 MAX_VALUES = 1 << 20
 """Numbers in one answered embedding."""
 _CURVE_SHARE = 0.1  # of an embedding's alpha: the curve's cost is logarithmic in it, the average's is not
 
 
-class EmbeddingSpec(BaseModel):
+class EmbeddingSpec(Closed):
     """A smoothed embedding: the mean of `draws` features, or of token matrices; `alpha` is the average's own risk."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     draws: int
     tokens: bool
     alpha: float
 
 
-class FeatureSpec(BaseModel):
+class FeatureSpec(Closed):
     """A request without its image, every default filled in and every value checked against its model.
 
     `alpha` is the risk that the `statements` share equally; an embedding's own risk comes on top of it.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     model: str
     fingerprint: str
@@ -96,15 +87,15 @@ def resolve_features(request: FeatureCertificationRequest, model: EncoderInfo) -
     return FeatureSpec(
         model=model.name,
         fingerprint=model.fingerprint,
-        sigma=_or(request.noise.sigma, defaults.sigma),
-        reference=_or(request.reference, defaults.reference),
+        sigma=or_else(request.noise.sigma, defaults.sigma),
+        reference=or_else(request.reference, defaults.reference),
         epsilons=tuple(sorted(set(request.epsilons))),
         cosine_floors=tuple(sorted(set(request.cosine_floors))),
         head=None if request.prototypes is None else _head(request.prototypes, model),
         mean_bound=request.mean_bound,
-        alpha=_or(request.confidence.alpha, defaults.alpha),
-        draws=_or(sampling.draws, defaults.draws),
-        selection_draws=_or(sampling.selection_draws, defaults.selection_draws),
+        alpha=or_else(request.confidence.alpha, defaults.alpha),
+        draws=or_else(sampling.draws, defaults.draws),
+        selection_draws=or_else(sampling.selection_draws, defaults.selection_draws),
         stop=sampling.stop,
         tolerance=sampling.tolerance,
         target=request.target,
@@ -123,25 +114,25 @@ def resolve_embedding(request: EmbeddingRequest, model: EncoderInfo) -> FeatureS
     defaults, (tokens, width) = model.defaults, model.token_shape
     dimension = tokens * width if request.tokens else model.dimension
     if dimension > MAX_VALUES:
-        raise _invalid("tokens", f"{tokens} x {width} values must be at most {MAX_VALUES}; ask for the pooled feature")
-    alpha = _or(request.confidence.alpha, defaults.embedding_alpha)
+        raise invalid(("tokens", f"{tokens} x {width} values must be at most {MAX_VALUES}; ask for the pooled feature"))
+    alpha = or_else(request.confidence.alpha, defaults.embedding_alpha)
     return FeatureSpec(
         model=model.name,
         fingerprint=model.fingerprint,
-        sigma=_or(request.noise.sigma, defaults.sigma),
+        sigma=or_else(request.noise.sigma, defaults.sigma),
         reference="clean",
         epsilons=tuple(sorted(set(request.epsilons))),
         cosine_floors=(),
         head=None,
         mean_bound="betting",
         alpha=alpha * _CURVE_SHARE,
-        draws=_or(request.sampling.score_draws, min(1000, defaults.draws)),
+        draws=or_else(request.sampling.score_draws, min(1000, defaults.draws)),
         selection_draws=1,
         stop="fixed",
         tolerance=0.0,
         target=None,
         embedding=EmbeddingSpec(
-            draws=_or(request.sampling.draws, defaults.embedding_draws),
+            draws=or_else(request.sampling.draws, defaults.embedding_draws),
             tokens=request.tokens,
             alpha=alpha * (1 - _CURVE_SHARE),
         ),
@@ -154,13 +145,5 @@ def _head(name: str, model: EncoderInfo) -> HeadInfo:
     found = {head.name: head for head in model.heads}
     if name not in found:
         known = ", ".join(sorted(found)) or "none"
-        raise _invalid("prototypes", f"prototypes must be one of the heads of model {model.name}: {known}; name one")
+        raise invalid(("prototypes", f"prototypes must be one of the heads of model {model.name}: {known}; name one"))
     return found[name]
-
-
-def _or(asked: T | None, default: T) -> T:
-    return default if asked is None else asked
-
-
-def _invalid(path: str, message: str) -> InvalidValueError:
-    return InvalidValueError(message, errors=(FieldError(path=path, message=message),))

@@ -1,52 +1,34 @@
-"""What comes back: a job while it runs, a certificate once it is done."""
+"""What comes back from a guard: the certified frontier, and the evidence to recompute it."""
 
-from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
-from holdfast.contract.guard.requests import Method as AskedMethod
-from holdfast.contract.guard.requests import Scope, Side, TextThreatKind
-from holdfast.contract.models import FalseFlag, NoiseSpace, TokenKernelName
-from holdfast.contract.problems import Problem
+from holdfast.contract.base import Frozen
+from holdfast.contract.guard.requests import AskedMethod, AskedVerdict, Scope, TextThreatKind
+from holdfast.contract.jobs import Issued, Job, Side, Stopped, Verdict
+from holdfast.contract.models import FalseFlag, ImageSpace, TokenKernelName
 
 __all__ = [
-    "Answer",
     "CellEvidence",
     "Certificate",
-    "Check",
     "Evidence",
     "FrontierPoint",
-    "Job",
-    "JobState",
-    "KeySet",
-    "ModelRef",
+    "JobOrCertificate",
     "NoiseUsed",
     "OrderEvidence",
-    "Progress",
-    "PublicKey",
-    "Signature",
     "Space",
-    "Stopped",
     "TargetAnswer",
     "ThreatUsed",
-    "Verdict",
-    "Verification",
     "WorstCase",
-    "answer_from_json",
+    "certification_from_json",
 ]
 
-JobState = Literal["queued", "running", "done", "failed", "cancelled"]
-Verdict = Literal["unsafe", "safe", "abstained"]
-Stopped = Literal["target", "tolerance", "not_certifiable", "passes_spent"]
 Method = Literal["stratified", "neyman_pearson"]
+"""How a number was bounded."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class FrontierPoint(_Frozen):
+class FrontierPoint(Frozen):
     """The largest certified image radius against `tokens` attacker tokens; `null` is not certified.
 
     `native_radius` is the same in the image's own pixels, before it was resized to the noise space.
@@ -58,29 +40,7 @@ class FrontierPoint(_Frozen):
     method: Method | None
 
 
-class Progress(_Frozen):
-    """How far a job is: what has been paid for and what it certifies so far."""
-
-    passes: int
-    max_passes: int
-    frontier: tuple[float | None, ...] = ()
-    verdict: Verdict = "abstained"
-
-
-class Job(_Frozen):
-    """A certification that has no certificate: queued, running, failed or cancelled."""
-
-    id: str
-    state: Literal["queued", "running", "failed", "cancelled"]
-    kind: Literal["hybrid", "tabular", "feature"]
-    model: str
-    created_at: datetime
-    finished_at: datetime | None = None
-    progress: Progress
-    problem: Problem | None = None
-
-
-class WorstCase(_Frozen):
+class WorstCase(Frozen):
     """Bounds on the smoothed Unsafe probability against every attack of one budget.
 
     `passes_to_detect`: plain noisy passes after which an input with the lower bound's probability has shown an Unsafe
@@ -94,15 +54,15 @@ class WorstCase(_Frozen):
     passes_to_detect: int | None
 
 
-class TargetAnswer(_Frozen):
+class TargetAnswer(Frozen):
     """The answer to a target: the verdict that is certified against it, or `null` where none is."""
 
     tokens: int
     epsilon: float
-    verdict: Literal["unsafe", "safe"] | None
+    verdict: Side | None
 
 
-class CellEvidence(_Frozen):
+class CellEvidence(Frozen):
     """The tally of one cell, and the bounds on its Unsafe probability that it gives at the cell's share of alpha.
 
     Without `at_least`, exactly `leading_masked` leading slots were masked; with it, at least so many, the rest by the
@@ -119,7 +79,7 @@ class CellEvidence(_Frozen):
     upper: float
 
 
-class OrderEvidence(_Frozen):
+class OrderEvidence(Frozen):
     """One order of the prefix that was counted: draws [start, stop) in these cells, and how many were Unsafe.
 
     `outcomes` has one bit per draw, most significant first, in hexadecimal, where each draw's mask matters.
@@ -132,7 +92,7 @@ class OrderEvidence(_Frozen):
     outcomes: str | None = None
 
 
-class Evidence(_Frozen):
+class Evidence(Frozen):
     """Everything that the certificate's numbers are computed from.
 
     `alpha_split` has the share of alpha that each direction was given beforehand (`unsafe`, `safe`); each is shared
@@ -145,12 +105,12 @@ class Evidence(_Frozen):
     positions: int | None
     bound: Literal["any_time", "clopper_pearson"]
     alpha: float
-    alpha_split: dict[Literal["unsafe", "safe"], float]
+    alpha_split: dict[Side, float]
     sharing: str
     stopped: Stopped
 
 
-class ThreatUsed(_Frozen):
+class ThreatUsed(Frozen):
     """The attacker the certificate holds against; `max_tokens` is the largest budget that the frontier speaks of."""
 
     text: TextThreatKind
@@ -159,7 +119,7 @@ class ThreatUsed(_Frozen):
     image: Literal["l2", "none"]
 
 
-class NoiseUsed(_Frozen):
+class NoiseUsed(Frozen):
     """The noise that defines the smoothed guard; `sigma` 0 is no image noise."""
 
     token_kernel: TokenKernelName
@@ -168,46 +128,16 @@ class NoiseUsed(_Frozen):
     scope: Scope
 
 
-class Space(NoiseSpace):
-    """The units of every radius, and the alphabet of every token budget.
-
-    `alphabets` has V of the tokens, or of each categorical field. `input_height` and `input_width` are the image's own;
-    `native_operator_norm` is that of the resize from there to the noise space (1 without one).
-    """
+class Space(ImageSpace):
+    """The units of every radius and token budget; `alphabets` has V of the tokens, or of each categorical field."""
 
     alphabets: tuple[int, ...]
-    input_height: int
-    input_width: int
-    native_operator_norm: float
 
 
-class ModelRef(_Frozen):
-    """Which guard was certified: the fingerprint covers everything that decides a verdict."""
-
-    name: str
-    fingerprint: str
-
-
-class Signature(_Frozen):
-    """An Ed25519 signature of the certificate without this field, as canonical JSON.
-
-    `digests` has a SHA-256 per field, so that an altered field can be named; they are signed too.
-    """
-
-    alg: Literal["EdDSA"] = "EdDSA"
-    kid: str
-    digests: dict[str, str]
-    value: str
-
-
-class Certificate(_Frozen):
+class Certificate(Issued):
     """A (d, ε) frontier with the evidence to recompute it."""
 
-    id: str
-    state: Literal["done"] = "done"
     kind: Literal["hybrid", "tabular"]
-    created_at: datetime
-    finished_at: datetime
     verdict: Verdict
     reason: str
     frontier: tuple[FrontierPoint, ...]
@@ -216,55 +146,20 @@ class Certificate(_Frozen):
     worst_case: tuple[WorstCase, ...]
     evidence: Evidence
     method: AskedMethod
-    asked_verdict: Side
+    asked_verdict: AskedVerdict
     threat: ThreatUsed
     noise: NoiseUsed
     tau: float
     space: Space
-    model: ModelRef
     false_flag: FalseFlag | None = Field(
         description="Measured false-flag bound of this operating point; null where it was not measured."
     )
-    seed: str
-    software: str
-    notice: tuple[str, ...]
-    signature: Signature | None = Field(description="Null where the service has no signing key.")
 
 
-class Check(_Frozen):
-    """One check of a certificate: what was checked, whether it held, and if not what to make of it."""
-
-    field: str
-    ok: bool
-    detail: str
+JobOrCertificate = Annotated[Job | Certificate, Field(discriminator="state")]
+_READ: TypeAdapter[Job | Certificate] = TypeAdapter(JobOrCertificate)
 
 
-class Verification(_Frozen):
-    """The answer of `POST /v1/verify`."""
-
-    valid: bool
-    checks: tuple[Check, ...]
-
-
-class PublicKey(_Frozen):
-    """An Ed25519 public key as a JSON Web Key (RFC 8037)."""
-
-    kty: Literal["OKP"] = "OKP"
-    crv: Literal["Ed25519"] = "Ed25519"
-    kid: str
-    x: str
-
-
-class KeySet(_Frozen):
-    """The public keys that certificates of this service may be signed with: the current one and those before it."""
-
-    keys: tuple[PublicKey, ...]
-
-
-Answer = Annotated[Job | Certificate, Field(discriminator="state")]
-_ANSWER: TypeAdapter[Job | Certificate] = TypeAdapter(Answer)
-
-
-def answer_from_json(body: bytes | str) -> Job | Certificate:
+def certification_from_json(body: bytes | str) -> Job | Certificate:
     """Reads an answer of `/v1/certifications/{id}`: a certificate when it is done, a job otherwise."""
-    return _ANSWER.validate_json(body)
+    return _READ.validate_json(body)

@@ -2,58 +2,33 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, field_validator, model_validator
+from pydantic import FailFast, Field, field_validator, model_validator
 
+from holdfast.contract.base import MAX_FIELDS, Confidence, Epsilon, ImageData, Stop, Strict
 from holdfast.contract.models import TokenKernelName
 
 __all__ = [
+    "AskedMethod",
+    "AskedVerdict",
     "CertificationRequest",
-    "Confidence",
     "Decision",
-    "Epsilon",
-    "ImageData",
     "ImageThreat",
     "Input",
-    "Method",
     "Noise",
     "Sampling",
     "Scope",
-    "Side",
-    "Stop",
-    "Strict",
     "Target",
     "TextThreat",
     "Threat",
 ]
 
-Method = Literal["auto", "stratified", "neyman_pearson"]
-Stop = Literal["any_time", "fixed"]
+AskedMethod = Literal["auto", "stratified", "neyman_pearson"]
 Scope = Literal["shared", "per_budget"]
-Side = Literal["both", "unsafe", "safe"]
+AskedVerdict = Literal["both", "unsafe", "safe"]
 TextThreatKind = Literal["suffix", "l0", "none"]
 
 
-_MAX_FIELDS = 100
 _MAX_TOKENS = 1024
-
-
-class Strict(BaseModel):
-    """Base of every request: immutable; what is unknown is an error, and no error repeats the input."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _has_few_fields(cls, fields: object) -> object:
-        if isinstance(fields, dict) and len(fields) > _MAX_FIELDS:  # each unknown one would cost an error of its own
-            raise ValueError(f"an object must have at most {_MAX_FIELDS} fields, not {len(fields)}")
-        return fields
-
-
-class ImageData(Strict):
-    """An image by value; never by URL."""
-
-    data: str = Field(min_length=1, repr=False, description="Base64 of a PNG, JPEG or WebP file.")
 
 
 class Input(Strict):
@@ -74,8 +49,8 @@ class Input(Strict):
     @field_validator("fields", mode="before")
     @classmethod
     def _are_few(cls, fields: object) -> object:
-        if isinstance(fields, dict) and len(fields) > _MAX_FIELDS:
-            raise ValueError(f"fields must be at most {_MAX_FIELDS}, not {len(fields)}; send those of the model")
+        if isinstance(fields, dict) and len(fields) > MAX_FIELDS:
+            raise ValueError(f"fields must be at most {MAX_FIELDS}, not {len(fields)}; send those of the model")
         return fields
 
     @model_validator(mode="after")
@@ -139,7 +114,7 @@ class Decision(Strict):
     """
 
     tau: float | None = Field(None, gt=0, lt=1)
-    verdict: Side = "both"
+    verdict: AskedVerdict = "both"
 
 
 class Target(Strict):
@@ -149,21 +124,12 @@ class Target(Strict):
     epsilon: float = Field(0.0, ge=0, le=1e6)
 
 
-class Confidence(Strict):
-    """`alpha` is the risk of the whole response: all its numbers hold together with 1 - alpha."""
-
-    alpha: float | None = Field(None, ge=1e-12, le=0.5)
-
-
 class Sampling(Strict):
     """How many noisy passes may be spent, and when to stop."""
 
     max_passes: int | None = Field(None, ge=1, le=10_000_000)
     stop: Stop = "any_time"
     tolerance: float | None = Field(None, ge=0, lt=1)
-
-
-Epsilon = Annotated[float, Field(ge=0, le=1e6)]
 
 
 class CertificationRequest(Strict):
@@ -175,7 +141,7 @@ class CertificationRequest(Strict):
     noise: Noise = Noise()
     decision: Decision = Decision()
     confidence: Confidence = Confidence()
-    method: Method = "auto"
+    method: AskedMethod = "auto"
     sampling: Sampling = Sampling()
     target: Target | None = None
     epsilons: Annotated[tuple[Epsilon, ...], FailFast()] = Field((0.0, 0.25, 0.5, 1.0), max_length=64)

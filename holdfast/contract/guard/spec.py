@@ -1,19 +1,22 @@
 """What a request means once a model's defaults are filled in: the one thing workers and certifier act on."""
 
-from typing import Literal, TypeVar
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
-from holdfast.contract.guard.requests import CertificationRequest, Method, Scope, Side, Stop, Target, TextThreatKind
+from holdfast.contract.base import Closed, Stop, invalid, or_else
+from holdfast.contract.guard.requests import (
+    AskedMethod,
+    AskedVerdict,
+    CertificationRequest,
+    Scope,
+    Target,
+    TextThreatKind,
+)
 from holdfast.contract.models import Defaults, FalseFlag, GuardInfo, L0Defaults, NoiseSpace, TokenKernelName
-from holdfast.contract.problems import FieldError, InvalidValueError
 
 __all__ = ["GuardSpec", "resolve"]
 
-T = TypeVar("T")
 
-
-class GuardSpec(BaseModel):
+class GuardSpec(Closed):
     """A request without its input, every default filled in and every value checked against its model.
 
     `slots` are the eligible positions that are known beforehand: the suffix slots, or the categorical fields of a
@@ -21,8 +24,6 @@ class GuardSpec(BaseModel):
     is. `alphabets` has V of each position: one number for all tokens, or one per categorical field. `notes` is what the
     certificate's notice must say of the guard besides.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     model: str
     fingerprint: str
@@ -36,9 +37,9 @@ class GuardSpec(BaseModel):
     sigma: float
     scope: Scope
     tau: float
-    verdict: Side
+    verdict: AskedVerdict
     alpha: float
-    method: Method
+    method: AskedMethod
     max_passes: int
     stop: Stop
     tolerance: float
@@ -105,27 +106,26 @@ def resolve(request: CertificationRequest, model: GuardInfo) -> GuardSpec:
         text=text,
         slots=slots,
         max_tokens=_max_tokens(request, model, text, slots),
-        token_kernel=_or(request.noise.token_kernel, defaults.token_kernel),
+        token_kernel=or_else(request.noise.token_kernel, defaults.token_kernel),
         alphabets=model.alphabets,
-        beta=_or(request.noise.beta, point.beta),
-        sigma=0.0 if threat.image.norm == "none" else _or(request.noise.sigma, defaults.sigma),
+        beta=or_else(request.noise.beta, point.beta),
+        sigma=0.0 if threat.image.norm == "none" else or_else(request.noise.sigma, defaults.sigma),
         scope=request.noise.scope,
-        tau=_or(request.decision.tau, point.tau),
+        tau=or_else(request.decision.tau, point.tau),
         verdict=request.decision.verdict,
-        alpha=_or(request.confidence.alpha, defaults.alpha),
+        alpha=or_else(request.confidence.alpha, defaults.alpha),
         method=request.method,
-        max_passes=_or(request.sampling.max_passes, defaults.max_passes),
+        max_passes=or_else(request.sampling.max_passes, defaults.max_passes),
         stop=request.sampling.stop,
-        tolerance=_or(request.sampling.tolerance, defaults.tolerance),
+        tolerance=or_else(request.sampling.tolerance, defaults.tolerance),
         target=request.target,
         epsilons=(0.0,) if threat.image.norm == "none" else tuple(sorted(set(request.epsilons))),
         space=model.space,
         false_flag=None,
         notes=model.notes,
     )
-    errors = tuple(FieldError(path=path, message=message) for path, message in _violations(request, spec, model))
-    if errors:
-        raise InvalidValueError("; ".join(error.message for error in errors), errors=errors)
+    if violations := _violations(request, spec, model):
+        raise invalid(*violations)
     return spec.model_copy(update={"false_flag": _measured(spec, model)})
 
 
@@ -134,7 +134,7 @@ def _slots(request: CertificationRequest, model: GuardInfo, text: TextThreatKind
         return 0
     if model.kind == "tabular":
         return len(model.alphabets)
-    return _or(request.threat.text.slots, model.defaults.slots) if text == "suffix" else 0
+    return or_else(request.threat.text.slots, model.defaults.slots) if text == "suffix" else 0
 
 
 def _max_tokens(request: CertificationRequest, model: GuardInfo, text: TextThreatKind, slots: int) -> int:
@@ -146,7 +146,7 @@ def _max_tokens(request: CertificationRequest, model: GuardInfo, text: TextThrea
         return 0
     if text == "suffix":
         return slots if asked is None else asked
-    return _or(asked, min(2, slots) if model.kind == "tabular" else min(3, model.limits.max_tokens))
+    return or_else(asked, min(2, slots) if model.kind == "tabular" else min(3, model.limits.max_tokens))
 
 
 def _operating_point(model: GuardInfo, text: TextThreatKind) -> Defaults | L0Defaults | None:
@@ -162,10 +162,6 @@ def _measured(spec: GuardSpec, model: GuardInfo) -> FalseFlag | None:
     if point is None or here != (point.beta, point.tau, defaults.sigma, defaults.token_kernel, slots, "shared"):
         return None
     return point.false_flag if isinstance(point, L0Defaults) else model.false_flag
-
-
-def _or(asked: T | None, default: T) -> T:
-    return default if asked is None else asked
 
 
 def _violations(request: CertificationRequest, spec: GuardSpec, model: GuardInfo) -> list[tuple[str, str]]:

@@ -17,7 +17,8 @@ from redis.exceptions import RedisError
 
 from holdfast.contract.features.certificates import FeatureCertificate
 from holdfast.contract.features.spec import FeatureSpec
-from holdfast.contract.guard.certificates import Certificate, Progress, Stopped
+from holdfast.contract.guard.certificates import Certificate
+from holdfast.contract.jobs import Progress, Stopped
 from holdfast.contract.problems import InternalError
 from holdfast.queue import events, jobs, keys, orders
 from holdfast.queue.broker import AsyncRedis, Broker

@@ -9,7 +9,7 @@ import uvicorn
 from anyio import CapacityLimiter
 from fastapi import FastAPI
 
-from holdfast.contract.guard.certificates import KeySet
+from holdfast.contract.jobs import KeySet
 from holdfast.queue.broker import Broker
 from holdfast.signing import SigningKey, key_set
 from holdfast_service.gateway import certifications, features, models, probes, verification

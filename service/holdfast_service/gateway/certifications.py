@@ -4,8 +4,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
 
-from holdfast.contract.guard.certificates import Answer, Certificate, Job
+from holdfast.contract.guard.certificates import Certificate, JobOrCertificate
 from holdfast.contract.guard.requests import CertificationRequest
+from holdfast.contract.jobs import Job
 from holdfast.queue import jobs
 from holdfast_service.gateway import following
 from holdfast_service.gateway.context import GatewayOfApp
@@ -31,7 +32,7 @@ KnownJob = Annotated[jobs.JobRecord, Depends(_known)]
     "",
     summary="Certify one input",
     status_code=202,
-    response_model=Answer,
+    response_model=JobOrCertificate,
     response_description="The job that was queued.",
     dependencies=[Depends(require_json)],
     responses={
@@ -48,7 +49,7 @@ async def submit_certification(
     return await following.submitted(gateway, record, response, following.preferred_wait(prefer))
 
 
-@router.get("/{job_id}", summary="State, progress, certificate", response_model=Answer, responses=ON_A_JOB)
+@router.get("/{job_id}", summary="State, progress, certificate", response_model=JobOrCertificate, responses=ON_A_JOB)
 async def read_certification(record: KnownJob, gateway: GatewayOfApp) -> following.Outcome:
     """The certificate once the job is done; before that, or if it failed or was cancelled, the job."""
     return await following.answer_of(gateway, record)

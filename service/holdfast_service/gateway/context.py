@@ -6,7 +6,7 @@ from typing import Annotated
 from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
-from holdfast.contract.guard.certificates import KeySet
+from holdfast.contract.jobs import KeySet
 from holdfast.queue.broker import AsyncRedis
 from holdfast_service.gateway.metrics import Metrics
 from holdfast_service.settings import ServiceSettings

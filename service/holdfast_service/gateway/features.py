@@ -4,9 +4,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
 
-from holdfast.contract.features.certificates import FeatureAnswer, FeatureCertificate
+from holdfast.contract.features.certificates import FeatureCertificate, JobOrFeatureCertificate
 from holdfast.contract.features.requests import EmbeddingRequest, FeatureCertificationRequest
-from holdfast.contract.guard.certificates import Job
+from holdfast.contract.jobs import Job
 from holdfast.queue import jobs
 from holdfast_service.gateway import following
 from holdfast_service.gateway.context import GatewayOfApp
@@ -32,7 +32,7 @@ KnownJob = Annotated[jobs.JobRecord, Depends(_known)]
     PATH,
     summary="Certify a feature",
     status_code=202,
-    response_model=FeatureAnswer,
+    response_model=JobOrFeatureCertificate,
     response_description="The job that was queued.",
     dependencies=[Depends(require_json)],
     responses={
@@ -50,7 +50,10 @@ async def submit_feature_certification(
 
 
 @router.get(
-    f"{PATH}/{{job_id}}", summary="State, progress, certificate", response_model=FeatureAnswer, responses=ON_A_JOB
+    f"{PATH}/{{job_id}}",
+    summary="State, progress, certificate",
+    response_model=JobOrFeatureCertificate,
+    responses=ON_A_JOB,
 )
 async def read_feature_certification(record: KnownJob, gateway: GatewayOfApp) -> following.Outcome:
     """The certificate once the job is done; before that, or if it failed or was cancelled, the job."""
@@ -81,7 +84,7 @@ async def follow_feature_certification(
 @router.post(
     "/v1/embeddings",
     summary="Smoothed embedding of an image",
-    response_model=FeatureAnswer,
+    response_model=JobOrFeatureCertificate,
     response_description="The embedding, in a certificate of what holds of it under attack.",
     dependencies=[Depends(require_json)],
     responses={

@@ -12,7 +12,8 @@ from redis.exceptions import RedisError
 from starlette.responses import StreamingResponse
 
 from holdfast.contract.features.certificates import FeatureCertificate
-from holdfast.contract.guard.certificates import Certificate, Job, Progress
+from holdfast.contract.guard.certificates import Certificate
+from holdfast.contract.jobs import Job, Progress
 from holdfast.contract.problems import (
     GoneError,
     InternalError,

@@ -2,8 +2,7 @@
 
 from fastapi import APIRouter
 
-from holdfast.contract.encoders import EncoderInfo
-from holdfast.contract.models import GuardInfo
+from holdfast.contract.models import EncoderInfo, GuardInfo, ModelList, ServedModel
 from holdfast.contract.problems import (
     InternalError,
     InvalidValueError,
@@ -11,7 +10,6 @@ from holdfast.contract.problems import (
     NoWorkerError,
     QueueUnreachableError,
 )
-from holdfast.contract.served import ModelList, ServedModel
 from holdfast.queue.leases import served_models
 from holdfast_service.gateway.context import GatewayOfApp
 from holdfast_service.gateway.problems import documented

@@ -12,12 +12,11 @@ from datetime import UTC, datetime
 from anyio import to_thread
 from pydantic import SecretStr
 
-from holdfast.contract.encoders import EncoderInfo
 from holdfast.contract.features.requests import EmbeddingRequest, FeatureCertificationRequest, FeatureInput
 from holdfast.contract.features.spec import resolve_embedding, resolve_features
 from holdfast.contract.guard.requests import CertificationRequest, Input
 from holdfast.contract.guard.spec import resolve
-from holdfast.contract.models import GuardInfo
+from holdfast.contract.models import EncoderInfo, GuardInfo
 from holdfast.contract.problems import FieldError, InvalidValueError, NotFoundError, NoWorkerError, QueueFullError
 from holdfast.images import decode
 from holdfast.queue import jobs, keys

@@ -8,7 +8,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Depends, Request, Response
 
 from holdfast.certificates import verify
-from holdfast.contract.guard.certificates import Check, KeySet, Verification
+from holdfast.contract.jobs import Check, KeySet, Verification
 from holdfast.contract.problems import (
     InternalError,
     InvalidValueError,

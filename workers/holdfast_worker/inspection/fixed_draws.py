@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from holdfast.contract.guard.requests import CertificationRequest, ImageData, Input
+from holdfast.contract.base import ImageData
+from holdfast.contract.guard.requests import CertificationRequest, Input
 from holdfast.contract.guard.spec import resolve
 from holdfast.queue.jobs import JobInput
 from holdfast.queue.orders import Order

@@ -16,9 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 from holdfast.certificates.noise.kernels import BLOCK
+from holdfast.contract.base import ImageData
 from holdfast.contract.features.requests import FeatureCertificationRequest, FeatureInput
 from holdfast.contract.features.spec import EmbeddingSpec, FeatureSpec, resolve_features
-from holdfast.contract.guard.requests import ImageData
 from holdfast.queue.jobs import JobInput
 from holdfast.queue.orders import Order, Tally
 from holdfast.queue.settled import Settled

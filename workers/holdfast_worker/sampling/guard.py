@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from holdfast.certificates import AbsorbingKernel, TokenKernel, UniformKernel, field_draws, suffix_draws
-from holdfast.contract.guard.requests import CertificationRequest, ImageData, Input
+from holdfast.contract.base import ImageData
+from holdfast.contract.guard.requests import CertificationRequest, Input
 from holdfast.contract.guard.spec import GuardSpec, resolve
 from holdfast.queue.jobs import JobInput
 from holdfast.queue.orders import Order, Tally

@@ -24,7 +24,7 @@ from holdfast.certificates import (
 from holdfast.certificates.features.answer import LEVELS
 from holdfast.contract.features.certificates import FeatureCertificate
 from holdfast.contract.features.spec import FeatureSpec
-from holdfast.contract.guard.certificates import Progress, Stopped
+from holdfast.contract.jobs import Progress, Stopped
 from holdfast.queue.jobs import JobRecord
 from holdfast.queue.orders import Order, Tally
 from holdfast.queue.settled import Settled

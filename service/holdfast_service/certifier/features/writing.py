@@ -15,7 +15,6 @@ from holdfast.contract.features.certificates import (
     FeatureCertificate,
     FeatureEvidence,
     FeatureRadius,
-    FeatureSpace,
     FeatureTargetAnswer,
     Prediction,
     PredictionRadius,
@@ -23,7 +22,8 @@ from holdfast.contract.features.certificates import (
     SmoothedEmbedding,
 )
 from holdfast.contract.features.spec import FeatureSpec
-from holdfast.contract.guard.certificates import ModelRef, Stopped
+from holdfast.contract.jobs import ModelRef, Stopped
+from holdfast.contract.models import ImageSpace
 from holdfast.queue.jobs import JobRecord
 from holdfast.queue.settled import Settled
 
@@ -70,7 +70,7 @@ def write(
         reference=spec.reference,
         sigma=spec.sigma,
         dimension=spec.dimension,
-        space=FeatureSpace(
+        space=ImageSpace(
             **spec.space.model_dump(),
             input_height=record.input_size[0],
             input_width=record.input_size[1],

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from holdfast.certificates import Answer, Counts, Question, answer
-from holdfast.contract.guard.certificates import Stopped
 from holdfast.contract.guard.spec import GuardSpec
+from holdfast.contract.jobs import Stopped
 from holdfast.queue.orders import Order
 from holdfast_service.certifier.guard.evidence import Cells
 

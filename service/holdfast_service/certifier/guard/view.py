@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from holdfast.certificates import Answer, answer
-from holdfast.contract.guard.certificates import Certificate, Progress, Stopped
+from holdfast.contract.guard.certificates import Certificate
 from holdfast.contract.guard.spec import GuardSpec
+from holdfast.contract.jobs import Progress, Stopped
 from holdfast.queue.jobs import JobRecord
 from holdfast.queue.orders import Order, Tally
 from holdfast.queue.settled import Settled

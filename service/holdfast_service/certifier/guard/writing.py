@@ -10,16 +10,15 @@ from holdfast.contract.guard.certificates import (
     Certificate,
     Evidence,
     FrontierPoint,
-    ModelRef,
     NoiseUsed,
     OrderEvidence,
     Space,
-    Stopped,
     TargetAnswer,
     ThreatUsed,
     WorstCase,
 )
 from holdfast.contract.guard.spec import GuardSpec
+from holdfast.contract.jobs import ModelRef, Stopped
 from holdfast.queue.jobs import JobRecord
 from holdfast.queue.orders import Tally
 from holdfast_service.certifier.guard.evidence import Cells, question_of

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from holdfast.contract.encoders import EncoderDefaults
+from holdfast.contract.models import EncoderDefaults
 from holdfast_worker.models.guard.config import read_settings, validated
 from holdfast_worker.models.vision.layers import Layer
 

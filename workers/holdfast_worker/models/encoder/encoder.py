@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from holdfast.certificates.noise.kernels import BLOCK
-from holdfast.contract.encoders import EncoderInfo
-from holdfast.contract.models import NoiseSpace
+from holdfast.contract.models import EncoderInfo, NoiseSpace
 from holdfast_worker.models.draws import PreparedInput
 from holdfast_worker.models.encoder.config import EncoderConfig
 from holdfast_worker.models.encoder.heads import Head

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from holdfast.contract.encoders import HeadInfo
+from holdfast.contract.models import HeadInfo
 from holdfast_worker.models.errors import GuardConfigError
 from holdfast_worker.models.fingerprint import digest
 from holdfast_worker.models.weights import opened

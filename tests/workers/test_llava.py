@@ -11,6 +11,7 @@ from holdfast_worker.models.draws import Draws
 from holdfast_worker.models.errors import GuardConfigError, GuardOutputError, InputRefusedError
 from holdfast_worker.models.guard.config import load_config
 from holdfast_worker.models.guard.loading import load_guard
+from holdfast_worker.models.guard.prefix import cache_word
 from holdfast_worker.models.vision.preprocessing import to_tiles
 from holdfast_worker.noise import gaussian
 from tests.workers.builders import spec_of
@@ -84,10 +85,8 @@ def test_the_policy_before_the_image_is_read_once_for_all_draws(checkpoint, draw
     folder = checkpoint(tiles="base", layout="policy_first")
     guard = load_guard(folder, load_config(folder, {}))
     inner, read = guard._model.model.language_model, []
-    forward = inner.forward
-    monkeypatch.setattr(
-        inner, "forward", lambda **given: read.append(given["past_key_values"].get_seq_length()) or forward(**given)
-    )
+    forward, word = inner.forward, cache_word(type(inner).forward)
+    monkeypatch.setattr(inner, "forward", lambda **given: read.append(given[word].get_seq_length()) or forward(**given))
     guard.batch_limit = 1
     guard.votes([draw(guard, 0, 4)])
     guard.votes([draw(guard, 4, 6, text="something else")])

@@ -14,6 +14,7 @@ from transformers import DynamicCache
 
 from holdfast_worker.models.guard.answers import Reading
 from holdfast_worker.models.guard.config import GuardConfig
+from holdfast_worker.models.guard.prefix import read_on
 from holdfast_worker.models.guard.prompt import Prompt
 
 __all__ = ["Writer"]
@@ -78,9 +79,7 @@ class Writer:
 
     def _next(self, tokens: Tensor, cache: DynamicCache) -> tuple[Tensor, Tensor]:
         """The best next token of every row, and its lead over the second best."""
-        hidden = self._model.model.language_model(
-            input_ids=tokens, past_key_values=cache, use_cache=True
-        ).last_hidden_state
+        hidden = read_on(self._model.model.language_model, cache, input_ids=tokens).last_hidden_state
         best = self._model.lm_head(hidden[:, -1]).float().topk(2)
         return best.indices[:, 0], best.values[:, 0] - best.values[:, 1]
 

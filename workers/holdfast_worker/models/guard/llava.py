@@ -22,6 +22,7 @@ from holdfast_worker.models.errors import GuardOutputError
 from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.generation import Writer
 from holdfast_worker.models.guard.input import GuardInput
+from holdfast_worker.models.guard.prefix import read_on
 from holdfast_worker.models.guard.prompt import Prompt
 from holdfast_worker.models.guard.tails import shared_with_last, tail_layout
 from holdfast_worker.models.stages import StageClock
@@ -153,7 +154,7 @@ class LlavaGuard:
         embeddings[:, at : at + features.shape[1]] = features
         if self._writer is not None:
             cache = DynamicCache()
-            self._model.model.language_model(inputs_embeds=embeddings[:, :-1], past_key_values=cache, use_cache=True)
+            read_on(self._model.model.language_model, cache, inputs_embeds=embeddings[:, :-1])
             return self._writer.margins(cache, np.array([[ids[-1:]]]))[0, 0]
         hidden = self._model.model.language_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
         return self._margins(hidden[0, -1])
@@ -212,7 +213,7 @@ class LlavaGuard:
         embeddings[:, at : at + features.shape[1]] = features
         cache = self._begin(len(embeddings))
         unread = embeddings[:, cache.get_seq_length() :]
-        self._model.model.language_model(inputs_embeds=unread, past_key_values=cache, use_cache=True)
+        read_on(self._model.model.language_model, cache, inputs_embeds=unread)
         if any(not draws.sigma for draws in batch):  # one image without noise stands for all draws of its range
             cache.batch_select_indices(images_of_draws(batch).to(self.device))
         return cache
@@ -224,7 +225,7 @@ class LlavaGuard:
         if self._opening is None:
             self._opening = DynamicCache()
             opening = torch.tensor([self._prompt.before[: self._prompt.image_at]], device=self.device)
-            self._model.model.language_model(input_ids=opening, past_key_values=self._opening, use_cache=True)
+            read_on(self._model.model.language_model, self._opening, input_ids=opening)
         layers: Any = self._opening.layers
         size = rows, -1, -1, -1
         return DynamicCache([(layer.keys.expand(size), layer.values.expand(size)) for layer in layers])
@@ -237,12 +238,12 @@ class LlavaGuard:
             return self._writer.margins(cache, tails)
         layout = tail_layout(cache.get_seq_length(), tails.shape[2], shared_with_last(slots), self.device)
         tokens = tails.reshape(len(tails), -1)[:, layout.kept]
-        hidden = self._model.model.language_model(
+        hidden = read_on(
+            self._model.model.language_model,
+            cache,
             input_ids=torch.as_tensor(tokens, device=self.device),
             attention_mask=layout.mask,
             position_ids=layout.positions,
-            past_key_values=cache,
-            use_cache=True,
         ).last_hidden_state
         return self._margins(hidden[:, layout.last])
 

@@ -31,7 +31,7 @@ from holdfast_worker.inspection.fixed_draws import fixed_input, input_draws
 from holdfast_worker.inspection.flops import language_flops, vision_flops
 from holdfast_worker.models.guard.config import load_config
 from holdfast_worker.models.guard.llava import LlavaGuard
-from holdfast_worker.models.guard.loading import find_device, find_dtype
+from holdfast_worker.models.weights import find_device, find_dtype
 
 VISION: dict[str, Any] = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 26}
 VISION |= {"num_attention_heads": 16, "image_size": 384, "patch_size": 14}

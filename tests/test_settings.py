@@ -21,12 +21,12 @@ def test_every_setting_is_documented_with_its_meaning_and_default(settings: type
 def test_the_environment_goes_over_the_file_and_the_file_over_the_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "h.toml").write_text('port = 1\nhost = "h"\nmodels = ["m"]\n[guards.m]\nfolder = "f"\n')
+    (tmp_path / "h.toml").write_text('port = 1\nhost = "h"\nmodels = ["m"]\n[served.m]\nfolder = "f"\n')
     monkeypatch.setenv("HOLDFAST_CONFIG", str(tmp_path / "h.toml"))
     monkeypatch.setenv("HOLDFAST_PORT", "2")
     settings = ServiceSettings()
     assert (settings.port, settings.host, settings.max_active_jobs) == (2, "h", 1000)
-    assert WorkerSettings().guards == {"m": {"folder": "f"}}
+    assert WorkerSettings().served == {"m": {"folder": "f"}}
 
 
 def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:

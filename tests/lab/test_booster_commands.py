@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from holdfast_lab.cli import main
-from holdfast_worker.models.errors import GuardConfigError
+from holdfast_worker.models.errors import ModelConfigError
 from tests.lab.booster_world import write_encoder, write_scenes
 
 SMALL = ["--width", "4", "--multipliers", "1", "2", "--blocks", "1", "--draws", "1", "--save-every", "1"]
@@ -89,5 +89,5 @@ def test_evaluating_prints_a_row_for_each_combination(
 def test_an_unknown_encoder_is_refused(place: Path, tmp_path: Path) -> None:
     arguments = train(place, tmp_path)
     arguments[arguments.index("--encoder") + 1] = "no-such-encoder"
-    with pytest.raises(GuardConfigError, match="no_such_encoder"):
+    with pytest.raises(ModelConfigError, match="no_such_encoder"):
         main(arguments)

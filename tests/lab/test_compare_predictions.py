@@ -131,7 +131,7 @@ def test_a_head_can_be_trained_for_an_encoder_of_the_settings_that_lists_it_alre
     np.savez(tmp_path / "some.npz", images=pictures[:4], labels=labels[:4])
     folder = cifar_encoder(tmp_path / "cnn", "cnn")
     settings = {"mine": {"folder": str(folder), "heads": ["few"]}}
-    monkeypatch.setenv("HOLDFAST_GUARDS", json.dumps(settings))
+    monkeypatch.setenv("HOLDFAST_SERVED", json.dumps(settings))
     main(["train-head", "--encoder", "mine", "--npz", str(tmp_path / "some.npz"), "--name", "few", "--copies", "2"])
     assert list(load_encoder("mine").heads) == ["few"]
 

@@ -27,7 +27,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """A signing service with the shipped encoder, and with a copy of it under another name and noise."""
     folder, port = tmp_path_factory.mktemp("service"), free_port()
     shutil.copytree(Path(str(files("holdfast_worker.models"))) / "reference_encoder", folder / "mine")
-    toml = 'models = ["reference-encoder", "mine"]\n[guards.mine]\nfolder = "mine"\ndefaults = {sigma = 0.1}\n'
+    toml = 'models = ["reference-encoder", "mine"]\n[served.mine]\nfolder = "mine"\ndefaults = {sigma = 0.1}\n'
     (folder / "holdfast.toml").write_text(toml)
     service = begin(
         ["holdfast", "serve", "--port", str(port)],

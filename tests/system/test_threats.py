@@ -36,7 +36,7 @@ def census(folder: Path) -> Path:
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """A signing service with a multimodal and a tabular guard."""
     folder, port = tmp_path_factory.mktemp("service"), free_port()
-    toml = f'models = ["reference-guard", "census"]\n[guards.census]\nfolder = "{census(folder / "census")}"\n'
+    toml = f'models = ["reference-guard", "census"]\n[served.census]\nfolder = "{census(folder / "census")}"\n'
     (folder / "holdfast.toml").write_text(toml)
     command = ["holdfast", "serve", "--port", str(port)]
     service = begin(command, folder / "log", HOLDFAST_SIGNING_KEY=SIGNING_KEY)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from holdfast_worker.models import registry
-from holdfast_worker.models.errors import EngineLostError, GuardConfigError, GuardOutputError
+from holdfast_worker.models.errors import EngineLostError, ModelConfigError, ModelOutputError
 from holdfast_worker.models.guard.llava import LlavaGuard
 from holdfast_worker.models.vllm.engine import ProcessEngine, Prompts, child_environment
 from holdfast_worker.models.vllm.guard import VllmGuard
@@ -79,7 +79,7 @@ def test_log_probabilities_are_raw_and_of_the_verdict_tokens_alone(guard: VllmGu
 
 
 def test_features_of_a_wrong_width_are_refused_and_harm_nothing(guard: VllmGuard) -> None:
-    with pytest.raises(GuardOutputError, match="64 wide, must be 96"):
+    with pytest.raises(ModelOutputError, match="64 wide, must be 96"):
         answers(guard, torch.zeros(1, 17, 64))
     assert not guard.lost
     assert np.isfinite(answers(guard, features_of(guard, 1))).all()
@@ -90,7 +90,7 @@ def test_a_checkpoint_that_vllm_does_not_serve_is_refused_at_load(plain: LlavaGu
     weights = load_file(folder / "model.safetensors")
     del weights["model.language_model.norm.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(GuardConfigError, match=r"vLLM does not serve .*norm"):
+    with pytest.raises(ModelConfigError, match=r"vLLM does not serve .*norm"):
         registry.load(folder, {"device": "cpu", "engine": "vllm"})
 
 

@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 from holdfast_worker.denoisers.loading import load_booster, load_diffusion, save_booster
 from holdfast_worker.denoisers.mapper import MapperShape, ResidualMapper
 from holdfast_worker.denoisers.unet import BoosterUNet, UNetShape
-from holdfast_worker.models.errors import GuardConfigError
+from holdfast_worker.models.errors import ModelConfigError
 
 CPU = torch.device("cpu")
 
@@ -88,22 +88,22 @@ def test_the_fingerprint_covers_every_file(folder):
 )
 def test_a_booster_file_at_odds_with_itself_is_refused(folder, fields, problem):
     rewrite(folder, "booster.json", **fields)
-    with pytest.raises(GuardConfigError, match=problem):
+    with pytest.raises(ModelConfigError, match=problem):
         load_booster(folder, CPU)
 
 
 def test_a_folder_without_a_booster_file_is_refused(tmp_path):
-    with pytest.raises(GuardConfigError, match=r"holds no booster\.json"):
+    with pytest.raises(ModelConfigError, match=r"holds no booster\.json"):
         load_booster(tmp_path, CPU)
 
 
 def test_a_missing_or_torn_weight_file_is_refused(folder):
     path = folder / "mapper.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(GuardConfigError, match="no intact safetensors file"):
+    with pytest.raises(ModelConfigError, match="no intact safetensors file"):
         load_booster(folder, CPU)
     path.unlink()
-    with pytest.raises(GuardConfigError, match=r"is missing, and booster\.json names that network"):
+    with pytest.raises(ModelConfigError, match=r"is missing, and booster\.json names that network"):
         load_booster(folder, CPU)
 
 
@@ -112,7 +112,7 @@ def test_weights_that_are_not_finite_are_refused(folder):
     weights = load_file(path)
     next(iter(weights.values())).view(-1)[0] = float("nan")
     save_file(weights, path)
-    with pytest.raises(GuardConfigError, match="weights that are not finite"):
+    with pytest.raises(ModelConfigError, match="weights that are not finite"):
         load_booster(folder, CPU)
 
 
@@ -183,18 +183,18 @@ def test_a_diffusion_fingerprint_covers_model_and_schedule(tmp_path, unet, sched
 )
 def test_a_diffusion_folder_that_cannot_be_served_is_refused(tmp_path, unet, scheduler, file, fields, problem):
     rewrite(save_diffusion(tmp_path, unet, scheduler), file, **fields)
-    with pytest.raises(GuardConfigError, match=problem):
+    with pytest.raises(ModelConfigError, match=problem):
         load_diffusion(tmp_path, CPU)
 
 
 def test_pickled_weights_are_refused(tmp_path, unet, scheduler):
     weights = save_diffusion(tmp_path, unet, scheduler) / "unet" / "diffusion_pytorch_model.safetensors"
     weights.rename(weights.with_suffix(".bin"))
-    with pytest.raises(GuardConfigError, match=r"pickled: \['diffusion_pytorch_model.bin'\]"):
+    with pytest.raises(ModelConfigError, match=r"pickled: \['diffusion_pytorch_model.bin'\]"):
         load_diffusion(tmp_path, CPU)
 
 
 def test_a_diffusion_folder_without_a_scheduler_is_refused(tmp_path, unet):
     unet.save_pretrained(tmp_path)
-    with pytest.raises(GuardConfigError, match=r"scheduler_config\.json is missing"):
+    with pytest.raises(ModelConfigError, match=r"scheduler_config\.json is missing"):
         load_diffusion(tmp_path, CPU)

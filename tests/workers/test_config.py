@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast_worker.models.errors import GuardConfigError
+from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.guard.answers import Reading
 from holdfast_worker.models.guard.config import GuardConfig, load_config
 from holdfast_worker.models.guard.policies import LLAVAGUARD_V1_2, MULTIMODAL_SAFETY_V1, policy_text
@@ -28,7 +28,7 @@ def test_settings_are_laid_over_the_file_field_by_field(folder):
 def test_a_folder_without_the_file_is_served_by_settings_alone(tmp_path):
     config = load_config(tmp_path, {"name": "llava-guard", "unsafe_tokens": ["Unsafe"], "safe_tokens": ["Safe"]})
     assert config.name == "llava-guard"
-    with pytest.raises(GuardConfigError, match="name: Field required"):
+    with pytest.raises(ModelConfigError, match="name: Field required"):
         load_config(tmp_path, {})
 
 
@@ -52,14 +52,14 @@ def test_a_folder_without_the_file_is_served_by_settings_alone(tmp_path):
     ],
 )
 def test_a_setting_out_of_range_is_refused_by_name(folder, change, message):
-    with pytest.raises(GuardConfigError, match=message):
+    with pytest.raises(ModelConfigError, match=message):
         load_config(folder, change)
 
 
 @pytest.mark.parametrize("content", ["{", "[1]"])
 def test_a_file_that_is_no_object_is_refused(folder, content):
     (folder / "holdfast.json").write_text(content)
-    with pytest.raises(GuardConfigError, match=r"holdfast\.json .*rewrite it"):
+    with pytest.raises(ModelConfigError, match=r"holdfast\.json .*rewrite it"):
         load_config(folder, {})
 
 

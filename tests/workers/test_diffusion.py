@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from holdfast_worker.denoisers.diffusion import OneShotDiffusion
-from holdfast_worker.models.errors import GuardConfigError, InputRefusedError
+from holdfast_worker.models.errors import InputRefusedError, ModelConfigError
 
 ALPHAS = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), dim=0)
 LEVELS = [float(((1 - a) / a) ** 0.5) for a in ALPHAS]
@@ -115,16 +115,16 @@ def test_images_whose_sides_the_model_cannot_halve_come_back_at_their_size(clean
     ],
 )
 def test_models_that_need_more_than_a_picture_are_refused(clean, config, problem):
-    with pytest.raises(GuardConfigError, match=problem):
+    with pytest.raises(ModelConfigError, match=problem):
         denoiser(clean, **config)
 
 
 @pytest.mark.parametrize("alphas", [[], [0.5, 0.9], [1.5, 0.2], [0.0], [float("nan")], [0.9, -0.1]])
 def test_a_row_that_is_no_noise_schedule_is_refused(clean, alphas):
-    with pytest.raises(GuardConfigError, match="must be a row of numbers in"):
+    with pytest.raises(ModelConfigError, match="must be a row of numbers in"):
         OneShotDiffusion(Oracle(clean, "sample"), torch.tensor(alphas), prediction="sample")
 
 
 def test_an_unknown_prediction_is_refused(clean):
-    with pytest.raises(GuardConfigError, match="prediction_type='flow' must be one of epsilon, v_prediction, sample"):
+    with pytest.raises(ModelConfigError, match="prediction_type='flow' must be one of epsilon, v_prediction, sample"):
         OneShotDiffusion(Oracle(clean, "sample"), ALPHAS, prediction="flow")

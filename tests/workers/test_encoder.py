@@ -20,7 +20,7 @@ from holdfast_worker.denoisers.mapper import MapperShape, ResidualMapper
 from holdfast_worker.denoisers.unet import BoosterUNet, UNetShape
 from holdfast_worker.models import registry
 from holdfast_worker.models.encoder.encoder import Encoder
-from holdfast_worker.models.errors import GuardConfigError, GuardOutputError, InputRefusedError
+from holdfast_worker.models.errors import InputRefusedError, ModelConfigError, ModelOutputError
 from holdfast_worker.models.vision.towers import to_sphere
 from holdfast_worker.noise import gaussian
 from tests.workers.cifar import cifar_encoder, cifar_images, write_head
@@ -169,7 +169,7 @@ def test_a_single_image_that_does_not_fit_is_an_error(encoder: Encoder) -> None:
 
 
 def test_numbers_that_are_not_finite_are_an_error(encoder: Encoder) -> None:
-    with pytest.raises(GuardOutputError, match="100 of 200 numbers of the features are not finite"):
+    with pytest.raises(ModelOutputError, match="100 of 200 numbers of the features are not finite"):
         encoder.features(torch.stack((torch.zeros(3, 32, 32), torch.full((3, 32, 32), torch.inf))), 0.0)
 
 
@@ -268,10 +268,10 @@ def test_an_encoder_that_cannot_be_served_is_refused_at_load(
     copy: Path, spoil: Callable[[Path], dict[str, Any]], message: str
 ) -> None:
     settings = spoil(copy)
-    with pytest.raises(GuardConfigError, match=message):
+    with pytest.raises(ModelConfigError, match=message):
         load(copy, **settings)
 
 
 def test_what_only_a_guard_can_do_is_refused_of_an_encoder(encoder: Encoder) -> None:
-    with pytest.raises(GuardConfigError, match="model 'cifar-cnn' is an encoder, must be a guard here"):
+    with pytest.raises(ModelConfigError, match="model 'cifar-cnn' is an encoder, must be a guard here"):
         registry.require_guard(encoder)

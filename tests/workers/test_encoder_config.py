@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from holdfast_worker.models.encoder.config import EncoderConfig, load_encoder_config
-from holdfast_worker.models.errors import GuardConfigError
+from holdfast_worker.models.errors import ModelConfigError
 
 CLIP: dict[str, Any] = {"name": "e", "kind": "encoder", "architecture": "clip"}
 LAYERS: dict[str, Any] = {
@@ -64,5 +64,5 @@ def test_declared_layers_have_no_feature_to_choose() -> None:
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(GuardConfigError, match=message):
+    with pytest.raises(ModelConfigError, match=message):
         load_encoder_config(tmp_path, settings)

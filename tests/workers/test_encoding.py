@@ -16,7 +16,7 @@ from holdfast.queue.orders import Order
 from holdfast.queue.settled import Settled
 from holdfast_worker.models.draws import PreparedInput
 from holdfast_worker.models.encoder.encoder import Encoder
-from holdfast_worker.models.errors import GuardConfigError, InputRefusedError
+from holdfast_worker.models.errors import InputRefusedError, ModelConfigError
 from holdfast_worker.models.vision.towers import Tower
 from holdfast_worker.noise import gaussian
 from holdfast_worker.sampling import features as encoding
@@ -246,7 +246,7 @@ def test_a_head_that_is_not_the_jobs_own_is_refused(encoder: Encoder) -> None:
     spec = feature_spec_of(encoder, prototypes="linear")
     assert spec.head is not None
     other = spec.model_copy(update={"head": spec.head.model_copy(update={"fingerprint": "sha256:other"})})
-    with pytest.raises(GuardConfigError, match="must have the job's sha256:other; serve the same heads"):
+    with pytest.raises(ModelConfigError, match="must have the job's sha256:other; serve the same heads"):
         ready_features(encoder, other)
 
 

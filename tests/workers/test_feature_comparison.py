@@ -154,7 +154,7 @@ def files(folder: Path, certificate: FeatureCertificate, image: bytes) -> list[s
     encoder_folder(folder / "small")
     (folder / "cert.json").write_text(certificate.model_dump_json())
     (folder / "image.png").write_bytes(image)
-    (folder / "h.toml").write_text(f'[guards.small]\nfolder = "{folder / "small"}"\n')
+    (folder / "h.toml").write_text(f'[served.small]\nfolder = "{folder / "small"}"\n')
     return [str(folder / "cert.json"), "--image", str(folder / "image.png"), "--config", str(folder / "h.toml")]
 
 

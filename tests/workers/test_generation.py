@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from holdfast.queue.jobs import JobInput
-from holdfast_worker.models.errors import GuardConfigError
+from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.guard.config import load_config
 from holdfast_worker.models.guard.loading import load_guard
 from holdfast_worker.models.vision.preprocessing import to_tiles
@@ -134,7 +134,7 @@ def test_variants_of_written_answers_may_be_several_tokens(load):
 
 
 def test_a_text_limit_leaves_room_for_the_answer(load):
-    with pytest.raises(GuardConfigError, match="max_text_bytes=200 must be at most"):
+    with pytest.raises(ModelConfigError, match="max_text_bytes=200 must be at most"):
         load("word", max_new_tokens=400)
 
 

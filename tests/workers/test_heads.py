@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from holdfast_worker.models.encoder.heads import Head, load_head
-from holdfast_worker.models.errors import GuardConfigError
+from holdfast_worker.models.errors import ModelConfigError
 
 METADATA = {"classes": '["cat", "dog", "eel"]', "kind": "linear", "version": "3", "clip": "0.2"}
 
@@ -103,13 +103,13 @@ def test_a_head_may_have_256_classes(load: Callable[..., Head]) -> None:
     ],
 )
 def test_a_file_that_is_no_such_head_is_refused(load: Callable[..., Head], given: dict[str, Any], message: str) -> None:
-    with pytest.raises(GuardConfigError, match=message):
+    with pytest.raises(ModelConfigError, match=message):
         load(**given)
 
 
 def test_a_pickle_is_refused(tmp_path: Path) -> None:
     torch.save(linear(), tmp_path / "animals.safetensors")
-    with pytest.raises(GuardConfigError, match="must be a safetensors file"):
+    with pytest.raises(ModelConfigError, match="must be a safetensors file"):
         load_head(tmp_path / "animals.safetensors", 5, torch.device("cpu"))
-    with pytest.raises(GuardConfigError, match="must be a safetensors file"):
+    with pytest.raises(ModelConfigError, match="must be a safetensors file"):
         load_head(tmp_path / "absent.safetensors", 5, torch.device("cpu"))

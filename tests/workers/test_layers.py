@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from holdfast_worker.models import registry
 from holdfast_worker.models.encoder.encoder import Encoder
-from holdfast_worker.models.errors import GuardConfigError
+from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.vision.layers import Layer, LayersTower, build_layers
 from tests.workers.cifar import cifar_encoder, cifar_images
 
@@ -133,13 +133,13 @@ def test_gradients_reach_the_images_and_no_weight() -> None:
 def test_layers_that_fit_neither_weights_nor_each_other_are_refused(
     layers: tuple[dict[str, Any], ...], message: str
 ) -> None:
-    with pytest.raises(GuardConfigError, match=message):
+    with pytest.raises(ModelConfigError, match=message):
         tower(*layers, stored=conv_weights())
 
 
 def test_weights_that_are_not_finite_are_refused() -> None:
     stored = conv_weights() | {"0.bias": torch.tensor([0, 0, torch.inf, 0])}
-    with pytest.raises(GuardConfigError, match=r"weight 0\.bias has a number that is not finite"):
+    with pytest.raises(ModelConfigError, match=r"weight 0\.bias has a number that is not finite"):
         tower(CONV, {"kind": "flatten"}, stored=stored)
 
 

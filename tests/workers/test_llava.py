@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer, normalizers
 
 from holdfast_worker.models.draws import Draws
-from holdfast_worker.models.errors import GuardConfigError, GuardOutputError, InputRefusedError
+from holdfast_worker.models.errors import InputRefusedError, ModelConfigError, ModelOutputError
 from holdfast_worker.models.guard.config import load_config
 from holdfast_worker.models.guard.loading import load_guard
 from holdfast_worker.models.guard.prefix import cache_word
@@ -166,7 +166,7 @@ def test_a_draw_that_does_not_fit_alone_is_an_error_and_poisons_nothing(guard, d
 def test_a_margin_that_is_not_a_number_is_no_vote(guard, draw):
     with torch.no_grad():
         guard._model.model.image_newline[0] = float("nan")
-    with pytest.raises(GuardOutputError, match="15 of 15 margins are not finite"):
+    with pytest.raises(ModelOutputError, match="15 of 15 margins are not finite"):
         guard.votes([draw(guard, 0, 3)])
 
 
@@ -205,7 +205,7 @@ def test_a_prompt_longer_than_the_context_is_refused(base_folder, tmp_path, phot
 
 
 def test_a_text_limit_that_the_context_cannot_hold_is_refused_at_load(base_folder):
-    with pytest.raises(GuardConfigError, match=r"max_text_bytes=600 must be at most \d{3}, so that any text fits"):
+    with pytest.raises(ModelConfigError, match=r"max_text_bytes=600 must be at most \d{3}, so that any text fits"):
         load_guard(base_folder, load_config(base_folder, {"max_text_bytes": 600}))
 
 

@@ -20,7 +20,7 @@ from transformers.models.clip import CLIPImageProcessorPil
 from transformers.models.llava_next import LlavaNextImageProcessorPil
 
 from holdfast_worker.models.draws import Draws
-from holdfast_worker.models.errors import GuardConfigError
+from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.guard.config import load_config
 from holdfast_worker.models.guard.llava import context_length
 from holdfast_worker.models.guard.loading import load_guard
@@ -198,7 +198,7 @@ def test_a_processor_that_does_something_else_is_refused(copy, kind, change, mes
     folder = copy(kind)
     path = folder / "preprocessor_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(GuardConfigError, match=message):
+    with pytest.raises(ModelConfigError, match=message):
         load_guard(folder, load_config(folder, {}))
 
 
@@ -213,7 +213,7 @@ def test_a_choice_of_tokens_that_was_never_published_is_refused(copy, kind, chan
     folder = copy(kind)
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(GuardConfigError, match=message):
+    with pytest.raises(ModelConfigError, match=message):
         load_guard(folder, load_config(folder, {}))
 
 
@@ -221,7 +221,7 @@ def test_weights_of_another_model_are_refused(copy, folders):
     folder = copy("llava")
     for name in ("config.json", "preprocessor_config.json"):
         shutil.copy(folders["next-llama"] / name, folder / name)
-    with pytest.raises(GuardConfigError, match=r"1 weights are missing or misshapen \(first: model.image_newline\)"):
+    with pytest.raises(ModelConfigError, match=r"1 weights are missing or misshapen \(first: model.image_newline\)"):
         load_guard(folder, load_config(folder, {}))
 
 

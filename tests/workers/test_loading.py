@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from holdfast_worker.models import registry
-from holdfast_worker.models.errors import GuardConfigError
+from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.guard.config import load_config
 from holdfast_worker.models.guard.loading import load_guard
 
@@ -82,19 +82,19 @@ def test_pickled_weights_are_refused(copy):
     torch.save(load_file(copy / "model.safetensors"), copy / "pytorch_model.bin")
     (copy / "model.safetensors").unlink()
     message = r"pickled: \['pytorch_model.bin'\].*must be safetensors, since unpickling runs code"
-    with pytest.raises(GuardConfigError, match=message):
+    with pytest.raises(ModelConfigError, match=message):
         load_guard(copy, load_config(copy, {}))
 
 
 def test_a_missing_weight_is_refused_rather_than_left_random(copy):
     change_weights(copy, lambda weights: weights.pop("image_newline"))
-    with pytest.raises(GuardConfigError, match=r"1 weights are missing or misshapen \(first: model.image_newline\)"):
+    with pytest.raises(ModelConfigError, match=r"1 weights are missing or misshapen \(first: model.image_newline\)"):
         load_guard(copy, load_config(copy, {}))
 
 
 def test_another_architecture_is_refused(copy):
     (copy / "config.json").write_text('{"model_type": "qwen2_vl"}')
-    with pytest.raises(GuardConfigError, match="model_type='qwen2_vl' must be one of llava, llava_next, llava_one"):
+    with pytest.raises(ModelConfigError, match="model_type='qwen2_vl' must be one of llava, llava_next, llava_one"):
         load_guard(copy, load_config(copy, {}))
 
 
@@ -102,18 +102,18 @@ def test_another_architecture_is_refused(copy):
 def test_a_checkpoint_that_asks_for_its_own_code_is_refused(copy, name):
     stored = json.loads((copy / name).read_text()) if (copy / name).is_file() else {}
     (copy / name).write_text(json.dumps(stored | {"auto_map": {"AutoModel": "modeling_own.OwnModel"}}))
-    with pytest.raises(GuardConfigError, match=f"{name} has an auto_map, .* and none is run; use a checkpoint that"):
+    with pytest.raises(ModelConfigError, match=f"{name} has an auto_map, .* and none is run; use a checkpoint that"):
         load_guard(copy, load_config(copy, {}))
 
 
 def test_a_folder_without_a_checkpoint_is_refused(tmp_path):
-    with pytest.raises(GuardConfigError, match=r"holds no config\.json"):
+    with pytest.raises(ModelConfigError, match=r"holds no config\.json"):
         load_guard(tmp_path, load_config(tmp_path, {"name": "x"}))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is present")
 def test_a_device_that_is_not_there_is_refused(copy):
-    with pytest.raises(GuardConfigError, match="no CUDA device is present; use device=auto or cpu"):
+    with pytest.raises(ModelConfigError, match="no CUDA device is present; use device=auto or cpu"):
         load_guard(copy, load_config(copy, {"device": "cuda"}))
 
 
@@ -131,7 +131,7 @@ def test_a_guard_is_loaded_from_a_folder_by_the_registry(base_folder):
 
 
 def test_an_unknown_name_is_refused(tmp_path):
-    with pytest.raises(GuardConfigError, match=r"must be one of \[.*'reference-guard'\] or an existing folder"):
+    with pytest.raises(ModelConfigError, match=r"must be one of \[.*'reference-guard'\] or an existing folder"):
         registry.load(tmp_path / "absent", {})
 
 
@@ -143,12 +143,12 @@ def test_the_reference_guard_ships_with_the_worker(draw):
 def test_one_encoder_under_two_names_must_have_the_same_heads() -> None:
     whole, bare = (registry.load("reference-encoder", {"heads": heads}) for heads in (["objects"], []))
     registry.require_one_set_of_heads([whole, whole])
-    with pytest.raises(GuardConfigError, match="same encoder with different heads"):
+    with pytest.raises(ModelConfigError, match="same encoder with different heads"):
         registry.require_one_set_of_heads([whole, bare])
 
 
 def test_code_of_a_checkpoints_own_is_refused_for_vllm_too(copy):
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModel": "modeling.Guard"}}))
-    with pytest.raises(GuardConfigError, match="auto_map"):
+    with pytest.raises(ModelConfigError, match="auto_map"):
         registry.load(copy, {"engine": "vllm", "vllm_url": "http://127.0.0.1:9"})

@@ -58,7 +58,7 @@ def test_every_command_that_is_registered_is_there(group: str) -> None:
 def test_a_guard_that_is_added_is_what_the_worker_serves(settings: Path, base_folder: Path, capsys: Capture) -> None:
     assert add(["mine", str(base_folder), "max_slots=12", "defaults.tau=0.25", *FEW]) == 0
     worker = WorkerSettings()
-    guard = registry.load_served("mine", worker.guards)
+    guard = registry.load_served("mine", worker.served)
     assert worker.models == ("reference-guard", "reference-encoder", "mine")
     assert not isinstance(guard, Encoder)
     assert (guard.info.limits.max_slots, guard.info.defaults.tau) == (12, 0.25)
@@ -71,7 +71,7 @@ def test_a_guard_that_is_added_is_what_the_worker_serves(settings: Path, base_fo
 def test_the_batch_limit_that_was_measured_is_served_with(settings: Path, base_folder: Path, capsys: Capture) -> None:
     assert add(["mine", str(base_folder), *FEW, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    guard: Any = registry.load_served("mine", WorkerSettings().guards)
+    guard: Any = registry.load_served("mine", WorkerSettings().served)
     assert guard.batch_limit == found["batch_limit"]
     assert guard.batch_limit in [point["limit"] for point in found["batches"]]
     assert found["written"] == str(settings)
@@ -79,7 +79,7 @@ def test_the_batch_limit_that_was_measured_is_served_with(settings: Path, base_f
 
 def test_a_batch_limit_that_is_given_is_not_measured(settings: Path, tmp_path: Path, capsys: Capture) -> None:
     assert add(["e", small(tmp_path / "e"), "batch_limit=9", *FEW]) == 0
-    assert tomllib.loads(settings.read_text())["guards"]["e"]["batch_limit"] == 9
+    assert tomllib.loads(settings.read_text())["served"]["e"]["batch_limit"] == 9
     assert "recommended" not in capsys.readouterr().out
 
 
@@ -87,7 +87,7 @@ def test_a_model_that_is_added_again_keeps_its_other_fields(settings: Path, tmp_
     folder = small(tmp_path / "e")
     assert add(["e", folder, "heads=[]", "batch_limit=9", *FEW]) == 0
     assert add(["e", folder, "batch_limit=7", *FEW]) == 0
-    assert tomllib.loads(settings.read_text())["guards"]["e"] == {"folder": folder, "heads": [], "batch_limit": 7}
+    assert tomllib.loads(settings.read_text())["served"]["e"] == {"folder": folder, "heads": [], "batch_limit": 7}
 
 
 def test_what_fails_its_check_is_not_added(settings: Path, base_folder: Path, tmp_path: Path, capsys: Capture) -> None:
@@ -144,7 +144,7 @@ def test_the_list_says_what_each_name_is_and_which_does_not_load(
     (tmp_path / "t").mkdir()
     good, bad = table_folder(tmp_path / "t"), tmp_path / "absent"
     settings.write_text(
-        f'models = ["t", "bad"]\n[guards]\nt.folder = "{good}"\nbad.folder = "{bad}"\nunused.folder = "{good}"\n'
+        f'models = ["t", "bad"]\n[served]\nt.folder = "{good}"\nbad.folder = "{bad}"\nunused.folder = "{good}"\n'
     )
     assert list_models(["--json"]) == 1
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
@@ -157,7 +157,7 @@ def test_the_list_says_what_each_name_is_and_which_does_not_load(
 
 def test_the_list_for_people_has_the_same(settings: Path, tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "t").mkdir()
-    settings.write_text(f'models = ["t"]\n[guards.t]\nfolder = "{table_folder(tmp_path / "t")}"\n')
+    settings.write_text(f'models = ["t"]\n[served.t]\nfolder = "{table_folder(tmp_path / "t")}"\n')
     assert list_models([]) == 0
     _, row, fingerprint = capsys.readouterr().out.splitlines()
     assert row.split() == ["t", "tabular", "yes", "yes", str(tmp_path / "t")]
@@ -174,7 +174,7 @@ def test_a_folder_is_checked_without_being_served(base_folder: Path, capsys: Cap
 
 
 def test_a_served_name_is_checked_with_its_settings(settings: Path, tmp_path: Path, capsys: Capture) -> None:
-    settings.write_text(f'[guards.e]\nfolder = "{small(tmp_path / "e")}"\nheads = []\n')
+    settings.write_text(f'[served.e]\nfolder = "{small(tmp_path / "e")}"\nheads = []\n')
     assert check(["e", *FEW]) == 0
     assert "pass      unit" in capsys.readouterr().out
 

@@ -5,7 +5,7 @@ from PIL import Image
 from transformers.models.llava_onevision import LlavaOnevisionImageProcessorPil
 
 from holdfast_worker.models.draws import Draws
-from holdfast_worker.models.errors import GuardConfigError
+from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.guard.config import load_config
 from holdfast_worker.models.guard.loading import load_guard
 from holdfast_worker.models.vision.preprocessing import Pixels, pack, to_tiles
@@ -159,5 +159,5 @@ def test_a_processor_that_does_something_else_is_refused(checkpoint, change, mes
     for name, value in change.items():
         setattr(processor, name, value)
     processor.save_pretrained(folder)
-    with pytest.raises(GuardConfigError, match=message):
+    with pytest.raises(ModelConfigError, match=message):
         load_guard(folder, load_config(folder, {}))

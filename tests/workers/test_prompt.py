@@ -6,7 +6,7 @@ import pytest
 from tokenizers import processors
 from transformers import AutoTokenizer
 
-from holdfast_worker.models.errors import GuardConfigError, InputRefusedError
+from holdfast_worker.models.errors import InputRefusedError, ModelConfigError
 from holdfast_worker.models.guard.config import load_config
 from holdfast_worker.models.guard.loading import load_guard
 
@@ -74,7 +74,7 @@ def test_policy_first_puts_the_image_behind_the_policy(load, photo):
 
 def test_policy_first_needs_the_policy_before_the_text(load):
     for template in ("{text} {policy}", "{text}"):
-        with pytest.raises(GuardConfigError, match="image placeholders, must hold one before the text"):
+        with pytest.raises(ModelConfigError, match="image placeholders, must hold one before the text"):
             load(layout="policy_first", user_template=template)
 
 
@@ -105,7 +105,7 @@ def test_a_tokenizer_that_marks_beginnings_marks_only_the_first(copy):
 
 def test_verdict_tokens_are_those_that_follow_the_answer_prefix(load, guard):
     assert load(answer_prefix="I say ")._prompt.unsafe == guard._prompt.unsafe
-    with pytest.raises(GuardConfigError, match="token 'safe' must be one token behind the answer_prefix"):
+    with pytest.raises(ModelConfigError, match="token 'safe' must be one token behind the answer_prefix"):
         load(answer_prefix="Un", safe_tokens=["safe"])
 
 
@@ -120,23 +120,23 @@ def test_braces_in_the_policy_are_kept(load):
 
 
 def test_a_variant_that_is_not_one_token_says_how_it_splits(load):
-    with pytest.raises(GuardConfigError, match=r"token 'Maybe' splits into \['M', 'a', 'y', 'b', 'e'\]"):
+    with pytest.raises(ModelConfigError, match=r"token 'Maybe' splits into \['M', 'a', 'y', 'b', 'e'\]"):
         load(safe_tokens=["Safe", "Maybe"])
 
 
 def test_a_special_filler_is_refused(load):
-    with pytest.raises(GuardConfigError, match="filler_token='<mask>' is special, must be ordinary"):
+    with pytest.raises(ModelConfigError, match="filler_token='<mask>' is special, must be ordinary"):
         load(filler_token="<mask>")
 
 
 def test_a_policy_that_smuggles_an_image_is_refused(load):
-    with pytest.raises(GuardConfigError, match="holds 2 image placeholders, must hold one"):
+    with pytest.raises(ModelConfigError, match="holds 2 image placeholders, must hold one"):
         load(policy="look <image>")
 
 
 def test_a_template_that_drops_the_text_is_refused(copy):
     (copy / "chat_template.json").write_text(json.dumps({"chat_template": "<image> no text"}))
-    with pytest.raises(GuardConfigError, match="writes the user's text 0 times, must write it once"):
+    with pytest.raises(ModelConfigError, match="writes the user's text 0 times, must write it once"):
         load_guard(copy, load_config(copy, {}))
 
 

@@ -85,7 +85,7 @@ def test_a_tabular_certificate_replays_from_its_fields(
     certificate = certificate_of(table, ready_for(table), CUTS, (1, 2))
     (tmp_path / "cert.json").write_text(certificate.model_dump_json())
     (tmp_path / "fields.json").write_text(json.dumps(FIELDS))
-    (tmp_path / "h.toml").write_text(f'[guards.mine]\nfolder = "{tmp_path / "table"}"\n')
+    (tmp_path / "h.toml").write_text(f'[served.mine]\nfolder = "{tmp_path / "table"}"\n')
     monkeypatch.setenv("HOLDFAST_CONFIG", "")
     options = ["--fields", str(tmp_path / "fields.json"), "--config", str(tmp_path / "h.toml"), "--model", "mine"]
     assert command([str(tmp_path / "cert.json"), *options, "--share", "1"]) == 0

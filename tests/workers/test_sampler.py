@@ -255,7 +255,7 @@ async def test_a_job_that_cannot_be_settled_fails_alone(
     record = await jobs.read(redis, "broken")
     assert record is not None
     assert record.problem is not None
-    assert "failed 3 times, last: GuardConfigError" in record.problem.detail
+    assert "failed 3 times, last: ModelConfigError" in record.problem.detail
 
 
 async def test_one_worker_serves_an_encoder_beside_a_guard(redis: AsyncRedis, guard: Guard, encoder: Encoder) -> None:

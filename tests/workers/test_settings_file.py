@@ -25,11 +25,11 @@ models = [  # served
   "b",  # the second ]
 ]
 
-[guards.a]
+[served.a]
 folder = "/a"  # moved in May
 defaults = {beta = 0.25}
 
-[guards.b]
+[served.b]
 folder = "/b"
 """
 
@@ -39,7 +39,7 @@ def changed(text: str, name: str = "new", fields: dict[str, Any] = FIELDS) -> di
 
 
 def test_an_empty_file_serves_what_was_served_and_the_model() -> None:
-    assert changed("") == {"models": ["reference-guard", "new"], "guards": {"new": FIELDS}}
+    assert changed("") == {"models": ["reference-guard", "new"], "served": {"new": FIELDS}}
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_an_empty_file_serves_what_was_served_and_the_model() -> None:
 )
 def test_the_name_joins_the_models_however_they_are_written(models: str) -> None:
     before = tomllib.loads(models)["models"]
-    assert changed(f"port = 1\n{models}\n[guards.a]\nfolder = 'f'\n")["models"] == [*before, "new"]
+    assert changed(f"port = 1\n{models}\n[served.a]\nfolder = 'f'\n")["models"] == [*before, "new"]
 
 
 def test_what_is_there_keeps_its_lines_and_comments() -> None:
@@ -70,7 +70,7 @@ def test_a_table_that_is_there_is_changed_in_the_given_fields_only() -> None:
     table = {"folder": "/else", "defaults": {"beta": 0.25}, "batch_limit": 8}
     assert tomllib.loads(after) == {
         **tomllib.loads(COMMENTED),
-        "guards": {"a": table, "b": {"folder": "/b"}},
+        "served": {"a": table, "b": {"folder": "/b"}},
     }
     assert "# ours" in after
 
@@ -83,33 +83,33 @@ def test_adding_twice_is_adding_once() -> None:
 def test_a_dotted_field_is_a_field_of_a_field() -> None:
     fields = {"folder": "/m", "defaults.tau": 4.6e-05, "defaults.beta": 0.5}
     first = with_model("", "new", fields, served=SERVED)
-    assert changed(first, fields={"defaults.tau": 0.3})["guards"]["new"]["defaults"] == {"tau": 0.3, "beta": 0.5}
+    assert changed(first, fields={"defaults.tau": 0.3})["served"]["new"]["defaults"] == {"tau": 0.3, "beta": 0.5}
 
 
 @pytest.mark.parametrize("name", ["a b", 'a"b', "a.b", "日本", "[x]"])
 def test_any_name_is_quoted_as_it_needs(name: str) -> None:
-    assert changed(COMMENTED, name)["guards"][name] == FIELDS
+    assert changed(COMMENTED, name)["served"][name] == FIELDS
 
 
 @pytest.mark.parametrize(
     "value", ["C:\\models\\x", 'a "quoted" \n text', "😀", [1, 2], {"a": [True, "b"]}, 0.1, 1e-7, False]
 )
 def test_any_value_is_read_back_as_it_was_given(value: Any) -> None:
-    assert changed("", fields={"folder": value})["guards"]["new"] == {"folder": value}
+    assert changed("", fields={"folder": value})["served"]["new"] == {"folder": value}
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        'guards = {a = {folder = "/a"}}\n',
-        "[guards]\na.folder = '/a'\nnew.folder = '/b'\n",
-        'guards.new = {folder = "/a"}\n',
+        'served = {a = {folder = "/a"}}\n',
+        "[served]\na.folder = '/a'\nnew.folder = '/b'\n",
+        'served.new = {folder = "/a"}\n',
         '"models" = ["a"]\n',
-        '[guards.new]\nfolder = "/a"\n[guards.new.defaults]\nbeta = 1\n',
+        '[served.new]\nfolder = "/a"\n[served.new.defaults]\nbeta = 1\n',
     ],
 )
 def test_a_table_spelt_in_an_unknown_way_is_left_alone_and_the_lines_to_put_in_are_named(text: str) -> None:
-    with pytest.raises(SettingsFileError, match=r"put 'new' into models, and in:\n\[guards\.new\]\nfolder = \"/m\""):
+    with pytest.raises(SettingsFileError, match=r"put 'new' into models, and in:\n\[served\.new\]\nfolder = \"/m\""):
         changed(text, fields={"folder": "/m", "defaults.beta": 0.5})
 
 
@@ -118,7 +118,7 @@ def test_a_field_of_something_without_fields_is_refused() -> None:
         changed(COMMENTED, "a", {"folder.x": 1})
 
 
-@pytest.mark.parametrize("text", ["models = [", "models = 3", "guards = []", "\x00"])
+@pytest.mark.parametrize("text", ["models = [", "models = 3", "served = []", "\x00"])
 def test_a_file_that_is_no_settings_is_refused_and_left_alone(text: str, tmp_path: Path) -> None:
     (tmp_path / "h.toml").write_text(text)
     with pytest.raises(SettingsFileError, match="correct it"):

@@ -25,7 +25,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from holdfast_worker.models.encoder.config import load_encoder_config
 from holdfast_worker.models.encoder.loading import load_encoder
-from holdfast_worker.models.errors import GuardConfigError
+from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.smoothed_tower import (
     SmoothedVisionTower,
     Smoothing,
@@ -424,17 +424,17 @@ def test_another_range_of_pixels_is_refused(llava, tmp_path, change):
     kept = {name: value for name, value in settings.items() if value is not None}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(kept))
     model.name_or_path = str(tmp_path)
-    with pytest.raises(GuardConfigError, match="give mean and std"):
+    with pytest.raises(ModelConfigError, match="give mean and std"):
         smooth_model(model, sigma=0.25)
 
 
 def test_a_smoothed_model_is_not_smoothed_again(llava):
-    with pytest.raises(GuardConfigError, match="smoothed already, must be plain; call plain_model first"):
+    with pytest.raises(ModelConfigError, match="smoothed already, must be plain; call plain_model first"):
         smooth(smooth(llava[0]))
 
 
 def test_a_model_without_a_vision_tower_is_refused():
-    with pytest.raises(GuardConfigError, match="Linear has no vision_tower or vision_model"):
+    with pytest.raises(ModelConfigError, match="Linear has no vision_tower or vision_model"):
         smooth(nn.Linear(2, 2))
 
 

@@ -17,7 +17,7 @@ from holdfast.certificates import UniformKernel, field_draws
 from holdfast.queue.orders import Order
 from holdfast_worker.models import registry
 from holdfast_worker.models.draws import Draws, noisy_images
-from holdfast_worker.models.errors import GuardConfigError, GuardOutputError, InputRefusedError
+from holdfast_worker.models.errors import InputRefusedError, ModelConfigError, ModelOutputError
 from holdfast_worker.models.guard.tabular import TabularGuard
 from holdfast_worker.sampling import guard as drawing
 from tests.workers.builders import FIELDS, SEED, TABLE, bits, ready_for, table_folder, tally_of
@@ -153,7 +153,7 @@ def test_warming_up_runs_an_order(load: Callable[..., TabularGuard]) -> None:
     drawing.warm_up(load())
     broken = load()
     broken._layers[0][0].fill_(3e38)
-    with pytest.raises(GuardOutputError, match="4 of 4 margins are not finite"):
+    with pytest.raises(ModelOutputError, match="4 of 4 margins are not finite"):
         drawing.warm_up(broken)
 
 
@@ -194,7 +194,7 @@ def test_an_input_that_does_not_fit_is_refused_with_the_rule(
 def test_a_guard_that_cannot_be_served_is_refused_at_load(
     load: Callable[..., TabularGuard], settings: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(GuardConfigError, match=message):
+    with pytest.raises(ModelConfigError, match=message):
         load(**settings)
 
 
@@ -207,10 +207,10 @@ def test_weights_that_are_missing_misnamed_or_not_finite_are_refused(guard: Tabu
     ]
     for weights, message in spoilt:
         save_file(weights, path)
-        with pytest.raises(GuardConfigError, match=message):
+        with pytest.raises(ModelConfigError, match=message):
             registry.load(tmp_path, {})
     path.write_bytes(b"no tensors")
-    with pytest.raises(GuardConfigError, match="must be a safetensors file"):
+    with pytest.raises(ModelConfigError, match="must be a safetensors file"):
         registry.load(tmp_path, {})
 
 
@@ -226,5 +226,5 @@ def test_the_kind_in_the_settings_says_which_guard_a_folder_is(guard: TabularGua
     assert registry.load(tmp_path, {"name": "mine"}).info.name == "mine"
     stored = json.loads((tmp_path / "holdfast.json").read_text())
     (tmp_path / "holdfast.json").write_text(json.dumps(stored | {"kind": "other"}))
-    with pytest.raises(GuardConfigError, match="kind: Input should be 'hybrid'"):
+    with pytest.raises(ModelConfigError, match="kind: Input should be 'hybrid'"):
         registry.load(tmp_path, {})

@@ -27,7 +27,7 @@ from transformers.models.siglip import SiglipImageProcessorPil
 
 from holdfast_worker.models.encoder.config import load_encoder_config
 from holdfast_worker.models.encoder.loading import load_tower
-from holdfast_worker.models.errors import GuardConfigError
+from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.vision.towers import Tower
 from tests.workers.checkpoints import SIDE, clip_folder, llava_folder, open_clip_folder, siglip_folder, siglip_vision
 
@@ -168,7 +168,7 @@ def test_a_llava_of_siglip_has_no_class_token_to_drop(tmp_path: Path) -> None:
     folder = llava_folder(tmp_path, vision=siglip_vision(), config={"vision_feature_select_strategy": "full"})
     states = llava_reference(folder, LlavaForConditionalGeneration.from_pretrained(folder).eval())
     close(feature(folder, feature="mean"), states[-2].mean(1))
-    with pytest.raises(GuardConfigError, match="feature=cls needs a class token, which SigLIP has not"):
+    with pytest.raises(ModelConfigError, match="feature=cls needs a class token, which SigLIP has not"):
         load(folder, feature="cls")
 
 

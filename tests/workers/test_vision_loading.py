@@ -13,7 +13,7 @@ from torch import Tensor
 
 from holdfast_worker.models.encoder.config import load_encoder_config
 from holdfast_worker.models.encoder.loading import load_tower
-from holdfast_worker.models.errors import GuardConfigError
+from holdfast_worker.models.errors import ModelConfigError
 from tests.workers.checkpoints import clip_folder, llava_folder, open_clip_folder, siglip_folder, siglip_vision
 
 
@@ -29,7 +29,7 @@ def copy(clip: Path, tmp_path: Path) -> Path:
 
 
 def refused(folder: Path, message: str, **settings: Any) -> None:
-    with pytest.raises(GuardConfigError, match=message):
+    with pytest.raises(ModelConfigError, match=message):
         load_tower(folder, load_encoder_config(folder, settings), torch.float32)
 
 

@@ -11,7 +11,7 @@ from transformers import AutoConfig
 
 from holdfast_worker.models import registry
 from holdfast_worker.models.draws import Draws
-from holdfast_worker.models.errors import EngineLostError, GuardConfigError, GuardOutputError
+from holdfast_worker.models.errors import EngineLostError, ModelConfigError, ModelOutputError
 from holdfast_worker.models.guard.config import load_config
 from holdfast_worker.models.guard.llava import LlavaGuard
 from holdfast_worker.models.guard.loading import load_guard
@@ -124,7 +124,7 @@ def test_an_answer_that_is_no_number_is_refused(
 ) -> None:
     guard, engine = split
     monkeypatch.setattr(engine, "logprobs", lambda prompts: np.full((len(prompts.lengths), 2), -np.inf, np.float32))
-    with pytest.raises(GuardOutputError, match="10 of 10 margins"):
+    with pytest.raises(ModelOutputError, match="10 of 10 margins"):
         guard.margins([draw(guard, 0, 2)])
 
 
@@ -132,25 +132,25 @@ def test_vllm_that_is_not_installed_is_named_with_the_remedy(
     base_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vllm_loading, "find_spec", lambda name: None)
-    with pytest.raises(GuardConfigError, match=r"install holdfast\[vllm\]"):
+    with pytest.raises(ModelConfigError, match=r"install holdfast\[vllm\]"):
         registry.load(base_folder, {"engine": "vllm"})
 
 
 def test_a_url_without_vllm_is_refused(base_folder: Path) -> None:
-    with pytest.raises(GuardConfigError, match="vllm_url needs engine=vllm"):
+    with pytest.raises(ModelConfigError, match="vllm_url needs engine=vllm"):
         registry.load(base_folder, {"vllm_url": "http://127.0.0.1:1"})
 
 
 def test_an_image_side_that_lacks_a_weight_is_refused(base_folder: Path, guard: LlavaGuard) -> None:
     wider = AutoConfig.from_pretrained(base_folder)
     wider.vision_config.intermediate_size = 40
-    with pytest.raises(GuardConfigError, match="6 weights are missing or misshapen"):
+    with pytest.raises(ModelConfigError, match="6 weights are missing or misshapen"):
         load_image_path(base_folder, wider, guard.inputs.pixels, torch.float32, torch.device("cpu"))
 
 
 def test_an_engine_that_cannot_start_says_so_and_leaves_no_process(guard: LlavaGuard) -> None:
     engine = ProcessEngine(SETTINGS)
-    with pytest.raises((GuardConfigError, EngineLostError)):
+    with pytest.raises((ModelConfigError, EngineLostError)):
         engine.start()
     assert engine.lost
     assert engine.pid is None

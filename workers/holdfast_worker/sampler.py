@@ -78,7 +78,7 @@ def _load(settings: WorkerSettings) -> list[Model]:
     """The models, one for each name; names that mean the same model share its orders."""
     served = []
     for name in settings.models:
-        model = registry.load_served(name, settings.guards)
+        model = registry.load_served(name, settings.served)
         work.warm_up(model)
         served.append(model)
     registry.require_one_set_of_heads(served)

@@ -16,7 +16,7 @@ class WorkerSettings(ProcessSettings):
     of `GuardConfig`, `TabularConfig` or `EncoderConfig` that the folder's `holdfast.json` does not give.
 
         models = ["llava-guard"]
-        [guards.llava-guard]
+        [served.llava-guard]
         folder = "/models/LlavaGuard-v1.2-7B-OV-hf"
         policy = "multimodal-safety-v1"
     """
@@ -24,7 +24,7 @@ class WorkerSettings(ProcessSettings):
     models: tuple[str, ...] = Field(
         ("reference-guard", "reference-encoder"), min_length=1, description="Names of the guards and encoders to serve."
     )
-    guards: dict[str, dict[str, Any]] = Field({}, description="Per guard or encoder: its folder and configuration.")
+    served: dict[str, dict[str, Any]] = Field({}, description="Per guard or encoder: its folder and configuration.")
     batch_orders: int | None = Field(
         None, gt=0, description="Orders taken together, across jobs; none: as many as fill one forward pass."
     )

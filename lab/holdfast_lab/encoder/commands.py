@@ -45,7 +45,7 @@ def load_encoder(name: str | Path, *, heads: bool = True) -> Encoder:
 
 def _settings(name: str | Path) -> dict[str, Any]:
     """What the worker's settings say of an encoder: its folder, and what is laid over the folder's configuration."""
-    return dict(WorkerSettings().guards.get(str(name), {}))
+    return dict(WorkerSettings().served.get(str(name), {}))
 
 
 def add_encoder_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from holdfast_worker.denoisers.conditioning import on_multiples, per_image
-from holdfast_worker.models.errors import GuardConfigError, InputRefusedError
+from holdfast_worker.models.errors import InputRefusedError, ModelConfigError
 
 __all__ = ["OneShotDiffusion", "Prediction"]
 
@@ -39,7 +39,7 @@ class OneShotDiffusion(nn.Module):
             clip: Where to cut the clean image in [-1, 1] units, if at all.
 
         Raises:
-            GuardConfigError: One of these cannot be served.
+            ModelConfigError: One of these cannot be served.
         """
         super().__init__()
         _check_model(model)
@@ -49,12 +49,12 @@ class OneShotDiffusion(nn.Module):
             or not len(alphas)
             or not (0 < alphas[0] <= 1 and alphas[-1] >= 0 and (alphas.diff() <= 0).all())
         ):
-            raise GuardConfigError(
+            raise ModelConfigError(
                 f"alphas_cumprod of shape {tuple(alphas.shape)} must be a row of numbers in [0, 1] that never grow and"
                 " begin above 0; correct the scheduler's betas"
             )
         if prediction not in get_args(Prediction):
-            raise GuardConfigError(
+            raise ModelConfigError(
                 f"prediction_type={prediction!r} must be one of {', '.join(get_args(Prediction))}; correct the"
                 " scheduler's config"
             )
@@ -125,12 +125,12 @@ def _check_model(model: Any) -> None:
     config = model.config
     channels = config.in_channels, config.out_channels
     if channels not in ((3, 3), (3, 6)):
-        raise GuardConfigError(
+        raise ModelConfigError(
             f"in_channels, out_channels={channels} must be (3, 3), or (3, 6) with predicted variances; use a model of"
             " RGB pixels"
         )
     if config.class_embed_type is not None or config.num_class_embeds is not None:
-        raise GuardConfigError(
+        raise ModelConfigError(
             f"class_embed_type={config.class_embed_type!r}, num_class_embeds={config.num_class_embeds} must both be"
             " null; use an unconditional model"
         )

@@ -20,7 +20,7 @@ from torch import nn
 from holdfast_worker.denoisers.diffusion import OneShotDiffusion
 from holdfast_worker.denoisers.mapper import MapperShape, ResidualMapper
 from holdfast_worker.denoisers.unet import BoosterUNet, UNetShape
-from holdfast_worker.models.errors import GuardConfigError
+from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.fingerprint import weights_and_files
 
 __all__ = ["BOOSTER_FILE", "Booster", "Diffusion", "load_booster", "load_diffusion", "save_booster"]
@@ -81,7 +81,7 @@ def load_booster(folder: Path, device: torch.device) -> Booster:
         device: Where the networks go.
 
     Raises:
-        GuardConfigError: The folder cannot be served; the message says what to change.
+        ModelConfigError: The folder cannot be served; the message says what to change.
     """
     config = _booster_file(folder / BOOSTER_FILE)
     denoiser = mapper = None
@@ -91,7 +91,7 @@ def load_booster(folder: Path, device: torch.device) -> Booster:
         mapper = _with_weights(ResidualMapper(config.mapper), folder / "mapper.safetensors", device)
     for name, network in (("denoiser", denoiser), ("mapper", mapper)):
         if network is None and (folder / f"{name}.safetensors").exists():
-            raise GuardConfigError(
+            raise ModelConfigError(
                 f"{folder} holds {name}.safetensors, but {BOOSTER_FILE} has no {name}; add its numbers or"
                 " remove the file"
             )
@@ -136,7 +136,7 @@ def load_diffusion(folder: Path, device: torch.device) -> Diffusion:
         device: Where the model goes.
 
     Raises:
-        GuardConfigError: The folder cannot be served; the message says what to change.
+        ModelConfigError: The folder cannot be served; the message says what to change.
     """
     whole = (folder / "unet").is_dir()
     unet, schedule = (folder / "unet", folder / "scheduler") if whole else (folder, folder)
@@ -159,12 +159,12 @@ def _booster_file(path: Path) -> _BoosterFile:
     try:
         return _BoosterFile.model_validate_json(path.read_bytes())
     except FileNotFoundError:
-        raise GuardConfigError(
+        raise ModelConfigError(
             f"{path.parent} holds no {BOOSTER_FILE}, must be a booster folder; correct the path or train one"
         ) from None
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'booster'}: {e['msg']}" for e in error.errors())
-        raise GuardConfigError(f"{path}: {problems}; correct the file") from error
+        raise ModelConfigError(f"{path}: {problems}; correct the file") from error
 
 
 def _with_weights(network: Network, path: Path, device: torch.device) -> Network:
@@ -172,17 +172,17 @@ def _with_weights(network: Network, path: Path, device: torch.device) -> Network
         weights = load_file(path)
         network.load_state_dict(weights)
     except FileNotFoundError:
-        raise GuardConfigError(
+        raise ModelConfigError(
             f"{path} is missing, and {BOOSTER_FILE} names that network; restore the file, or set the network to null"
         ) from None
     except SafetensorError as error:
-        raise GuardConfigError(f"{path} is no intact safetensors file ({error}); restore it") from error
+        raise ModelConfigError(f"{path} is no intact safetensors file ({error}); restore it") from error
     except RuntimeError as error:
-        raise GuardConfigError(
+        raise ModelConfigError(
             f"{path} does not fit the numbers in {BOOSTER_FILE}, every weight must; use the file that was saved with it"
         ) from error
     if not all(weight.isfinite().all() for weight in weights.values()):
-        raise GuardConfigError(f"{path} holds weights that are not finite, all must be; train it again")
+        raise ModelConfigError(f"{path} holds weights that are not finite, all must be; train it again")
     return network.to(device).eval().requires_grad_(False)
 
 
@@ -190,7 +190,7 @@ def _diffusers() -> Any:
     try:
         import diffusers
     except ImportError:
-        raise GuardConfigError(
+        raise ModelConfigError(
             "a diffusion denoiser needs diffusers, which is not installed; pip install 'holdfast[diffusion]'"
         ) from None
     return diffusers
@@ -201,11 +201,11 @@ def _scheduler(folder: Path) -> Any:
     config = _json(folder / "scheduler_config.json")
     kind = config.get("_class_name")
     if kind not in _SCHEDULERS:
-        raise GuardConfigError(
+        raise ModelConfigError(
             f"scheduler {kind!r} must be one of {', '.join(_SCHEDULERS)}; rewrite scheduler_config.json for one of them"
         )
     if config.get("thresholding"):
-        raise GuardConfigError(
+        raise ModelConfigError(
             "thresholding=true must be false: cutting by quantiles is not done here; set it so in scheduler_config.json"
         )
     return getattr(diffusers, kind).from_config(config)
@@ -214,10 +214,10 @@ def _scheduler(folder: Path) -> Any:
 def _unet(folder: Path) -> nn.Module:
     kind = _json(folder / "config.json").get("_class_name")
     if kind != "UNet2DModel":
-        raise GuardConfigError(f"diffusion model {kind!r} must be 'UNet2DModel'; use an unconditional model of pixels")
+        raise ModelConfigError(f"diffusion model {kind!r} must be 'UNet2DModel'; use an unconditional model of pixels")
     if not any(folder.glob("*.safetensors")):
         pickles = sorted(file.name for file in folder.glob("*.bin"))
-        raise GuardConfigError(
+        raise ModelConfigError(
             f"{folder} holds no safetensors (pickled: {pickles}), weights must be safetensors, since unpickling runs"
             " code; convert them in a place you trust"
         )
@@ -226,13 +226,13 @@ def _unet(folder: Path) -> nn.Module:
             folder, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise GuardConfigError(
+        raise ModelConfigError(
             f"{folder}: the weights cannot be loaded ({type(error).__name__}), all must be intact and fit config.json;"
             " use the weights that belong to it"
         ) from error
     model, report = loaded
     if absent := sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]])):
-        raise GuardConfigError(
+        raise ModelConfigError(
             f"{len(absent)} weights are missing or misshapen (first: {absent[0]}), all must fit config.json; use the"
             " weights that belong to it"
         )
@@ -244,9 +244,9 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise GuardConfigError(f"{path} is missing, must be there; use a diffusers folder as it is saved") from None
+        raise ModelConfigError(f"{path} is missing, must be there; use a diffusers folder as it is saved") from None
     except ValueError as error:
-        raise GuardConfigError(f"{path} is not valid JSON; rewrite it") from error
+        raise ModelConfigError(f"{path} is not valid JSON; rewrite it") from error
     if not isinstance(found, dict):
-        raise GuardConfigError(f"{path} holds a {type(found).__name__}, must hold one JSON object; rewrite it")
+        raise ModelConfigError(f"{path} holds a {type(found).__name__}, must hold one JSON object; rewrite it")
     return found

@@ -17,10 +17,10 @@ from holdfast_worker.inspection.flops import draw_flops, encoder_flops, peak_flo
 from holdfast_worker.models.draws import PreparedInput
 from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.guard.llava import LlavaGuard
-from holdfast_worker.models.guard.loading import find_device
 from holdfast_worker.models.registry import Guard, Model
 from holdfast_worker.models.stages import StageClock
 from holdfast_worker.models.vision.towers import to_sphere
+from holdfast_worker.models.weights import find_device
 from holdfast_worker.noise import gaussian
 
 __all__ = ["Bench", "bench", "certificate_seconds"]

@@ -55,7 +55,7 @@ def _bench(options: argparse.Namespace) -> int:
     settings = settings_there(options.config)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    folder, overrides = meant(options.name, settings.guards, fields_of(options.fields))
+    folder, overrides = meant(options.name, settings.served, fields_of(options.fields))
     model = Examined(folder, overrides).load()
     try:
         found = bench(model, seconds=options.seconds, draws=options.draws)

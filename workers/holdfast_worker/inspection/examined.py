@@ -12,9 +12,9 @@ import torch
 from holdfast_worker import models
 from holdfast_worker.models import registry
 from holdfast_worker.models.encoder.encoder import Encoder
-from holdfast_worker.models.errors import GuardConfigError
-from holdfast_worker.models.guard.loading import find_device, find_dtype
+from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.registry import Model
+from holdfast_worker.models.weights import find_device, find_dtype
 
 __all__ = ["Absent", "Examined", "close", "number_type"]
 
@@ -52,7 +52,7 @@ class Examined:
         """Loads it with these fields changed.
 
         Raises:
-            GuardConfigError: It cannot be served so.
+            ModelConfigError: It cannot be served so.
         """
         return registry.load(self.folder, {**self.overrides, **changed})
 
@@ -65,7 +65,7 @@ class Examined:
             return self.load(**changed)
         except torch.OutOfMemoryError:
             return Absent(f"with {', '.join(f'{k}={v}' for k, v in changed.items())} it does not fit the device")
-        except GuardConfigError as error:
+        except ModelConfigError as error:
             return Absent(str(error))
 
 

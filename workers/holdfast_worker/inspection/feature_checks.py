@@ -9,7 +9,7 @@ from holdfast_worker.inspection.checks import ROUNDING, Check
 from holdfast_worker.inspection.examined import Absent, Examined, number_type
 from holdfast_worker.inspection.fixed_draws import SEED, fixed_image
 from holdfast_worker.models.encoder.encoder import Encoder
-from holdfast_worker.models.errors import GuardOutputError
+from holdfast_worker.models.errors import ModelOutputError
 
 __all__ = ["feature_checks"]
 
@@ -25,7 +25,7 @@ def feature_checks(examined: Examined, encoder: Encoder) -> Iterator[Check]:
     """
     try:
         served = _features(encoder, examined.draws)
-    except GuardOutputError as error:
+    except ModelOutputError as error:
         yield Check("finite", "fail", str(error))
         return
     found = {"draws": float(len(served)), "numbers": float(served.shape[1])}

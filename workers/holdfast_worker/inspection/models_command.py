@@ -128,7 +128,7 @@ def _add(options: argparse.Namespace) -> int:
     text = read_settings_file(path)
     settings = WorkerSettings()
     own = options.folder if options.folder in registry.PACKAGED else str(Path(options.folder).resolve())
-    table = {**settings.guards.get(options.name, {}), "folder": own}
+    table = {**settings.served.get(options.name, {}), "folder": own}
     folder, overrides = meant(options.name, {options.name: table}, fields)
     examined = Examined(folder, overrides, options.draws, options.layouts)
     found = _examine(examined, options.json, measure="batch_limit" not in fields)
@@ -138,7 +138,7 @@ def _add(options: argparse.Namespace) -> int:
     limits = {} if found["batch_limit"] is None else {"batch_limit": found["batch_limit"]}
     served = WorkerSettings.model_fields["models"].default
     write_settings_file(path, with_model(text, options.name, {"folder": own, **fields, **limits}, served=served))
-    hidden = [name for name in ("HOLDFAST_MODELS", "HOLDFAST_GUARDS") if name in os.environ]
+    hidden = [name for name in ("HOLDFAST_MODELS", "HOLDFAST_SERVED") if name in os.environ]
     note = f"; but {hidden[0]} is set, and goes over the file" if hidden else ""
     _say(options.json, f"{options.name} is in {path}{note}", found | {"written": str(path)})
     return 0
@@ -146,7 +146,7 @@ def _add(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     settings = settings_there(options.config)
-    folder, overrides = meant(options.name, settings.guards, fields_of(options.fields))
+    folder, overrides = meant(options.name, settings.served, fields_of(options.fields))
     examined = Examined(folder, overrides, options.draws, options.layouts)
     found = _examine(examined, options.json, measure=options.batches)
     _say(options.json, f"failed: {', '.join(found['failed'])}" if found["failed"] else "nothing failed", found)
@@ -199,7 +199,7 @@ def _batches(points: Sequence[BatchPoint]) -> str:
 
 def _list(options: argparse.Namespace) -> int:
     settings = settings_there(options.config)
-    names = dict.fromkeys([*settings.models, *settings.guards])
+    names = dict.fromkeys([*settings.models, *settings.served])
     rows = [_row(name, settings) for name in names]
     if options.json:
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
@@ -209,7 +209,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _row(name: str, settings: WorkerSettings) -> dict[str, Any]:
-    folder, overrides = meant(name, settings.guards, {})
+    folder, overrides = meant(name, settings.served, {})
     row = {"name": name, "folder": folder, "served": name in settings.models}
     model = Examined(folder, overrides).try_load()
     if isinstance(model, Absent):

@@ -9,8 +9,8 @@ from typing import Any
 
 from holdfast_worker.inspection.settings_file import nested, read_settings_file
 from holdfast_worker.models import registry
-from holdfast_worker.models.errors import GuardConfigError
-from holdfast_worker.models.guard.config import read_settings
+from holdfast_worker.models.errors import ModelConfigError
+from holdfast_worker.models.folder import read_settings
 from holdfast_worker.settings import WorkerSettings
 
 __all__ = ["add_config", "fields_of", "meant", "settings_path", "settings_there"]
@@ -44,13 +44,13 @@ def fields_of(words: Sequence[str]) -> dict[str, Any]:
     """Fields written as ``name=value``: a value of TOML, and what is none is a text.
 
     Raises:
-        GuardConfigError: A word is no field, or one that the command names otherwise.
+        ModelConfigError: A word is no field, or one that the command names otherwise.
     """
     fields = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or not all(part.isidentifier() for part in name.split(".")) or name in ("name", "folder"):
-            raise GuardConfigError(f"{word!r} must be field=value, such as dtype=bfloat16; correct it")
+            raise ModelConfigError(f"{word!r} must be field=value, such as dtype=bfloat16; correct it")
         fields[name] = _value(value)
     return fields
 
@@ -63,16 +63,16 @@ def _value(text: str) -> Any:
     return found["value"] if len(found) == 1 else text
 
 
-def meant(name: str, guards: Mapping[str, Mapping[str, Any]], fields: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+def meant(name: str, served: Mapping[str, Mapping[str, Any]], fields: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """The folder (or the name of a model that ships) and the overrides that a name or folder stands for.
 
     Args:
-        name: A name in ``guards``, one that ships, or a folder.
-        guards: The settings' table of guards.
+        name: A name in ``served``, one that ships, or a folder.
+        served: The settings' table of models.
         fields: What is laid over its settings.
     """
-    if name in guards or name in registry.PACKAGED:
-        table = dict(guards.get(name, {}))
+    if name in served or name in registry.PACKAGED:
+        table = dict(served.get(name, {}))
         return str(table.pop("folder", name)), {**nested(fields, table), "name": name}
     overrides = nested(fields, {})
     if Path(name).is_dir():

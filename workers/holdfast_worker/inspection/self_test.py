@@ -20,7 +20,7 @@ from holdfast_worker.inspection.feature_checks import feature_checks
 from holdfast_worker.inspection.fixed_draws import fixed_draws
 from holdfast_worker.models.draws import Draws
 from holdfast_worker.models.encoder.encoder import Encoder
-from holdfast_worker.models.errors import GuardOutputError
+from holdfast_worker.models.errors import ModelOutputError
 from holdfast_worker.models.guard.llava import LlavaGuard
 from holdfast_worker.models.guard.tabular import TabularGuard
 from holdfast_worker.models.registry import Guard, Model
@@ -54,7 +54,7 @@ def self_test(examined: Examined, model: Model) -> Iterator[Check]:
     batch = fixed_draws(model, examined.draws)
     try:
         served = model.margins(batch)
-    except GuardOutputError as error:
+    except ModelOutputError as error:
         yield Check("finite", "fail", str(error))
         return
     yield all_finite(served)

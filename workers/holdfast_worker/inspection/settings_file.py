@@ -31,16 +31,16 @@ def read_settings_file(path: Path) -> str:
     """The file's text; empty where there is none.
 
     Raises:
-        SettingsFileError: It is no TOML, or models and guards in it are not what they must be.
+        SettingsFileError: It is no TOML, or models and served in it are not what they must be.
     """
     try:
         text = path.read_bytes().decode() if path.exists() else ""
         found = tomllib.loads(text)
     except (OSError, ValueError) as error:
         raise SettingsFileError(f"{path} must be a TOML file ({error}); correct it") from error
-    models, guards = found.get("models", []), found.get("guards", {})
-    if not isinstance(models, list) or not isinstance(guards, dict):
-        raise SettingsFileError(f"{path}: models must be an array and guards a table of tables; correct it")
+    models, tables = found.get("models", []), found.get("served", {})
+    if not isinstance(models, list) or not isinstance(tables, dict):
+        raise SettingsFileError(f"{path}: models must be an array and served a table of tables; correct it")
     return text
 
 
@@ -92,9 +92,9 @@ def write_settings_file(path: Path, text: str) -> None:
 
 def _merged(old: Mapping[str, Any], name: str, fields: Mapping[str, Any], served: tuple[str, ...]) -> dict[str, Any]:
     """What the file must mean afterwards."""
-    models, guards = list(old.get("models", served)), dict(old.get("guards", {}))
-    table = nested(fields, copy.deepcopy(guards.get(name, {})))
-    return {**old, "models": models if name in models else [*models, name], "guards": {**guards, name: table}}
+    models, tables = list(old.get("models", served)), dict(old.get("served", {}))
+    table = nested(fields, copy.deepcopy(tables.get(name, {})))
+    return {**old, "models": models if name in models else [*models, name], "served": {**tables, name: table}}
 
 
 def nested(fields: Mapping[str, Any], table: dict[str, Any]) -> dict[str, Any]:
@@ -140,11 +140,11 @@ def _with_served(text: str, old: Mapping[str, Any], name: str, served: tuple[str
 
 
 def _with_table(text: str, old: Mapping[str, Any], name: str, fields: Mapping[str, Any]) -> str:
-    if name not in old.get("guards", {}):
+    if name not in old.get("served", {}):
         gap = "" if not text or text.endswith("\n\n") else "\n" if text.endswith("\n") else "\n\n"
         return text + gap + "\n".join(_table(name, fields)) + "\n"
     lines = _LINE.findall(text)
-    headers = [i for i, line in enumerate(lines) if _header_names(line) == ["guards", name]]
+    headers = [i for i, line in enumerate(lines) if _header_names(line) == ["served", name]]
     if not headers:
         return text
     for key, value in fields.items():
@@ -196,7 +196,7 @@ def _parses(lines: list[str]) -> bool:
 
 def _table(name: str, fields: Mapping[str, Any]) -> list[str]:
     header = name if _BARE.match(name) else _value(name)
-    return [f"[guards.{header}]", *(f"{key} = {_value(value)}" for key, value in fields.items())]
+    return [f"[served.{header}]", *(f"{key} = {_value(value)}" for key, value in fields.items())]
 
 
 def _value(value: Any) -> str:

@@ -9,8 +9,9 @@ from typing import Any
 from holdfast_worker.models.encoder.config import load_encoder_config
 from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.encoder.loading import load_encoder
-from holdfast_worker.models.errors import GuardConfigError
-from holdfast_worker.models.guard.config import load_config, load_tabular_config, read_settings
+from holdfast_worker.models.errors import ModelConfigError
+from holdfast_worker.models.folder import read_settings
+from holdfast_worker.models.guard.config import load_config, load_tabular_config
 from holdfast_worker.models.guard.llava import LlavaGuard
 from holdfast_worker.models.guard.loading import load_guard
 from holdfast_worker.models.guard.tabular import TabularGuard, load_tabular
@@ -26,17 +27,17 @@ PACKAGED = {"reference-guard": "reference_guard", "reference-encoder": "referenc
 """Name of a guard or encoder that ships with the worker → its folder beside this module."""
 
 
-def load_served(name: str, guards: Mapping[str, Mapping[str, Any]]) -> Model:
+def load_served(name: str, served: Mapping[str, Mapping[str, Any]]) -> Model:
     """Loads the guard or encoder that the worker's settings serve under this name.
 
     Args:
-        name: The name; of a packaged guard, or with a folder in ``guards``.
-        guards: The settings' table of guards: per name the folder and configuration.
+        name: The name; of a packaged guard, or with a folder in ``served``.
+        served: The settings' table of models: per name the folder and configuration.
 
     Raises:
-        GuardConfigError: There is no such guard, or it cannot be served.
+        ModelConfigError: There is no such model, or it cannot be served.
     """
-    overrides = dict(guards.get(name, {}))
+    overrides = dict(served.get(name, {}))
     return load(overrides.pop("folder", name), {**overrides, "name": name})
 
 
@@ -49,7 +50,7 @@ def load(folder_or_name: str | Path, overrides: Mapping[str, Any]) -> Model:
             ``holdfast.json``.
 
     Raises:
-        GuardConfigError: There is no such guard, or it cannot be served.
+        ModelConfigError: There is no such model, or it cannot be served.
     """
     with _folder(folder_or_name) as folder:
         kind = read_settings(folder, overrides).get("kind")
@@ -65,10 +66,10 @@ def require_guard(model: Model) -> Guard:
     """The model itself, for what only a guard can do.
 
     Raises:
-        GuardConfigError: It is an encoder.
+        ModelConfigError: It is an encoder.
     """
     if isinstance(model, Encoder):
-        raise GuardConfigError(f"model {model.config.name!r} is an encoder, must be a guard here; name a guard")
+        raise ModelConfigError(f"model {model.config.name!r} is an encoder, must be a guard here; name a guard")
     return model
 
 
@@ -76,13 +77,13 @@ def require_one_set_of_heads(served: Sequence[Model]) -> None:
     """Refuses one encoder under two names with different heads: its orders do not say which name they came by.
 
     Raises:
-        GuardConfigError: There are two such names.
+        ModelConfigError: There are two such names.
     """
     known: dict[str, Encoder] = {}
     for encoder in (model for model in served if isinstance(model, Encoder)):
         first = known.setdefault(encoder.fingerprint, encoder)
         if first.info.heads != encoder.info.heads:
-            raise GuardConfigError(
+            raise ModelConfigError(
                 f"{first.config.name!r} and {encoder.config.name!r} are the same encoder with different heads, must"
                 " have the same; serve it under one name with all of them"
             )
@@ -97,6 +98,6 @@ def _folder(folder_or_name: str | Path) -> Iterator[Path]:
     elif Path(folder_or_name).is_dir():
         yield Path(folder_or_name)
     else:
-        raise GuardConfigError(
-            f"guard {str(folder_or_name)!r} must be one of {sorted(PACKAGED)} or an existing folder; correct the name"
+        raise ModelConfigError(
+            f"model {str(folder_or_name)!r} must be one of {sorted(PACKAGED)} or an existing folder; correct the name"
         )

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from holdfast_worker.models.errors import GuardConfigError
+from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.vision.towers import to_sphere
 from holdfast_worker.noise import gaussian
 
@@ -265,14 +265,14 @@ def smooth_model(
         The model given.
 
     Raises:
-        GuardConfigError: The model has no known vision tower or is smoothed already, or its folder does not say how
+        ModelConfigError: The model has no known vision tower or is smoothed already, or its folder does not say how
             pixels are normalised.
         ValueError: A number is out of range.
     """
     owner, name = _place_of_tower(model)
     tower = getattr(owner, name)
     if isinstance(tower, SmoothedVisionTower):
-        raise GuardConfigError(f"the model's {name} is smoothed already, must be plain; call plain_model first")
+        raise ModelConfigError(f"the model's {name} is smoothed already, must be plain; call plain_model first")
     if mean is None or std is None:
         mean, std = _read_normalisation(getattr(model, "name_or_path", ""))
     smoothing = Smoothing(sigma, draws, tuple(mean), tuple(std), seed, batch_limit)
@@ -296,7 +296,7 @@ def _place_of_tower(model: nn.Module) -> tuple[nn.Module, str]:
     for name in _TOWERS:
         if isinstance(getattr(owner, name, None), nn.Module):
             return owner, name
-    raise GuardConfigError(
+    raise ModelConfigError(
         f"{type(model).__name__} has no {' or '.join(_TOWERS)}, must be a LLaVA or IDEFICS model of transformers;"
         " use one of these"
     )
@@ -316,7 +316,7 @@ def _read_normalisation(folder: str) -> tuple[Sequence[float], Sequence[float]]:
             settings = read.get("image_processor", read)
             if all(key in settings for key in ("image_mean", "image_std")) and _in_unit_range(settings):
                 return settings["image_mean"], settings["image_std"]
-    raise GuardConfigError(
+    raise ModelConfigError(
         "the model's folder has no preprocessor_config.json or processor_config.json with image_mean and image_std of"
         " pixels in [0,1], and smoothing needs them; give mean and std"
     )

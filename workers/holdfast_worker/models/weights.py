@@ -1,4 +1,4 @@
-"""Tensors out of a folder's safetensors, shards included, and nothing besides."""
+"""Tensors out of a folder's safetensors, shards included, and nothing besides; and where they are put."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -6,12 +6,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from holdfast_worker.models.errors import GuardConfigError
+from holdfast_worker.models.errors import ModelConfigError
 
-__all__ = ["opened", "read_tensors", "tensor_places"]
+__all__ = [
+    "find_device",
+    "find_dtype",
+    "opened",
+    "read_tensors",
+    "require_no_code",
+    "require_safetensors",
+    "tensor_places",
+]
 
 _INDEX = "model.safetensors.index.json"
 
@@ -24,7 +33,7 @@ def tensor_places(folder: Path, *, preferred: str = "model.safetensors") -> dict
         preferred: Name of the file to take if it is there.
 
     Raises:
-        GuardConfigError: Which file is meant is not clear, or one is no safetensors file.
+        ModelConfigError: Which file is meant is not clear, or one is no safetensors file.
     """
     places: dict[str, Path] = {}
     for path in _files(folder, preferred):
@@ -40,7 +49,7 @@ def read_tensors(places: Mapping[str, Path]) -> dict[str, Tensor]:
         places: Some of what ``tensor_places`` found.
 
     Raises:
-        GuardConfigError: A file cannot be read.
+        ModelConfigError: A file cannot be read.
     """
     tensors: dict[str, Tensor] = {}
     for path in sorted(set(places.values())):
@@ -54,13 +63,13 @@ def opened(path: Path) -> Iterator[Any]:
     """A safetensors file, open for reading.
 
     Raises:
-        GuardConfigError: It is none.
+        ModelConfigError: It is none.
     """
     try:
         with safe_open(path, framework="pt") as file:
             yield file
     except (OSError, SafetensorError) as error:
-        raise GuardConfigError(f"{path} must be a safetensors file ({type(error).__name__}); save it as one") from error
+        raise ModelConfigError(f"{path} must be a safetensors file ({type(error).__name__}); save it as one") from error
 
 
 def _files(folder: Path, preferred: str) -> list[Path]:
@@ -71,7 +80,7 @@ def _files(folder: Path, preferred: str) -> list[Path]:
     found = sorted(folder.glob("*.safetensors"))
     if len(found) != 1:
         names = [path.name for path in found]
-        raise GuardConfigError(
+        raise ModelConfigError(
             f"{folder} holds {names}, must hold one safetensors file or {preferred}; drop the others"
         )
     return found
@@ -81,7 +90,56 @@ def _shards(folder: Path) -> list[Path]:
     try:
         names = sorted(set(json.loads((folder / _INDEX).read_text("utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise GuardConfigError(f"{_INDEX} has no weight_map of file names ({error}); save it again") from error
+        raise ModelConfigError(f"{_INDEX} has no weight_map of file names ({error}); save it again") from error
     if strange := [name for name in names if not isinstance(name, str) or Path(name).name != name]:
-        raise GuardConfigError(f"{_INDEX} names {strange[0]!r}, must name files of its own folder; correct it")
+        raise ModelConfigError(f"{_INDEX} names {strange[0]!r}, must name files of its own folder; correct it")
     return [folder / name for name in names]
+
+
+def require_no_code(folder: Path) -> None:
+    """Refuses a folder that names code of its own, which nothing here would run.
+
+    Raises:
+        ModelConfigError: A file names some.
+    """
+    for path in sorted(folder.glob("*config.json")):
+        settings = json.loads(path.read_text("utf-8"))
+        if isinstance(settings, dict) and settings.get("auto_map"):
+            raise ModelConfigError(
+                f"{path.name} has an auto_map, which asks for code of the checkpoint's own, and none is run; use a"
+                " checkpoint that transformers itself knows, or drop auto_map where that is the same model"
+            )
+
+
+def require_safetensors(folder: Path) -> None:
+    """Refuses a folder without safetensors.
+
+    Raises:
+        ModelConfigError: It holds none.
+    """
+    if not any(folder.glob("*.safetensors")):
+        pickles = sorted(file.name for ending in ("*.bin", "*.pt", "*.pth") for file in folder.glob(ending))
+        raise ModelConfigError(
+            f"{folder} holds no safetensors (pickled: {pickles}), weights must be safetensors, since unpickling runs"
+            " code; convert them in a place you trust"
+        )
+
+
+def find_device(name: str) -> torch.device:
+    """The device of this name; ``auto`` is CUDA where there is one.
+
+    Raises:
+        ModelConfigError: It is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ModelConfigError(f"device={name} must exist, and no CUDA device is present; use device=auto or cpu")
+    return torch.device(name)
+
+
+def find_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The number type of this name; ``auto`` is bfloat16 on CUDA and float32 elsewhere."""
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[name]

@@ -16,9 +16,10 @@ from pydantic import Field, TypeAdapter, ValidationError
 from holdfast.contract.features.certificates import FeatureCertificate
 from holdfast.contract.guard.certificates import Certificate
 from holdfast.queue.jobs import JobInput
-from holdfast_worker.feature_replay import run_features
 from holdfast_worker.models import registry
+from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.errors import ModelError
+from holdfast_worker.replay.features import FeatureComparison, replay_features
 from holdfast_worker.replay.guard import NEAR_TIE, Comparison, ReplayError, replay, spread
 from holdfast_worker.settings import WorkerSettings
 
@@ -30,6 +31,9 @@ _CERTIFICATE: TypeAdapter[Certificate | FeatureCertificate] = TypeAdapter(
 _WANTED = {"feature": "--image alone", "tabular": "--fields", "hybrid": "--text and --image"}
 
 _SHARE = 0.1
+
+_HEAD = f"{'order':>6}{'draws':>16}{'cells':>7}{'passes':>8}{'differing':>11}{'near ties':>11}"
+_CHANNELS_HEAD = f"{'channel':>10}{'rival':>7}{'differing':>11}{'adjacent':>10}{'near edges':>12}"
 
 _EPILOG = """\
 A certificate records its seed and, order by order, which draws of which cells were Unsafe. With the same guard and the
@@ -46,7 +50,7 @@ examples:
 A few differing votes beside as many near ties are rounding: a margin within 1e-5 of a tie may fall either way in
 another batch or on another device. Differences everywhere mean another input, or a certificate that was altered.
 Equal votes do not show that the input is the one that was certified: another may get the same.
-The guard or encoder is the one that the settings name (holdfast.toml, HOLDFAST_GUARDS); --model serves it under
+The guard or encoder is the one that the settings name (holdfast.toml, HOLDFAST_SERVED); --model serves it under
 another name.
 
 Exit status: 0 every replayed vote is the certificate's, and of an encoder's scores all but what rounding explains;
@@ -107,9 +111,9 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> int:
     certificate = _certificate(options.certificate)
     given = _given(options, certificate)
-    model = registry.load_served(options.model or certificate.model.name, WorkerSettings().guards)
+    model = registry.load_served(options.model or certificate.model.name, WorkerSettings().served)
     if isinstance(certificate, FeatureCertificate):
-        return run_features(model, certificate, given, as_json=options.json)
+        return _run_features(model, certificate, given, as_json=options.json)
     guard, share = registry.require_guard(model), options.share or _SHARE
     compared = []
     if not options.json:
@@ -183,9 +187,6 @@ def _read(path: str) -> bytes:
         raise ReplayError(f"{path} cannot be read ({error.strerror}); give the path of a file") from None
 
 
-_HEAD = f"{'order':>6}{'draws':>16}{'cells':>7}{'passes':>8}{'differing':>11}{'near ties':>11}"
-
-
 def _row(found: Comparison) -> str:
     draws = f"{found.start}..{found.stop}"
     counts = f"{found.differing:11}{found.near_ties:11}"
@@ -214,5 +215,48 @@ def _as_json(certificate: Certificate, compared: Sequence[Comparison]) -> str:
             "near_ties": sum(found.near_ties for found in compared),
             "near_tie": NEAR_TIE,
             "equal": not differing,
+        }
+    )
+
+
+def _run_features(model: registry.Model, certificate: FeatureCertificate, given: JobInput, *, as_json: bool) -> int:
+    if not isinstance(model, Encoder):
+        raise ReplayError(f"model {model.config.name!r} is a guard, must be the certificate's encoder; name that")
+    if not as_json:
+        sys.stdout.write(f"{certificate.id}: {certificate.evidence.passes} passes on {certificate.model.name}\n")
+    found = replay_features(model, certificate, given)
+    sys.stdout.write((_features_json(certificate, found) if as_json else _features_text(found)) + "\n")
+    return 0 if found.equal else 1
+
+
+def _features_text(found: FeatureComparison) -> str:
+    rows = [
+        f"{channel.name:>10}{'' if channel.rival is None else channel.rival:>7}"
+        f"{channel.differing:11}{channel.adjacent:10}{channel.near_edges:12}"
+        for channel in found.channels
+    ]
+    verdict = "every channel is the certificate's" if found.equal else "not what the certificate states"
+    label = "" if found.label is None else f"label {found.label}{'' if found.label_equal else ', another'}; "
+    return "\n".join(
+        [
+            _CHANNELS_HEAD,
+            *rows,
+            f"{found.passes} passes replayed: {verdict}.",
+            f"Found: {label}votes differing {found.votes_differing}, near ties {found.near_ties}; settled values off by"
+            f" at most {found.settled_gap:.2g}.",
+            f"Inner products off by {NEAR_TIE:g}, with batch composition or device, may bring as many draws to the next"
+            " level as lie near an edge.",
+        ]
+    )
+
+
+def _features_json(certificate: FeatureCertificate, found: FeatureComparison) -> str:
+    return json.dumps(
+        {
+            "id": certificate.id,
+            "model": certificate.model.model_dump(),
+            **asdict(found),
+            "near_tie": NEAR_TIE,
+            "equal": found.equal,
         }
     )

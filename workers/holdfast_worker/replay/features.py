@@ -84,7 +84,7 @@ def replay_features(encoder: Encoder, certificate: FeatureCertificate, given: Jo
 
     Raises:
         ReplayError: The encoder is not the certificate's, or the evidence contradicts what it says was asked.
-        GuardConfigError: The encoder lacks the certificate's head.
+        ModelConfigError: The encoder lacks the certificate's head.
         InputRefusedError: The image does not fit the encoder.
     """
     if encoder.fingerprint != certificate.model.fingerprint:

@@ -25,7 +25,7 @@ from holdfast.queue.settled import Settled
 from holdfast_worker.models.draws import PreparedInput
 from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.encoder.heads import Head
-from holdfast_worker.models.errors import GuardConfigError
+from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.vision.towers import to_sphere
 from holdfast_worker.noise import gaussian
 
@@ -89,7 +89,7 @@ def prepare_features(encoder: Encoder, spec: FeatureSpec, given: JobInput) -> Pr
 
     Raises:
         InputRefusedError: The image does not fit the encoder.
-        GuardConfigError: The encoder lacks the head that the job names.
+        ModelConfigError: The encoder lacks the head that the job names.
     """
     _head(encoder, spec)
     with Image.open(io.BytesIO(given.image_png), formats=("PNG",)) as file:
@@ -207,7 +207,7 @@ def scores(encoder: Encoder, ready: ReadyFeatures, start: int, stop: int) -> Sco
 
     Raises:
         ValueError: The range is empty or negative.
-        GuardConfigError: The encoder lacks the head that the job names.
+        ModelConfigError: The encoder lacks the head that the job names.
     """
     head = _head(encoder, ready.spec)
     settled = np.frombuffer(ready.settled.reference, _FLOAT).astype(np.float64)
@@ -261,7 +261,7 @@ def _head(encoder: Encoder, spec: FeatureSpec) -> Head | None:
         return None
     head = encoder.heads.get(spec.head.name)
     if head is None or head.fingerprint != spec.head.fingerprint:
-        raise GuardConfigError(
+        raise ModelConfigError(
             f"head {spec.head.name} has fingerprint {None if head is None else head.fingerprint}, must have the job's"
             f" {spec.head.fingerprint}; serve the same heads on all workers"
         )

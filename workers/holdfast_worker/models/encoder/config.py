@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from holdfast.contract.models import EncoderDefaults
-from holdfast_worker.models.guard.config import read_settings, validated
+from holdfast_worker.models.folder import read_settings, validated
 from holdfast_worker.models.vision.layers import Layer
 
 __all__ = ["EncoderConfig", "load_encoder_config"]
@@ -99,6 +99,6 @@ def load_encoder_config(folder: Path, overrides: Mapping[str, Any]) -> EncoderCo
         overrides: Fields of ``EncoderConfig``.
 
     Raises:
-        GuardConfigError: The file is not a JSON object, or a field is missing, unknown or out of range.
+        ModelConfigError: The file is not a JSON object, or a field is missing, unknown or out of range.
     """
     return validated(EncoderConfig, folder, read_settings(folder, overrides))

@@ -18,7 +18,7 @@ from holdfast.contract.models import EncoderInfo, NoiseSpace
 from holdfast_worker.models.draws import PreparedInput
 from holdfast_worker.models.encoder.config import EncoderConfig
 from holdfast_worker.models.encoder.heads import Head
-from holdfast_worker.models.errors import GuardOutputError
+from holdfast_worker.models.errors import ModelOutputError
 from holdfast_worker.models.vision.noise_space import require_image, resize_norm, to_noise_space
 from holdfast_worker.models.vision.towers import Tower, to_sphere
 from holdfast_worker.noise import gaussian
@@ -122,7 +122,7 @@ class Encoder:
             float32, shape (B, L, D).
 
         Raises:
-            GuardOutputError: A number is not finite.
+            ModelOutputError: A number is not finite.
             torch.OutOfMemoryError: A single image does not fit the device.
         """
         return self._in_parts(0, len(images), lambda start, stop: self._tokens(images[start:stop], sigma))
@@ -157,7 +157,7 @@ class Encoder:
 
         Raises:
             ValueError: The range is empty or negative.
-            GuardOutputError: A number is not finite.
+            ModelOutputError: A number is not finite.
             torch.OutOfMemoryError: A single image does not fit the device.
         """
         if not 0 <= start < stop:
@@ -190,7 +190,7 @@ class Encoder:
     def _in_parts(self, start: int, stop: int, run: Callable[[int, int], Tensor]) -> Tensor:
         values = torch.cat(list(self._parts(start, stop, run)))
         if bad := values.numel() - int(values.isfinite().sum()):
-            raise GuardOutputError(
+            raise ModelOutputError(
                 f"{bad} of {values.numel()} numbers of the features are not finite, all must be; check the weights or"
                 " use dtype=float32"
             )

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from holdfast.contract.models import HeadInfo
-from holdfast_worker.models.errors import GuardConfigError
+from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.fingerprint import digest
 from holdfast_worker.models.weights import opened
 
@@ -73,11 +73,11 @@ def load_head(path: Path, width: int, device: torch.device) -> Head:
         device: Where it shall lie.
 
     Raises:
-        GuardConfigError: The file is not such a head for such features.
+        ModelConfigError: The file is not such a head for such features.
     """
     tensors, metadata = _read(path)
     if missing := {"classes", "kind", "version", "clip"} - set(metadata):
-        raise GuardConfigError(f"{path} lacks the metadata {sorted(missing)}, must have them; save it again with them")
+        raise ModelConfigError(f"{path} lacks the metadata {sorted(missing)}, must have them; save it again with them")
     classes, clip = _classes(path, metadata["classes"]), _clip(path, metadata["clip"])
     kind: Literal["prototypes", "linear"]
     wanted: dict[str, tuple[int, ...]] = {"weight": (len(classes), width)}
@@ -87,7 +87,7 @@ def load_head(path: Path, width: int, device: torch.device) -> Head:
         kind = "linear"
         wanted["bias"] = (len(classes),)
     else:
-        raise GuardConfigError(f"{path}: kind={metadata['kind']!r} must be 'prototypes' or 'linear'; correct it")
+        raise ModelConfigError(f"{path}: kind={metadata['kind']!r} must be 'prototypes' or 'linear'; correct it")
     _require_shapes(path, tensors, wanted)
     weight, bias = tensors["weight"], tensors.get("bias")
     if kind == "prototypes":
@@ -123,9 +123,9 @@ def _classes(path: Path, text: str) -> tuple[str, ...]:
     except ValueError:
         classes = None
     if not isinstance(classes, list) or not all(isinstance(name, str) and name for name in classes):
-        raise GuardConfigError(f"{path}: classes must be a JSON list of names; correct the metadata")
+        raise ModelConfigError(f"{path}: classes must be a JSON list of names; correct the metadata")
     if not 2 <= len(classes) <= MAX_CLASSES or len(set(classes)) < len(classes):
-        raise GuardConfigError(
+        raise ModelConfigError(
             f"{path}: {len(classes)} classes, {len(set(classes))} of them different, must be 2 to {MAX_CLASSES}"
             " different ones; correct the metadata"
         )
@@ -138,27 +138,27 @@ def _clip(path: Path, text: str) -> float:
     except ValueError:
         clip = float("nan")
     if not 0 < clip <= 1:
-        raise GuardConfigError(f"{path}: clip={text!r} must be a number above 0 and at most 1; correct the metadata")
+        raise ModelConfigError(f"{path}: clip={text!r} must be a number above 0 and at most 1; correct the metadata")
     return clip
 
 
 def _require_shapes(path: Path, tensors: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]]) -> None:
     found = {name: tuple(tensor.shape) for name, tensor in sorted(tensors.items())}
     if found != dict(wanted):
-        raise GuardConfigError(
+        raise ModelConfigError(
             f"{path} holds {found}, must hold {dict(wanted)} for its classes and this encoder's features; correct the"
             " metadata, or use the encoder that it was made for"
         )
     for name, tensor in tensors.items():
         if not tensor.float().isfinite().all():
-            raise GuardConfigError(f"{path}: {name} has a number that is not finite, all must be; save it again")
+            raise ModelConfigError(f"{path}: {name} has a number that is not finite, all must be; save it again")
 
 
 def _unit_rows(path: Path, weight: Tensor) -> Tensor:
     lengths: Tensor = torch.linalg.vector_norm(weight, dim=1, keepdim=True)
     worst = int((lengths - 1).abs().argmax())
     if abs(float(lengths[worst]) - 1) > _UNIT:
-        raise GuardConfigError(
+        raise ModelConfigError(
             f"{path}: prototype {worst} has length {float(lengths[worst]):.6g}, must have 1; normalise the rows, or"
             " save them as kind=linear with a bias"
         )
@@ -168,6 +168,6 @@ def _unit_rows(path: Path, weight: Tensor) -> Tensor:
 def _require_different(path: Path, classes: tuple[str, ...], weight: Tensor, bias: Tensor | None) -> None:
     rows = (weight if bias is None else torch.cat((weight, bias[:, None]), dim=1)).float()
     if len(torch.unique(rows, dim=0)) < len(classes):
-        raise GuardConfigError(
+        raise ModelConfigError(
             f"{path}: two of the {len(classes)} classes have the same weights, must differ; drop one of them"
         )

@@ -12,12 +12,11 @@ from holdfast_worker.models.encoder.config import EncoderConfig
 from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.encoder.heads import load_head
 from holdfast_worker.models.encoder.vision import load_vision
-from holdfast_worker.models.errors import GuardConfigError
+from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.fingerprint import digest, weights_and_files
-from holdfast_worker.models.guard.loading import find_device, find_dtype, require_safetensors
 from holdfast_worker.models.vision.layers import LayersTower, build_layers
 from holdfast_worker.models.vision.towers import Tower
-from holdfast_worker.models.weights import read_tensors, tensor_places
+from holdfast_worker.models.weights import find_device, find_dtype, read_tensors, require_safetensors, tensor_places
 
 __all__ = ["HEADS", "load_encoder", "load_tower"]
 
@@ -35,7 +34,7 @@ def load_encoder(folder: Path, config: EncoderConfig) -> Encoder:
         config: The encoder's settings.
 
     Raises:
-        GuardConfigError: A folder or the settings cannot be served; the message says what to change.
+        ModelConfigError: A folder or the settings cannot be served; the message says what to change.
     """
     device, dtype = find_device(config.device), find_dtype(config.dtype, find_device(config.device))
     tower = load_tower(folder, config, dtype)
@@ -51,7 +50,7 @@ def load_encoder(folder: Path, config: EncoderConfig) -> Encoder:
         mapper=mapper,
     )
     if mapper is not None and mapper.shape.width != encoder.token_shape[1]:
-        raise GuardConfigError(
+        raise ModelConfigError(
             f"the booster's mapper takes tokens {mapper.shape.width} wide, must take this encoder's,"
             f" {encoder.token_shape[1]} wide; train one for this encoder"
         )
@@ -69,15 +68,15 @@ def load_tower(folder: Path, config: EncoderConfig, dtype: torch.dtype) -> Tower
         dtype: Number type of its weights and activations.
 
     Raises:
-        GuardConfigError: The folder or the settings cannot be served.
+        ModelConfigError: The folder or the settings cannot be served.
     """
     if not folder.is_dir():
-        raise GuardConfigError(f"{folder} must be a folder that exists; correct the path")
+        raise ModelConfigError(f"{folder} must be a folder that exists; correct the path")
     require_safetensors(folder)
     if config.architecture != "layers":
         return load_vision(folder, config, dtype)
     if config.mean is None or config.std is None or config.noise_height is None or config.noise_width is None:
-        raise GuardConfigError("architecture=layers needs mean, std, noise_height and noise_width; add them")
+        raise ModelConfigError("architecture=layers needs mean, std, noise_height and noise_width; add them")
     network = build_layers(config.layers, read_tensors(tensor_places(folder)))
     size = config.noise_height, config.noise_width
     return LayersTower(network, size=size, mean=config.mean, std=config.std, dtype=dtype)
@@ -96,7 +95,7 @@ def _helpers(
         parts += [(f"booster/{name}", content) for name, content in booster.fingerprint_parts]
     if config.diffusion is not None:
         if denoiser is not None:
-            raise GuardConfigError("booster and diffusion both denoise, and one may; drop one or use another booster")
+            raise ModelConfigError("booster and diffusion both denoise, and one may; drop one or use another booster")
         diffusion = load_diffusion(folder / config.diffusion, device)
         denoiser = diffusion.denoiser
         parts += [(f"diffusion/{name}", content) for name, content in diffusion.fingerprint_parts]

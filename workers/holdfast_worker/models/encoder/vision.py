@@ -12,7 +12,7 @@ from transformers.image_utils import PILImageResampling
 from transformers.utils import logging
 
 from holdfast_worker.models.encoder.config import EncoderConfig
-from holdfast_worker.models.errors import GuardConfigError
+from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.vision.open_clip import from_open_clip, is_open_clip, vision_config
 from holdfast_worker.models.vision.transformer import Feature, VisionTower
 from holdfast_worker.models.weights import read_tensors, tensor_places
@@ -42,11 +42,11 @@ def load_vision(folder: Path, config: EncoderConfig, dtype: torch.dtype) -> Visi
         dtype: Number type of its weights and activations.
 
     Raises:
-        GuardConfigError: The folder or the settings cannot be served.
+        ModelConfigError: The folder or the settings cannot be served.
     """
     whole, vision = _configs(folder, config.architecture)
     if not isinstance(vision, VisionConfig) or not isinstance(vision.image_size, int):
-        raise GuardConfigError(
+        raise ModelConfigError(
             f"the vision model is {vision.model_type!r} with image_size={vision.image_size}, must be CLIP's or SigLIP's"
             " with one number; use such a checkpoint"
         )
@@ -60,7 +60,7 @@ def load_vision(folder: Path, config: EncoderConfig, dtype: torch.dtype) -> Visi
         projection = None
     model = _model(vision, weights, dtype)
     if feature == "projection" and projection is None and not getattr(model, "use_head", False):
-        raise GuardConfigError(
+        raise ModelConfigError(
             "the vision model has no pooling head, which feature=projection is; choose mean or tokens"
         )
     return VisionTower(
@@ -74,15 +74,15 @@ def _configs(folder: Path, architecture: str) -> tuple[Any, Any]:
         try:
             vision = vision_config(_json(folder / _OPEN_CLIP))
         except (KeyError, TypeError, ValueError) as error:
-            if isinstance(error, GuardConfigError):
+            if isinstance(error, ModelConfigError):
                 raise
-            raise GuardConfigError(f"{_OPEN_CLIP} does not describe a vision model ({error!r}); correct it") from error
+            raise ModelConfigError(f"{_OPEN_CLIP} does not describe a vision model ({error!r}); correct it") from error
         return vision, vision
     if not (folder / "config.json").is_file():
-        raise GuardConfigError(f"{folder} holds no config.json, must be a checkpoint folder; correct the path")
+        raise ModelConfigError(f"{folder} holds no config.json, must be a checkpoint folder; correct the path")
     kind = _json(folder / "config.json").get("model_type")
     if kind not in _TYPES[architecture]:
-        raise GuardConfigError(
+        raise ModelConfigError(
             f"model_type={kind!r} must be one of {', '.join(_TYPES[architecture])} for architecture={architecture};"
             " correct the architecture"
         )
@@ -94,9 +94,9 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text("utf-8"))
     except ValueError as error:
-        raise GuardConfigError(f"{path} is not valid JSON ({error}); rewrite it") from error
+        raise ModelConfigError(f"{path} is not valid JSON ({error}); rewrite it") from error
     if not isinstance(content, dict):
-        raise GuardConfigError(f"{path} holds a {type(content).__name__}, must hold one JSON object; rewrite it")
+        raise ModelConfigError(f"{path} holds a {type(content).__name__}, must hold one JSON object; rewrite it")
     return content
 
 
@@ -105,7 +105,7 @@ def _reading(config: EncoderConfig, whole: Any, vision: VisionConfig) -> tuple[F
     feature: Any = config.used_feature
     clip = isinstance(vision, CLIPVisionConfig)
     if feature == "cls" and not clip:
-        raise GuardConfigError("feature=cls needs a class token, which SigLIP has not; choose mean or tokens")
+        raise ModelConfigError("feature=cls needs a class token, which SigLIP has not; choose mean or tokens")
     layers: Any = config.layer
     skip = False
     if config.architecture == "llava":
@@ -114,7 +114,7 @@ def _reading(config: EncoderConfig, whole: Any, vision: VisionConfig) -> tuple[F
     indexes = () if layers is None else (layers,) if isinstance(layers, int) else tuple(layers)
     states = vision.num_hidden_layers + 1
     if wrong := [index for index in indexes if not -states <= index < states]:
-        raise GuardConfigError(f"layer={wrong[0]} must be {-states} to {states - 1}, its hidden states; correct it")
+        raise ModelConfigError(f"layer={wrong[0]} must be {-states} to {states - 1}, its hidden states; correct it")
     return feature, tuple(index % states for index in indexes), skip
 
 
@@ -135,7 +135,7 @@ def _normalisation(folder: Path, side: int) -> tuple[tuple[float, ...], tuple[fl
         wanted["crop_size"] = (_sides(stored.get("crop_size", side)), {side})
     for name, (found, right) in wanted.items():
         if found != right:
-            raise GuardConfigError(f"image processor: {name}={found} must be {right}; correct preprocessor_config.json")
+            raise ModelConfigError(f"image processor: {name}={found} must be {right}; correct preprocessor_config.json")
     return _channels(stored, "image_mean"), _channels(stored, "image_std")
 
 
@@ -145,7 +145,7 @@ def _processor(folder: Path) -> dict[str, Any]:
             stored = _json(folder / name)
             inner: dict[str, Any] = stored.get("image_processor", stored)
             return inner
-    raise GuardConfigError(
+    raise ModelConfigError(
         f"{folder} holds no preprocessor_config.json, which says how pixels are normalised; add the checkpoint's"
     )
 
@@ -157,9 +157,9 @@ def _sides(size: Any) -> set[Any]:
 def _channels(stored: Mapping[str, Any], name: str) -> tuple[float, ...]:
     values = stored.get(name)
     if not isinstance(values, list) or len(values) != 3 or not all(isinstance(value, int | float) for value in values):
-        raise GuardConfigError(f"image processor: {name}={values} must be three numbers; correct the file")
+        raise ModelConfigError(f"image processor: {name}={values} must be three numbers; correct the file")
     if name == "image_std" and min(values) <= 0:
-        raise GuardConfigError(f"image processor: {name}={values} must be above 0; correct the file")
+        raise ModelConfigError(f"image processor: {name}={values} must be above 0; correct the file")
     return tuple(map(float, values))
 
 
@@ -173,7 +173,7 @@ def _weights(folder: Path, architecture: str) -> dict[str, Tensor]:
         return from_open_clip(read_tensors({name: path for name, path in places.items() if name.startswith("visual.")}))
     marks = [name for name in places if name.endswith(_MARK)]
     if len(marks) != 1:
-        raise GuardConfigError(
+        raise ModelConfigError(
             f"{folder} has {len(marks)} tensors *{_MARK}, must have the one of its vision model; use a checkpoint of"
             f" architecture={architecture}"
         )
@@ -188,7 +188,7 @@ def _weights(folder: Path, architecture: str) -> dict[str, Tensor]:
 def _require_projection(projection: Tensor | None, width: int) -> None:
     if projection is None or projection.ndim != 2 or projection.shape[1] != width:
         found = "no projection" if projection is None else f"a projection of shape {tuple(projection.shape)}"
-        raise GuardConfigError(
+        raise ModelConfigError(
             f"the checkpoint has {found}, must have one of shape (E, {width}) for feature=projection; choose cls, mean"
             " or tokens"
         )
@@ -208,7 +208,7 @@ def _model(vision: VisionConfig, weights: dict[str, Tensor], dtype: torch.dtype)
     )
     wrong = [name for part in ("missing_keys", "mismatched_keys", "unexpected_keys") for name in report[part]]
     if wrong:
-        raise GuardConfigError(
+        raise ModelConfigError(
             f"{len(wrong)} weights are missing, misshapen or too many (first: {sorted(map(str, wrong))[0]}), all must"
             " fit the configuration; use the weights that belong to it"
         )

@@ -4,31 +4,20 @@ A checkpoint folder carries these settings in ``holdfast.json``; a folder withou
 LLaVA-Guard, say) is served by giving them all in the worker's settings. ``kind`` says which of the two it is.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from holdfast.contract.models import Defaults, FalseFlag, FieldInfo
-from holdfast_worker.models.errors import GuardConfigError
+from holdfast_worker.models.folder import read_settings, validated
 
-__all__ = [
-    "CONFIG_FILE",
-    "GuardConfig",
-    "TabularConfig",
-    "load_config",
-    "load_tabular_config",
-    "read_settings",
-    "validated",
-]
+__all__ = ["GuardConfig", "TabularConfig", "load_config", "load_tabular_config"]
 
-CONFIG_FILE = "holdfast.json"
 _ENGINE = {"engine", "engine_batch", "engine_memory", "vllm_url"}  # another arithmetic, within rounding the same guard
 _HARMLESS = _ENGINE | {"name", "device", "batch_limit", "max_slots", "max_text_bytes", "max_tokens", "false_flag"}
 
-Config = TypeVar("Config", bound=BaseModel)
 Tokens = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
 
 
@@ -185,7 +174,7 @@ def load_config(folder: Path, overrides: Mapping[str, Any]) -> GuardConfig:
         overrides: Fields of ``GuardConfig``.
 
     Raises:
-        GuardConfigError: The file is not a JSON object, or a field is missing, unknown or out of range.
+        ModelConfigError: The file is not a JSON object, or a field is missing, unknown or out of range.
     """
     return validated(GuardConfig, folder, _unmeasured(read_settings(folder, overrides), overrides))
 
@@ -193,22 +182,6 @@ def load_config(folder: Path, overrides: Mapping[str, Any]) -> GuardConfig:
 def load_tabular_config(folder: Path, overrides: Mapping[str, Any]) -> TabularConfig:
     """As ``load_config``, for a tabular guard."""
     return validated(TabularConfig, folder, _unmeasured(read_settings(folder, overrides), overrides))
-
-
-def read_settings(folder: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of ``holdfast.json`` with ``overrides`` laid over them, not yet validated.
-
-    Raises:
-        GuardConfigError: The file is not a JSON object.
-    """
-    path = folder / CONFIG_FILE
-    try:
-        stored = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    except ValueError as error:
-        raise GuardConfigError(f"{path} is not valid JSON ({error}); rewrite it") from error
-    if not isinstance(stored, dict):
-        raise GuardConfigError(f"{path} holds a {type(stored).__name__}, must hold one JSON object; rewrite it")
-    return _merged(stored, overrides)
 
 
 def _unmeasured(settings: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -220,26 +193,3 @@ def _unmeasured(settings: dict[str, Any], overrides: Mapping[str, Any]) -> dict[
         given = (overrides.get("defaults") or {}).get("l0") or {}
         defaults["l0"] = {**defaults["l0"], "false_flag": given.get("false_flag")}
     return {**settings, "defaults": defaults, "false_flag": overrides.get("false_flag")}
-
-
-def validated(model: type[Config], folder: Path, settings: Mapping[str, Any]) -> Config:
-    """The settings as a configuration of this kind.
-
-    Raises:
-        GuardConfigError: A field is missing, unknown or out of range.
-    """
-    try:
-        return model.model_validate(settings)
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'guard'}: {e['msg']}" for e in error.errors())
-        raise GuardConfigError(
-            f"guard in {folder}: {problems}; correct {CONFIG_FILE} or the worker's settings"
-        ) from error
-
-
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in over.items():
-        below = merged.get(key)
-        merged[key] = _merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
-    return merged

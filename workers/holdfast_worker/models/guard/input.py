@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from holdfast.contract.models import GuardInfo, Limits, NoiseSpace
 from holdfast_worker.models.draws import PreparedInput
-from holdfast_worker.models.errors import GuardConfigError, InputRefusedError
+from holdfast_worker.models.errors import InputRefusedError, ModelConfigError
 from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.prompt import Prompt
 from holdfast_worker.models.vision.noise_space import require_image, resize_norm, to_noise_space
@@ -30,7 +30,7 @@ class GuardInput:
         device: Where prepared inputs lie.
 
     Raises:
-        GuardConfigError: Not every text that the settings allow fits the context.
+        ModelConfigError: Not every text that the settings allow fits the context.
     """
 
     config: GuardConfig
@@ -43,7 +43,7 @@ class GuardInput:
         fixed = len(self.prompt.before) - 1 + self.pixels.image_tokens + self.closing
         room = self.context - fixed - self.config.max_slots
         if self.config.max_text_bytes > room:
-            raise GuardConfigError(
+            raise ModelConfigError(
                 f"max_text_bytes={self.config.max_text_bytes} must be at most {room}, so that any text fits the context"
                 f" of {self.context} tokens beside policy, image and {self.config.max_slots} slots; lower it"
             )

@@ -18,7 +18,7 @@ from transformers import DynamicCache
 
 from holdfast.contract.models import GuardInfo
 from holdfast_worker.models.draws import Draws, PreparedInput, images_of_draws, noisy_images, take
-from holdfast_worker.models.errors import GuardOutputError
+from holdfast_worker.models.errors import ModelOutputError
 from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.generation import Writer
 from holdfast_worker.models.guard.input import GuardInput
@@ -110,7 +110,7 @@ class LlavaGuard:
             For each range a boolean array (draws, cells); True is Unsafe, a tie is Safe.
 
         Raises:
-            GuardOutputError: The model returned a number that is not finite.
+            ModelOutputError: The model returned a number that is not finite.
             torch.OutOfMemoryError: A single draw does not fit the device.
         """
         return [margins > 0 for margins in self.margins(batch)]
@@ -130,7 +130,7 @@ class LlavaGuard:
         values = torch.cat(found).cpu().numpy() if found else np.empty(0, dtype=np.float32)
         self.clock.settle()
         if bad := values.size - int(np.isfinite(values).sum()):
-            raise GuardOutputError(
+            raise ModelOutputError(
                 f"{bad} of {values.size} margins are not finite, all must be; check the weights or use dtype=float32"
             )
         ends = np.cumsum([draws.passes for draws in (batch[index] for index in order)])

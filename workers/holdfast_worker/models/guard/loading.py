@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import (
     LlavaForConditionalGeneration,
     LlavaNextForConditionalGeneration,
@@ -12,15 +14,19 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from holdfast_worker.models.errors import GuardConfigError
-from holdfast_worker.models.fingerprint import fingerprint
+from holdfast_worker.models.errors import ModelConfigError
+from holdfast_worker.models.fingerprint import digest, weights_and_files
 from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.llava import LlavaGuard
+from holdfast_worker.models.guard.policies import policy_text
 from holdfast_worker.models.guard.prompt import load_prompt
 from holdfast_worker.models.vision.image_path import Llava
 from holdfast_worker.models.vision.preprocessing import load_pixels
+from holdfast_worker.models.weights import find_device, find_dtype, require_no_code, require_safetensors
 
-__all__ = ["find_device", "find_dtype", "load_guard", "require_no_code", "require_safetensors"]
+__all__ = ["fingerprint", "load_guard"]
+
+_RULES = {"layout", "decision", "answer", "answer_prefix", "max_new_tokens", "unparseable"}
 
 _MODELS: dict[str, Any] = {
     "llava": LlavaForConditionalGeneration,
@@ -37,7 +43,7 @@ def load_guard(folder: Path, config: GuardConfig) -> LlavaGuard:
         config: The guard's settings.
 
     Raises:
-        GuardConfigError: The folder or the settings cannot be served; the message says what to change.
+        ModelConfigError: The folder or the settings cannot be served; the message says what to change.
     """
     _check_folder(folder)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -56,61 +62,12 @@ def load_guard(folder: Path, config: GuardConfig) -> LlavaGuard:
 def _check_folder(folder: Path) -> None:
     path = folder / "config.json"
     if not path.is_file():
-        raise GuardConfigError(f"{folder} holds no config.json, must be a checkpoint folder; correct the path")
+        raise ModelConfigError(f"{folder} holds no config.json, must be a checkpoint folder; correct the path")
     kind = json.loads(path.read_text("utf-8")).get("model_type")
     if kind not in _MODELS:
-        raise GuardConfigError(f"model_type={kind!r} must be one of {', '.join(_MODELS)}; use such a checkpoint")
+        raise ModelConfigError(f"model_type={kind!r} must be one of {', '.join(_MODELS)}; use such a checkpoint")
     require_no_code(folder)
     require_safetensors(folder)
-
-
-def require_no_code(folder: Path) -> None:
-    """Refuses a folder that names code of its own, which nothing here would run.
-
-    Raises:
-        GuardConfigError: A file names some.
-    """
-    for path in sorted(folder.glob("*config.json")):
-        settings = json.loads(path.read_text("utf-8"))
-        if isinstance(settings, dict) and settings.get("auto_map"):
-            raise GuardConfigError(
-                f"{path.name} has an auto_map, which asks for code of the checkpoint's own, and none is run; use a"
-                " checkpoint that transformers itself knows, or drop auto_map where that is the same model"
-            )
-
-
-def require_safetensors(folder: Path) -> None:
-    """Refuses a folder without safetensors.
-
-    Raises:
-        GuardConfigError: It holds none.
-    """
-    if not any(folder.glob("*.safetensors")):
-        pickles = sorted(file.name for ending in ("*.bin", "*.pt", "*.pth") for file in folder.glob(ending))
-        raise GuardConfigError(
-            f"{folder} holds no safetensors (pickled: {pickles}), weights must be safetensors, since unpickling runs"
-            " code; convert them in a place you trust"
-        )
-
-
-def find_device(name: str) -> torch.device:
-    """The device of this name; ``auto`` is CUDA where there is one.
-
-    Raises:
-        GuardConfigError: It is not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise GuardConfigError(f"device={name} must exist, and no CUDA device is present; use device=auto or cpu")
-    return torch.device(name)
-
-
-def find_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The number type of this name; ``auto`` is bfloat16 on CUDA and float32 elsewhere."""
-    if name == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[name]
 
 
 def _load_model(folder: Path, dtype: torch.dtype) -> Llava:
@@ -127,9 +84,43 @@ def _load_model(folder: Path, dtype: torch.dtype) -> Llava:
     model, report = loaded
     # transformers only warns and leaves such weights random.
     if absent := sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]])):
-        raise GuardConfigError(
+        raise ModelConfigError(
             f"{len(absent)} weights are missing or misshapen (first: {absent[0]}), all must fit config.json; use the"
             " weights that belong to it"
         )
     frozen: Llava = model.eval().requires_grad_(False)
     return frozen
+
+
+def fingerprint(folder: Path, config: GuardConfig, alphabet: NDArray[np.int64], *, dtype: str, device: str) -> str:
+    """Hashes all that a vote depends on besides the draw itself.
+
+    SHA-256 over framed (name, bytes) pairs: every weight, configuration, tokenizer, template and image-processor file
+    of the folder by name except ``holdfast.json``, then the policy's text, the user template, the verdict, filler and
+    mask tokens, the alphabet's ids (little-endian int64), the tiling, the noise size, the number type, and the kind of
+    device, since the noise of a seed differs between kinds. What is not the default of layout and decision rule follows
+    them, if anything. Limits, defaults and the served name are left out.
+
+    Args:
+        folder: Checkpoint folder.
+        config: The guard's settings.
+        alphabet: Replacement alphabet, shape (V,).
+        dtype: Number type in use, e.g. ``float32``.
+        device: Kind of device in use, ``cpu`` or ``cuda``.
+
+    Returns:
+        ``sha256:`` and 64 hexadecimal digits.
+    """
+    prompt = config.model_dump(include={"user_template", "unsafe_tokens", "safe_tokens", "filler_token", "mask_token"})
+    space = config.model_dump(include={"tiles", "noise_height", "noise_width"})
+    rules = config.model_dump(include=_RULES, exclude_defaults=True)
+    return digest(
+        [
+            *weights_and_files(folder),
+            ("policy", policy_text(config.policy).encode()),
+            ("prompt", json.dumps(prompt, sort_keys=True).encode()),
+            ("alphabet", alphabet.astype("<i8").tobytes()),
+            ("computation", json.dumps(space | {"dtype": dtype, "device": device}, sort_keys=True).encode()),
+            *([("rules", json.dumps(rules, sort_keys=True).encode())] if rules else []),
+        ]
+    )

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from holdfast_worker.models.errors import GuardConfigError, InputRefusedError
+from holdfast_worker.models.errors import InputRefusedError, ModelConfigError
 from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.policies import policy_text
 
@@ -82,17 +82,17 @@ def load_prompt(folder: Path, config: GuardConfig, *, image_token: int, embeddin
         embeddings: Rows of the model's token embedding; tokens beyond it are not in the alphabet.
 
     Raises:
-        GuardConfigError: The template drops the text or the image, or a configured token is not one token.
+        ModelConfigError: The template drops the text or the image, or a configured token is not one token.
     """
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise GuardConfigError(f"tokenizer is a {type(tokenizer).__name__}, must be a fast one; add a tokenizer.json")
+        raise ModelConfigError(f"tokenizer is a {type(tokenizer).__name__}, must be a fast one; add a tokenizer.json")
     ordinary = _without_added_tokens(tokenizer)
     before, after = _rendered(tokenizer, folder, config, tokenizer.convert_ids_to_tokens(image_token))
     before_ids = [*_opening(tokenizer, before), *tokenizer.encode(before, add_special_tokens=False)]
     after_ids = _continued(tokenizer, after + config.answer_prefix)
     if before_ids.count(image_token) != 1 or image_token in after_ids:
-        raise GuardConfigError(
+        raise ModelConfigError(
             f"the prompt holds {[*before_ids, *after_ids].count(image_token)} image placeholders, must hold one before"
             " the text; correct the chat template, the policy or user_template"
         )
@@ -100,7 +100,7 @@ def load_prompt(folder: Path, config: GuardConfig, *, image_token: int, embeddin
     alphabet = sorted(i for i in set(ordinary.get_vocab().values()) - added if i < embeddings)
     filler = _one_token(tokenizer, ordinary, config.filler_token)
     if filler not in alphabet:
-        raise GuardConfigError(f"filler_token={config.filler_token!r} is special, must be ordinary; name another")
+        raise ModelConfigError(f"filler_token={config.filler_token!r} is special, must be ordinary; name another")
     verdicts = (config.unsafe_tokens, config.safe_tokens) if config.decision == "token_mass" else ((), ())
     unsafe, safe = (
         tuple(
@@ -154,7 +154,7 @@ def _one_token(tokenizer: PreTrainedTokenizerFast, ordinary: Tokenizer, token: s
         return added[token]
     pieces = ordinary.encode(token, add_special_tokens=False)
     if len(pieces.ids) != 1:
-        raise GuardConfigError(
+        raise ModelConfigError(
             f"token {token!r} splits into {pieces.tokens}, must be exactly one token; name a variant that is"
         )
     return int(pieces.ids[0])
@@ -164,7 +164,7 @@ def _following(tokenizer: PreTrainedTokenizerFast, text: str, token: str) -> int
     """The id of a token that stands directly behind a text."""
     before, whole = _continued(tokenizer, text), _continued(tokenizer, text + token)
     if whole[:-1] != before:
-        raise GuardConfigError(
+        raise ModelConfigError(
             f"token {token!r} must be one token behind the answer_prefix and leave that as it is, and the tokenizer"
             " splits them otherwise; name another variant or end the prefix elsewhere"
         )
@@ -184,7 +184,7 @@ def _rendered(
     )
     parts = str(rendered).split(_TEXT_MARK)
     if len(parts) != 2:
-        raise GuardConfigError(
+        raise ModelConfigError(
             f"the chat template writes the user's text {len(parts) - 1} times, must write it once; correct the template"
         )
     return parts

@@ -20,10 +20,10 @@ from torch.nn import functional
 
 from holdfast.contract.models import GuardInfo, Limits, NoiseSpace
 from holdfast_worker.models.draws import Draws, PreparedInput, images_of_draws, noisy_images
-from holdfast_worker.models.errors import GuardConfigError, GuardOutputError, InputRefusedError
+from holdfast_worker.models.errors import InputRefusedError, ModelConfigError, ModelOutputError
 from holdfast_worker.models.fingerprint import digest, weights_and_files
 from holdfast_worker.models.guard.config import TabularConfig
-from holdfast_worker.models.guard.loading import find_device
+from holdfast_worker.models.weights import find_device
 
 __all__ = ["TabularGuard", "load_tabular"]
 
@@ -98,7 +98,7 @@ class TabularGuard:
             For each range a boolean array (draws, cells); True is Unsafe, a tie is Safe.
 
         Raises:
-            GuardOutputError: The network returned a number that is not finite.
+            ModelOutputError: The network returned a number that is not finite.
         """
         return [margins > 0 for margins in self.margins(batch)]
 
@@ -116,7 +116,7 @@ class TabularGuard:
             hidden = functional.linear(functional.relu(hidden) if index else hidden, weight, bias)
         logits = hidden[:, 0].float().cpu().numpy()
         if bad := logits.size - int(np.isfinite(logits).sum()):
-            raise GuardOutputError(
+            raise ModelOutputError(
                 f"{bad} of {logits.size} margins are not finite, all must be; check the weights or use dtype=float64"
             )
         parts = np.split(logits, np.cumsum([draws.passes for draws in batch])[:-1])
@@ -153,7 +153,7 @@ def load_tabular(folder: Path, config: TabularConfig) -> TabularGuard:
         config: Its settings.
 
     Raises:
-        GuardConfigError: The folder or the settings cannot be served; the message says what to change.
+        ModelConfigError: The folder or the settings cannot be served; the message says what to change.
     """
     device = find_device(config.device)
     dtype = torch.float64 if config.dtype == "float64" else torch.float32
@@ -175,22 +175,22 @@ def _layers(path: Path, width: int) -> list[Layer]:
     try:
         stored = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise GuardConfigError(f"{path} must be a safetensors file ({type(error).__name__}); save it as one") from error
+        raise ModelConfigError(f"{path} must be a safetensors file ({type(error).__name__}); save it as one") from error
     count = len(stored) // 2
     wanted = {f"layers.{index}.{part}" for index in range(count) for part in ("weight", "bias")}
     if not stored or set(stored) != wanted:
-        raise GuardConfigError(
+        raise ModelConfigError(
             f"{path} holds {len(stored)} tensors, must hold layers.0.weight, layers.0.bias and so on; rename them"
         )
     layers = [(stored[f"layers.{index}.weight"], stored[f"layers.{index}.bias"]) for index in range(count)]
     for index, (weight, bias) in enumerate(layers):
         rows = 1 if index == count - 1 else len(bias)
         if weight.shape != (rows, width) or bias.shape != (rows,) or not rows:
-            raise GuardConfigError(
+            raise ModelConfigError(
                 f"layers.{index} has weight {tuple(weight.shape)} and bias {tuple(bias.shape)}, must have"
                 f" {(rows, width)} and {(rows,)}; correct the fields or the weights"
             )
         if not (weight.isfinite().all() and bias.isfinite().all()):
-            raise GuardConfigError(f"layers.{index} has a number that is not finite, all must be; save it again")
+            raise ModelConfigError(f"layers.{index} has a number that is not finite, all must be; save it again")
         width = rows
     return layers

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from holdfast_worker.models.errors import GuardConfigError
+from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.vision.towers import Tower
 
 __all__ = ["Layer", "LayersTower", "build_layers"]
@@ -131,7 +131,7 @@ def build_layers(layers: Sequence[Layer], stored: Mapping[str, Tensor]) -> nn.Se
         stored: The folder's tensors by name; those of no declared layer are left alone.
 
     Raises:
-        GuardConfigError: A weight is missing, of another shape or not finite.
+        ModelConfigError: A weight is missing, of another shape or not finite.
     """
     modules = []
     for index, layer in enumerate(layers):
@@ -146,11 +146,11 @@ def build_layers(layers: Sequence[Layer], stored: Mapping[str, Tensor]) -> nn.Se
 def _weight(stored: Mapping[str, Tensor], name: str, own: Tensor) -> Tensor:
     if name not in stored or stored[name].shape != own.shape:
         found = f"has shape {tuple(stored[name].shape)}" if name in stored else "is missing"
-        raise GuardConfigError(
+        raise ModelConfigError(
             f"weight {name} {found}, must have {tuple(own.shape)} as the layers say; correct the layers or their names"
         )
     if not stored[name].isfinite().all():
-        raise GuardConfigError(f"weight {name} has a number that is not finite, all must be; save it again")
+        raise ModelConfigError(f"weight {name} has a number that is not finite, all must be; save it again")
     return stored[name]
 
 
@@ -185,12 +185,12 @@ def _require_one_vector(network: nn.Sequential, hidden: Tensor) -> None:
         try:
             hidden = layer(hidden)
         except RuntimeError as error:
-            raise GuardConfigError(
+            raise ModelConfigError(
                 f"layers.{index} does not take what comes before it, shape {tuple(hidden.shape[1:])} per image;"
                 " correct the layers or the noise size"
             ) from error
     if hidden.ndim != 2:
-        raise GuardConfigError(
+        raise ModelConfigError(
             f"the layers end in shape {tuple(hidden.shape[1:])} per image, must end in one vector; add a flatten or"
             " an average_pool"
         )

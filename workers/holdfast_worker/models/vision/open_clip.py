@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 from transformers import CLIPVisionConfig
 
-from holdfast_worker.models.errors import GuardConfigError
+from holdfast_worker.models.errors import ModelConfigError
 
 __all__ = ["from_open_clip", "is_open_clip", "vision_config"]
 
@@ -46,7 +46,7 @@ def from_open_clip(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
         stored: Tensors whose names begin with ``visual.``; others are left out.
 
     Raises:
-        GuardConfigError: A tensor belongs to no plain vision transformer.
+        ModelConfigError: A tensor belongs to no plain vision transformer.
     """
     found: dict[str, Tensor] = {}
     for name, tensor in stored.items():
@@ -69,7 +69,7 @@ def _renamed(name: str, tensor: Tensor) -> dict[str, Tensor]:
         stem, _, kind = part.rpartition(".")
         if stem in _PARTS and kind in ("weight", "bias"):
             return {f"{prefix}.{_PARTS[stem]}.{kind}": tensor}
-    raise GuardConfigError(
+    raise ModelConfigError(
         f"tensor visual.{name} is none of a plain vision transformer's, which alone can be served; use a ViT checkpoint"
     )
 
@@ -81,13 +81,13 @@ def vision_config(stored: Mapping[str, Any]) -> CLIPVisionConfig:
         stored: That file's content.
 
     Raises:
-        GuardConfigError: The tower is no plain vision transformer.
+        ModelConfigError: The tower is no plain vision transformer.
     """
     model = stored["model_cfg"]
     vision = model["vision_cfg"]
     strange = sorted(set(vision) - _KNOWN)
     if strange or isinstance(vision["layers"], list):
-        raise GuardConfigError(
+        raise ModelConfigError(
             f"open_clip_config.json: vision_cfg has {strange or ['layers']}, must describe a plain vision transformer;"
             " use such a checkpoint"
         )

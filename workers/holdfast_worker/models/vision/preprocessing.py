@@ -19,7 +19,7 @@ from transformers.models.llava import LlavaImageProcessorPil
 from transformers.models.llava_next import LlavaNextImageProcessorPil
 from transformers.models.llava_onevision import LlavaOnevisionImageProcessorPil
 
-from holdfast_worker.models.errors import GuardConfigError
+from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.vision.tiling import Grid, grid_for, shortest_edge
 
 __all__ = ["Pixels", "load_pixels", "pack", "resize", "to_tiles"]
@@ -82,7 +82,7 @@ def load_pixels(folder: Path, config: Any, tiles: Literal["base", "anyres"], siz
         size: Height and width of the noise space.
 
     Raises:
-        GuardConfigError: The processor does something that these tensor operations do not reproduce.
+        ModelConfigError: The processor does something that these tensor operations do not reproduce.
     """
     kind: str = config.model_type
     processor = _PROCESSORS[kind].from_pretrained(folder, local_files_only=True)
@@ -103,7 +103,7 @@ def load_pixels(folder: Path, config: Any, tiles: Literal["base", "anyres"], siz
 def _grid(processor: Any, config: Any, size: tuple[int, int]) -> Grid:
     pinpoints = [list(p) for p in processor.image_grid_pinpoints]
     if pinpoints != [list(p) for p in config.image_grid_pinpoints or ()]:
-        raise GuardConfigError(
+        raise ModelConfigError(
             "image_grid_pinpoints of the image processor and of config.json differ, must agree; correct one of them"
         )
     limit = getattr(config, "vision_aspect_ratio", None)  # LLaVA-NeXT pools nothing
@@ -116,12 +116,12 @@ def _keeps_class_token(config: Any) -> bool:
     """Whether the class token reaches the language model, which only LLaVA-1.5 can place."""
     tower, strategy = config.vision_config.model_type, config.vision_feature_select_strategy
     if tower not in _TOWERS:
-        raise GuardConfigError(
+        raise ModelConfigError(
             f"vision_config.model_type={tower!r} must be one of {sorted(_TOWERS)}; use another guard"
         )
     fitting = _TOWERS[tower]
     if strategy not in fitting or (strategy == "full" and len(fitting) > 1 and config.model_type != "llava"):
-        raise GuardConfigError(
+        raise ModelConfigError(
             f"vision_feature_select_strategy={strategy!r} must be {fitting[0]!r} for a {tower} in a"
             f" {config.model_type}, as published; correct config.json"
         )
@@ -145,7 +145,7 @@ def _require_reproducible(processor: Any, kind: str, tile: int) -> None:
         steps["do_center_crop"] = (bool(processor.do_center_crop) or not size.shortest_edge, True)
     for name, (found, wanted) in {**{name: (side, (tile, tile)) for name, side in sides.items()}, **steps}.items():
         if found != wanted:
-            raise GuardConfigError(
+            raise ModelConfigError(
                 f"image processor: {name}={found} must be {wanted}; correct preprocessor_config.json"
             )
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load, save
 from torch import Tensor
 
-from holdfast_worker.models.errors import EngineLostError, GuardConfigError, GuardOutputError
+from holdfast_worker.models.errors import EngineLostError, ModelConfigError, ModelOutputError
 
 __all__ = ["Engine", "EngineSettings", "ProcessEngine", "Prompts"]
 
@@ -107,7 +107,7 @@ class Engine(Protocol):
         """Starts it, anew where it has run before; returns when it is ready.
 
         Raises:
-            GuardConfigError: It refuses the checkpoint or the settings.
+            ModelConfigError: It refuses the checkpoint or the settings.
             EngineLostError: It cannot be reached.
         """
 
@@ -119,7 +119,7 @@ class Engine(Protocol):
 
         Raises:
             EngineLostError: It died; none of these prompts is answered.
-            GuardOutputError: The features are not as wide as the language model.
+            ModelOutputError: The features are not as wide as the language model.
         """
 
     def stop(self) -> None:
@@ -156,7 +156,7 @@ class ProcessEngine:
     def start(self) -> None:  # noqa: D102
         self.stop()
         ours, theirs = Pipe()
-        module = f"{__package__}.vllm_process"
+        module = f"{__package__}.process"
         command = [sys.executable, "-m", module, str(theirs.fileno()), json.dumps(asdict(self._settings))]
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - our own module
@@ -170,11 +170,11 @@ class ProcessEngine:
         self._connection = ours
         if problem := json.loads(self._receive()):
             self.stop()
-            raise GuardConfigError(f"vLLM does not serve {self._settings.folder}: {problem}; correct that")
+            raise ModelConfigError(f"vLLM does not serve {self._settings.folder}: {problem}; correct that")
 
     def logprobs(self, prompts: Prompts) -> NDArray[np.float32]:  # noqa: D102
         if (width := prompts.features.shape[-1]) != self._settings.hidden:
-            raise GuardOutputError(
+            raise ModelOutputError(
                 f"image features are {width} wide, must be {self._settings.hidden}, as the language model is; use a"
                 " projector and a language model that belong together"
             )

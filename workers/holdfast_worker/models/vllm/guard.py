@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from holdfast.contract.models import GuardInfo
 from holdfast_worker.models.draws import Draws, noisy_images, take
-from holdfast_worker.models.errors import GuardOutputError
+from holdfast_worker.models.errors import ModelOutputError
 from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.input import GuardInput
 from holdfast_worker.models.stages import StageClock
@@ -76,7 +76,7 @@ class VllmGuard:
         """Starts the engine again.
 
         Raises:
-            GuardConfigError: It no longer takes the checkpoint.
+            ModelConfigError: It no longer takes the checkpoint.
             EngineLostError: It died again at once.
         """
         self._engine.start()
@@ -96,7 +96,7 @@ class VllmGuard:
 
         Raises:
             EngineLostError: The engine died; none of the draws is answered.
-            GuardOutputError: The model returned a number that is not finite.
+            ModelOutputError: The model returned a number that is not finite.
             torch.OutOfMemoryError: A single draw does not fit the device.
         """
         return [margins > 0 for margins in self.margins(batch)]
@@ -118,7 +118,7 @@ class VllmGuard:
         self.clock.settle()
         values = np.concatenate(found)
         if bad := values.size - int(np.isfinite(values).sum()):
-            raise GuardOutputError(
+            raise ModelOutputError(
                 f"{bad} of {values.size} margins are not finite, all must be; check the weights or use dtype=float32"
             )
         parts = np.split(values, np.cumsum([draws.passes for draws in batch]))

@@ -10,19 +10,27 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, LlavaOnevisionConfig
 from transformers.models.llava_onevision.modeling_llava_onevision import LlavaOnevisionMultiModalProjector
 
-from holdfast_worker.models.errors import GuardConfigError
-from holdfast_worker.models.fingerprint import digest, fingerprint
+from holdfast_worker.models.errors import ModelConfigError
+from holdfast_worker.models.fingerprint import digest
 from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.input import GuardInput
 from holdfast_worker.models.guard.llava import context_length
-from holdfast_worker.models.guard.loading import find_device, find_dtype, require_no_code, require_safetensors
+from holdfast_worker.models.guard.loading import fingerprint
 from holdfast_worker.models.guard.prompt import load_prompt
 from holdfast_worker.models.vision.image_path import ImagePath
 from holdfast_worker.models.vision.preprocessing import Pixels, load_pixels
 from holdfast_worker.models.vllm.engine import EngineSettings, ProcessEngine
 from holdfast_worker.models.vllm.guard import VllmGuard
 from holdfast_worker.models.vllm.server import ServerEngine
-from holdfast_worker.models.weights import opened, read_tensors, tensor_places
+from holdfast_worker.models.weights import (
+    find_device,
+    find_dtype,
+    opened,
+    read_tensors,
+    require_no_code,
+    require_safetensors,
+    tensor_places,
+)
 
 __all__ = ["load_image_path", "load_vllm_guard"]
 
@@ -38,10 +46,10 @@ def load_vllm_guard(folder: Path, config: GuardConfig) -> VllmGuard:
         config: The guard's settings.
 
     Raises:
-        GuardConfigError: The folder or the settings cannot be served, or vLLM is missing.
+        ModelConfigError: The folder or the settings cannot be served, or vLLM is missing.
     """
     if config.vllm_url is None and find_spec("vllm") is None:
-        raise GuardConfigError(
+        raise ModelConfigError(
             "engine=vllm needs vLLM, which is not installed; install holdfast[vllm], name a vllm_url or use"
             " engine=transformers"
         )
@@ -81,7 +89,7 @@ def load_image_path(
         device: Where they go.
 
     Raises:
-        GuardConfigError: A weight is missing or misshapen.
+        ModelConfigError: A weight is missing or misshapen.
     """
     text: Any = whole.text_config
     tower = AutoModel.from_config(whole.vision_config, attn_implementation="sdpa")  # type: ignore[no-untyped-call]
@@ -94,7 +102,7 @@ def load_image_path(
     state = {own: read[places[name][0]] for name, own in wanted.items() if name in places}
     shapes = {own: tensor.shape for own, tensor in parts.state_dict().items()}
     if wrong := sorted(own for own, shape in shapes.items() if own not in state or state[own].shape != shape):
-        raise GuardConfigError(
+        raise ModelConfigError(
             f"{len(wrong)} weights are missing or misshapen (first: {wrong[0]}), all must fit config.json; use the"
             " weights that belong to it"
         )
@@ -151,10 +159,10 @@ def _name(name: str) -> str:
 def _architecture(folder: Path) -> LlavaOnevisionConfig:
     path = folder / "config.json"
     if not path.is_file():
-        raise GuardConfigError(f"{folder} holds no config.json, must be a checkpoint folder; correct the path")
+        raise ModelConfigError(f"{folder} holds no config.json, must be a checkpoint folder; correct the path")
     kind = json.loads(path.read_text("utf-8")).get("model_type")
     if kind != "llava_onevision":
-        raise GuardConfigError(
+        raise ModelConfigError(
             f"model_type={kind!r} must be 'llava_onevision' for engine=vllm; use engine=transformers"
         )
     require_safetensors(folder)
@@ -167,7 +175,7 @@ def _embedding(folder: Path) -> tuple[str, Path]:
     """Name and file of the language model's token embedding."""
     places = [(name, path) for name, path in tensor_places(folder).items() if name.endswith(".embed_tokens.weight")]
     if len(places) != 1:
-        raise GuardConfigError(
+        raise ModelConfigError(
             f"{folder} has {len(places)} tensors *.embed_tokens.weight, must have one; use a whole checkpoint"
         )
     return places[0]

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from holdfast_worker.models.errors import EngineLostError, GuardConfigError, GuardOutputError
+from holdfast_worker.models.errors import EngineLostError, ModelConfigError, ModelOutputError
 from holdfast_worker.models.vllm.engine import Prompts
 
 __all__ = ["ServerEngine"]
@@ -72,10 +72,10 @@ class ServerEngine:
         served = self._served()
         if len(served) != 1:
             names = [model["id"] for model in served]
-            raise GuardConfigError(f"the vLLM server serves {names}, must serve one model; start one for this guard")
+            raise ModelConfigError(f"the vLLM server serves {names}, must serve one model; start one for this guard")
         length = served[0].get("max_model_len") or 0
         if length < self._context:
-            raise GuardConfigError(
+            raise ModelConfigError(
                 f"the vLLM server has max_model_len={length}, must be at least {self._context}; start it with"
                 f" --max-model-len {self._context}"
             )
@@ -143,7 +143,7 @@ class ServerEngine:
             self._model = None
             raise EngineLostError(f"the vLLM server answered {answer.status_code}, must answer 200; it is waited for")
         if answer.is_error:
-            raise GuardOutputError(
+            raise ModelOutputError(
                 f"the vLLM server refused prompt embeddings with status {answer.status_code}, must take them; start it"
                 " with --enable-prompt-embeds and this guard's checkpoint"
             )
@@ -153,7 +153,7 @@ class ServerEngine:
     def _row(self, found: dict[str, float]) -> list[float]:
         names = [f"token_id:{token}" for token in self._verdict]
         if missing := [name for name in names if name not in found]:
-            raise GuardOutputError(
+            raise ModelOutputError(
                 f"the vLLM server gives no log-prob of {missing[0]}, must of all verdict tokens; use 0.32 or later"
             )
         return [found[name] for name in names]

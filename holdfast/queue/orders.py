@@ -1,16 +1,17 @@
 """Draw orders out, tallies back.
 
-An order is a range of draws of one job in a set of cells. It is issued once (by index), delivered to one worker at a
-time, and done when its tally is written. The tally is the truth; the `tallies` stream only hints that there is news.
+An order is a range of draws of one job, in a set of cells where a guard votes. It is issued once (by index), delivered
+to one worker at a time, and done when its tally is written. The tally is the truth; the `tallies` stream only hints
+that there is news.
 Every order takes draw indexes that no earlier order of its job had, so no outcome can be seen before its draw is asked
 for, and the any-time bounds of maths.md §4 hold whatever the rule that asks.
 """
 
 import itertools
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
+from pydantic import ConfigDict, TypeAdapter
 from redis.exceptions import ResponseError
 
 from holdfast.contract.problems import PassFailedError
@@ -21,7 +22,9 @@ from holdfast.queue.leases import live_workers
 __all__ = [
     "Delivery",
     "Order",
+    "Scores",
     "Tally",
+    "Votes",
     "claim_abandoned",
     "complete",
     "drop",
@@ -33,6 +36,7 @@ __all__ = [
 ]
 
 MAX_ATTEMPTS = 3
+_CLOSED = ConfigDict(extra="forbid", allow_inf_nan=False)
 _READ_AT_ONCE = 64
 _CLAIM_IDLE_MS = 3000  # two claimers cannot take the same order: the first claim resets its idle time
 
@@ -67,52 +71,106 @@ return 1
 
 @dataclass(frozen=True)
 class Order:
-    """Draws [start, stop) of one job in the cells named by their leading masked slots."""
+    """Draws [start, stop) of one job; of a guard's in these cells, an encoder has none."""
+
+    __pydantic_config__ = _CLOSED
 
     job_id: str
     index: int
     start: int
     stop: int
-    cells: tuple[int, ...]
+    cells: tuple[int, ...] | None = None
 
     @property
     def passes(self) -> int:
         """Noisy passes that the order costs."""
-        return (self.stop - self.start) * len(self.cells)
+        return (self.stop - self.start) * (1 if self.cells is None else len(self.cells))
 
 
 @dataclass(frozen=True)
-class Tally:
-    """The outcome of an order: per cell, how many of the draws [start, stop) were Unsafe.
+class Votes:
+    """A guard's draws, counted.
 
     Attributes:
-        start: First draw index.
-        stop: One past the last draw index.
         cells: The cells that were sampled.
         unsafe: Unsafe draws in each of them.
         outcomes: Where each draw's mask matters: one bit per draw, most significant first, in hexadecimal.
         positions: Eligible token positions of the input (the text's tokens under the l0 threat).
-        operator_norm: Of the resize from the image's own size to the noise space, rounded up; 1 without one.
-        levels: Of an encoder, whose one cell has no verdict (``cells`` and ``unsafe`` are (0,)): every draw's score on
-            each channel as a level of 0..4096, little-endian uint16 of shape (channels, draws) in base64. Each channel
-            is sorted. The channels: reference, then margins by rival class, then clipped margins by rival class.
-        votes: Of an encoder whose votes are certified: draws whose own label was the settled one.
     """
 
-    start: int
-    stop: int
+    __pydantic_config__ = _CLOSED
+
     cells: tuple[int, ...]
     unsafe: tuple[int, ...]
     outcomes: str | None = None
     positions: int = 0
-    operator_norm: float = 1.0
-    levels: str | None = None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """An encoder's draws, scored.
+
+    Attributes:
+        levels: Every draw's score on each channel as a level (`holdfast.certificates.LEVELS`), little-endian uint16 of
+            shape (channels, draws) in base64. Each channel is sorted. The channels: reference, then margins by rival
+            class, then clipped margins by rival class.
+        votes: Draws whose own label was the settled one, where votes are certified.
+    """
+
+    __pydantic_config__ = _CLOSED
+
+    levels: str
     votes: int | None = None
+
+
+@dataclass(frozen=True)
+class Tally:
+    """The outcome of an order: what its draws [start, stop) came to.
+
+    Attributes:
+        start: First draw index.
+        stop: One past the last draw index.
+        found: A guard's votes or an encoder's scores.
+        operator_norm: Of the resize from the image's own size to the noise space, rounded up; 1 without one.
+    """
+
+    __pydantic_config__ = _CLOSED
+
+    start: int
+    stop: int
+    found: Votes | Scores
+    operator_norm: float = 1.0
 
     @property
     def passes(self) -> int:
         """Noisy passes that the tally counts."""
-        return (self.stop - self.start) * len(self.cells)
+        return (self.stop - self.start) * (len(self.found.cells) if isinstance(self.found, Votes) else 1)
+
+    @property
+    def votes(self) -> Votes:
+        """What a guard's draws came to.
+
+        Raises:
+            TypeError: they are an encoder's.
+        """
+        if not isinstance(self.found, Votes):
+            raise TypeError(f"draws {self.start}..{self.stop} were scored, must be votes; run one version everywhere")
+        return self.found
+
+    @property
+    def scores(self) -> Scores:
+        """What an encoder's draws came to.
+
+        Raises:
+            TypeError: they are a guard's.
+        """
+        if not isinstance(self.found, Scores):
+            raise TypeError(f"draws {self.start}..{self.stop} are votes, must be scores; run one version everywhere")
+        return self.found
+
+
+_ORDER = TypeAdapter(Order)
+_TALLY = TypeAdapter(Tally)
 
 
 @dataclass(frozen=True)
@@ -123,16 +181,6 @@ class Delivery:
     stream: str
     entry: str
     attempt: int
-
-
-def _order(raw: bytes) -> Order:
-    fields = json.loads(raw)
-    return Order(**{**fields, "cells": tuple(fields["cells"])})
-
-
-def _tally(raw: bytes) -> Tally:
-    fields = json.loads(raw)
-    return Tally(**{**fields, "cells": tuple(fields["cells"]), "unsafe": tuple(fields["unsafe"])})
 
 
 async def open_streams(redis: AsyncRedis, fingerprints: Iterable[str] = ()) -> None:
@@ -151,7 +199,7 @@ async def issue(redis: AsyncRedis, fingerprint: str, order: Order) -> bool:
     """Hands the order to the workers of its model; False if it was issued before or its job has ended."""
     script = redis.register_script(_ISSUE)
     stream_keys = [keys.job(order.job_id), keys.plan(order.job_id), keys.orders(fingerprint)]
-    return bool(await script(keys=stream_keys, args=[order.index, json.dumps(asdict(order))]))
+    return bool(await script(keys=stream_keys, args=[order.index, _ORDER.dump_json(order)]))
 
 
 async def take(
@@ -167,7 +215,12 @@ async def take(
         block=block_ms,
     )
     return [
-        Delivery(_order(fields[b"order"]), stream.decode(), entry.decode(), int(fields[b"attempt"]))
+        Delivery(
+            _ORDER.validate_json(fields[b"order"], strict=True),
+            stream.decode(),
+            entry.decode(),
+            int(fields[b"attempt"]),
+        )
         for stream, entries in answer or []
         for entry, fields in entries
     ]
@@ -178,7 +231,7 @@ async def complete(redis: AsyncRedis, delivery: Delivery, tally: Tally) -> bool:
     order = delivery.order
     counted = await redis.register_script(_COMPLETE)(
         keys=[keys.job(order.job_id), keys.tallies(order.job_id), delivery.stream, keys.TALLY_HINTS],
-        args=[order.index, json.dumps(asdict(tally)), keys.ORDER_GROUP, delivery.entry, order.job_id],
+        args=[order.index, _TALLY.dump_json(tally), keys.ORDER_GROUP, delivery.entry, order.job_id],
     )
     return bool(counted)
 
@@ -200,7 +253,7 @@ async def retry(redis: AsyncRedis, delivery: Delivery, *, reason: str, retention
         target, attempt = keys.DEAD_ORDERS, delivery.attempt
     moved = await redis.register_script(_REQUEUE)(
         keys=[delivery.stream, target],
-        args=[keys.ORDER_GROUP, delivery.entry, json.dumps(asdict(order)), attempt],
+        args=[keys.ORDER_GROUP, delivery.entry, _ORDER.dump_json(order), attempt],
     )
     if moved and target == keys.DEAD_ORDERS:
         await redis.xtrim(keys.DEAD_ORDERS, maxlen=1000, approximate=True)
@@ -226,7 +279,9 @@ async def claim_abandoned(
             entries = await redis.xclaim(stream, keys.ORDER_GROUP, worker_id, idle_ms, [pending["message_id"]])
             for entry, fields in entries:
                 attempt = int(fields[b"attempt"]) + pending["times_delivered"]
-                delivery = Delivery(_order(fields[b"order"]), stream, entry.decode(), attempt)
+                delivery = Delivery(
+                    _ORDER.validate_json(fields[b"order"], strict=True), stream, entry.decode(), attempt
+                )
                 if attempt > MAX_ATTEMPTS:
                     reason = "the worker that ran them died or lost the queue"
                     await retry(redis, delivery, reason=reason, retention_s=retention_s)
@@ -242,6 +297,6 @@ async def read_tallies(redis: AsyncRedis, job_id: str, *, first: int = 0) -> lis
         start = first + len(prefix)
         raw = await redis.hmget(keys.tallies(job_id), list(range(start, start + _READ_AT_ONCE)))
         found = list(itertools.takewhile(lambda tally: tally is not None, raw))
-        prefix += map(_tally, found)
+        prefix += [_TALLY.validate_json(one, strict=True) for one in found]
         if len(found) < _READ_AT_ONCE:
             return prefix

@@ -7,7 +7,7 @@ import numpy as np
 from holdfast.certificates import Question, position_masks
 from holdfast.contract.guard.spec import GuardSpec
 from holdfast.contract.models import NoiseSpace
-from holdfast.queue.orders import Order, Tally
+from holdfast.queue.orders import Order, Tally, Votes
 from holdfast_service.certifier.guard.evidence import question_of
 
 SEED = "ab" * 32
@@ -45,16 +45,16 @@ def spec(**changes: object) -> GuardSpec:
 
 def tally(asked: GuardSpec, order: Order, rate: Rate) -> Tally:
     """What a worker reports: it depends on the draws' indexes and cells alone."""
-    draws = order.stop - order.start
+    draws, cells = order.stop - order.start, order.cells or ()
     rates = [rate(cell) if callable(rate) else rate for cell in range(asked.cells)]
     noise = np.stack([np.random.default_rng(index).random(asked.cells) for index in range(order.start, order.stop)])
-    votes = (noise < rates)[:, list(order.cells)]
+    votes = (noise < rates)[:, list(cells)]
     unsafe = tuple(map(int, votes.sum(axis=0)))
     if not asked.masks_matter:
-        return Tally(order.start, order.stop, order.cells, unsafe)
+        return Tally(order.start, order.stop, Votes(cells, unsafe))
     outcomes = np.packbits(votes[:, 0]).tobytes().hex()
     assert len(votes) == draws
-    return Tally(order.start, order.stop, order.cells, unsafe, outcomes, asked.slots or POSITIONS)
+    return Tally(order.start, order.stop, Votes(cells, unsafe, outcomes, asked.slots or POSITIONS))
 
 
 def masks_of(asked: GuardSpec, draws: int) -> np.ndarray:

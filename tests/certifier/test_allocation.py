@@ -152,7 +152,7 @@ def test_draws_go_to_the_cells_that_gain_most() -> None:
     """A cell whose rate is settled at nothing gets fewer draws than the others."""
     asked = spec(max_passes=3000, tolerance=0.0, verdict="unsafe", method="stratified")
     _, tallies, _, _ = run(asked, lambda cell: 0.0 if cell == 2 else 1.0)
-    draws = [sum(one.stop - one.start for one in tallies if cell in one.cells) for cell in range(9)]
+    draws = [sum(one.stop - one.start for one in tallies if cell in one.votes.cells) for cell in range(9)]
     assert draws[2] < 0.7 * max(draws)
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.certificates import answer, suffix_frontier
-from holdfast.queue.orders import Order, Tally
+from holdfast.queue.orders import Order, Tally, Votes
 from holdfast_service.certifier.guard.evidence import counts_of, fold, no_cells, question_of
 from tests.certifier.specs import SEED, masks_of, spec, tally
 
@@ -15,7 +15,9 @@ from tests.certifier.specs import SEED, masks_of, spec, tally
 @given(st.permutations(range(6)))
 def test_the_cells_are_the_same_in_whatever_order_tallies_are_folded(arrival: list[int]) -> None:
     asked = spec()
-    tallies = [Tally(16 * i, 16 * i + 16, tuple(range(9)), tuple((i + k) % 17 for k in range(9))) for i in range(6)]
+    tallies = [
+        Tally(16 * i, 16 * i + 16, Votes(tuple(range(9)), tuple((i + k) % 17 for k in range(9)))) for i in range(6)
+    ]
     forward, shuffled = no_cells(asked), no_cells(asked)
     for index in range(6):
         forward, shuffled = fold(forward, tallies[index]), fold(shuffled, tallies[arrival[index]])
@@ -23,7 +25,7 @@ def test_the_cells_are_the_same_in_whatever_order_tallies_are_folded(arrival: li
 
 
 def test_a_tally_of_some_cells_counts_in_those_alone() -> None:
-    cells = fold(no_cells(spec(method="stratified")), Tally(0, 16, (3, 8), (5, 16)))
+    cells = fold(no_cells(spec(method="stratified")), Tally(0, 16, Votes((3, 8), (5, 16))))
     assert cells == ((0, 0), (0, 0), (0, 0), (16, 5), (0, 0), (0, 0), (0, 0), (0, 0), (16, 16))
 
 

@@ -15,7 +15,7 @@ from holdfast.contract.features.spec import EmbeddingSpec, FeatureSpec
 from holdfast.contract.models import HeadInfo, NoiseSpace
 from holdfast.queue import jobs, keys, orders
 from holdfast.queue.broker import AsyncRedis, connect
-from holdfast.queue.orders import Order, Tally
+from holdfast.queue.orders import Order, Scores, Tally
 from holdfast.queue.settled import Settled
 from holdfast_service.certifier.loop import advance
 from holdfast_service.settings import ServiceSettings
@@ -70,7 +70,7 @@ def tally(asked: FeatureSpec, order: Order, mean: float) -> Tally:
     noise = np.stack([np.random.default_rng(index).normal(size=channels) for index in range(order.start, order.stop)])
     levels = np.sort(np.clip(np.floor((mean + 0.03 * noise.T) * 4096), 0, 4096).astype("<u2"), axis=1)
     votes = int((noise[:, 0] > -1.5).sum()) if asked.head is not None else None
-    return Tally(order.start, order.stop, (0,), (0,), levels=base64.b64encode(levels.tobytes()).decode(), votes=votes)
+    return Tally(order.start, order.stop, Scores(base64.b64encode(levels.tobytes()).decode(), votes))
 
 
 @pytest.fixture

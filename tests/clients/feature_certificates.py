@@ -11,7 +11,7 @@ from holdfast.contract.features.requests import EmbeddingRequest, FeatureCertifi
 from holdfast.contract.features.spec import FeatureSpec, resolve_embedding, resolve_features
 from holdfast.contract.models import EncoderInfo
 from holdfast.queue.jobs import JobRecord, new_id
-from holdfast.queue.orders import Tally
+from holdfast.queue.orders import Scores, Tally
 from holdfast.queue.settled import Settled
 from holdfast_service.certifier.features.view import FeatureView
 
@@ -137,7 +137,7 @@ def _tally(spec: FeatureSpec, start: int) -> Tally:
     draws = min(64, spec.draws - start)
     levels = np.full((1 + 2 * spec.rivals, draws), 4000, "<u2")
     scores = base64.b64encode(levels.tobytes()).decode()
-    return Tally(start, start + draws, (0,), (0,), levels=scores, votes=draws if spec.rivals else None)
+    return Tally(start, start + draws, Scores(scores, draws if spec.rivals else None))
 
 
 def changed(certificate: FeatureCertificate, **changes: Any) -> FeatureCertificate:

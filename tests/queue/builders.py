@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from holdfast.contract.guard.spec import GuardSpec
 from holdfast.queue import jobs, orders
 from holdfast.queue.broker import AsyncRedis
-from holdfast.queue.orders import Delivery, Order, Tally
+from holdfast.queue.orders import Delivery, Order, Tally, Votes
 
 RETENTION_S = 3600
 
@@ -22,7 +22,8 @@ def order(job_id: str, index: int = 0) -> Order:
 
 
 def tally(of: Order, unsafe: int = 7) -> Tally:
-    return Tally(of.start, of.stop, of.cells, (unsafe,) * len(of.cells))
+    assert of.cells is not None
+    return Tally(of.start, of.stop, Votes(of.cells, (unsafe,) * len(of.cells)))
 
 
 async def take_one(redis: AsyncRedis, spec: GuardSpec, worker: str = "worker") -> Delivery:

@@ -102,9 +102,9 @@ def certificate_of(guard: Guard, ready: drawing.Ready, cuts: tuple[int, ...], si
     tallies = [drawing.tally(ready, order, found) for order, found in zip(orders, margins, strict=True)]
     evidence = {
         "passes": sum(tally.passes for tally in tallies),
-        "orders": [asdict(tally) for tally in tallies],
+        "orders": [asdict(tally.votes) | {"start": tally.start, "stop": tally.stop} for tally in tallies],
         "cells": [],
-        "positions": tallies[0].positions if spec.masks_matter else None,
+        "positions": tallies[0].votes.positions if spec.masks_matter else None,
         "bound": "any_time",
         "alpha": spec.alpha,
         "alpha_split": {"unsafe": 0.5, "safe": 0.5},

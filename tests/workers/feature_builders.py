@@ -108,14 +108,13 @@ def ready_features(encoder: Encoder, spec: FeatureSpec, size: tuple[int, int] = 
 
 def feature_tally(encoder: Encoder, ready: ReadyFeatures, start: int, stop: int) -> Tally:
     """The tally of one order."""
-    return encoding.score(encoder, [(Order("job", 0, start, stop, (0,)), ready)])[0]
+    return encoding.score(encoder, [(Order("job", 0, start, stop), ready)])[0]
 
 
 def levels_of(tally: Tally) -> NDArray[np.int64]:
     """A feature tally's levels, shape (channels, draws)."""
-    assert tally.levels is not None
     draws = tally.stop - tally.start
-    return np.frombuffer(base64.b64decode(tally.levels), "<u2").reshape(-1, draws).astype(np.int64)
+    return np.frombuffer(base64.b64decode(tally.scores.levels), "<u2").reshape(-1, draws).astype(np.int64)
 
 
 def feature_certificate_of(
@@ -128,7 +127,7 @@ def feature_certificate_of(
         passes=cuts[-1],
         selection_passes=spec.selection_draws,
         channels=tuple(_channels(spec, settled.label, np.concatenate([levels_of(one) for one in tallies], axis=1))),
-        votes=sum(one.votes or 0 for one in tallies) if spec.head else None,
+        votes=sum(one.scores.votes or 0 for one in tallies) if spec.head else None,
         cosines=settled.cosines,
         distances=settled.distances,
         mean_bound=spec.mean_bound,

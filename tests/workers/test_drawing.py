@@ -39,9 +39,9 @@ def drawn(guard: LlavaGuard, ready: drawing.Ready, stop: int = 24) -> list[Draws
 def test_the_suffix_threat_counts_every_cell_by_its_leading_masked_slots(guard: LlavaGuard) -> None:
     ready = ready_for(guard, noise=SOME, method="stratified")
     tally = tally_of(guard, ready, 0, 48)
-    assert tally.cells == tuple(range(9))
-    assert len(set(tally.unsafe)) > 1
-    assert (tally.outcomes, tally.positions, tally.operator_norm) == (None, 0, 1.0)
+    assert tally.votes.cells == tuple(range(9))
+    assert len(set(tally.votes.unsafe)) > 1
+    assert (tally.votes.outcomes, tally.votes.positions, tally.operator_norm) == (None, 0, 1.0)
 
 
 def test_auto_samples_the_natural_noise_beside_the_strata(guard: LlavaGuard) -> None:
@@ -76,22 +76,22 @@ def test_the_tally_is_the_same_however_the_draws_are_cut(guard: LlavaGuard) -> N
         ready = ready_for(guard, **asked)
         whole = tally_of(guard, ready, 0, 30)
         parts = [tally_of(guard, ready, a, b) for a, b in itertools.pairwise((0, 7, 16, 30))]
-        assert tuple(map(sum, zip(*(part.unsafe for part in parts), strict=True))) == whole.unsafe
+        assert tuple(map(sum, zip(*(part.votes.unsafe for part in parts), strict=True))) == whole.votes.unsafe
 
 
 def test_per_budget_counts_what_a_job_of_that_many_slots_counts(guard: LlavaGuard) -> None:
     many = tally_of(guard, ready_for(guard, noise=SOME | {"scope": "per_budget"}), 0, 32)
     for budget in (0, 1, 4, 8):
         alone = ready_for(guard, noise=SOME, threat={"text": {"slots": budget}} if budget else NO_TEXT)
-        assert tally_of(guard, alone, 0, 32, (budget,)).unsafe == (many.unsafe[budget],)
-    assert len(set(many.unsafe)) > 1
+        assert tally_of(guard, alone, 0, 32, (budget,)).votes.unsafe == (many.votes.unsafe[budget],)
+    assert len(set(many.votes.unsafe)) > 1
 
 
 def test_per_budget_by_neyman_pearson_counts_natural_noise_over_that_many_slots(guard: LlavaGuard) -> None:
     asked: dict[str, Any] = {"method": "neyman_pearson", "noise": SOME | {"scope": "per_budget"}}
     found = tally_of(guard, ready_for(guard, **asked), 0, 32, (5,))
     alone = ready_for(guard, noise=SOME, method="neyman_pearson", threat={"text": {"slots": 5}})
-    assert found.unsafe == tally_of(guard, alone, 0, 32).unsafe
+    assert found.votes.unsafe == tally_of(guard, alone, 0, 32).votes.unsafe
 
 
 def test_a_budget_beyond_the_jobs_own_is_an_error(guard: LlavaGuard) -> None:
@@ -121,8 +121,8 @@ def test_l0_outcomes_are_the_votes_on_the_texts_own_tokens_under_the_stated_mask
         guard.votes([Draws(replace(by_hand, tail_base=tail), SEED, 0.5, 5 + i, 6 + i, tail[None, None])])[0].item()
         for i, tail in enumerate(tails)
     ]
-    assert bits(tally.outcomes, 37) == [int(vote) for vote in votes]
-    assert (tally.positions, tally.unsafe) == (len(tokens), (sum(votes),))
+    assert bits(tally.votes.outcomes, 37) == [int(vote) for vote in votes]
+    assert (tally.votes.positions, tally.votes.unsafe) == (len(tokens), (sum(votes),))
     assert 0 < sum(votes) < 37
 
 
@@ -138,7 +138,7 @@ def test_an_l0_text_without_noise_is_the_plain_prompt(guard: LlavaGuard) -> None
 def test_an_l0_text_may_have_more_tokens_than_a_request_may_have_slots(guard: LlavaGuard) -> None:
     ready = ready_for(guard, text="flame and fuel " * 10, threat=L0)
     assert len(ready.prepared.tail_base) > guard.config.max_slots
-    assert tally_of(guard, ready, 0, 4).positions == len(ready.prepared.tail_base)
+    assert tally_of(guard, ready, 0, 4).votes.positions == len(ready.prepared.tail_base)
 
 
 def test_l0_refuses_a_text_that_is_too_long_or_empty(guard: LlavaGuard) -> None:
@@ -153,7 +153,7 @@ def test_the_image_only_threat_has_no_slots_and_one_cell(guard: LlavaGuard) -> N
     (draws,) = drawn(guard, ready)
     assert draws.tails.shape == (24, 1, 0)
     assert draws.images == 24
-    assert tally_of(guard, ready, 0, 24).cells == (0,)
+    assert tally_of(guard, ready, 0, 24).votes.cells == (0,)
 
 
 def test_the_text_only_threat_reads_the_clean_image_once_for_all_draws(

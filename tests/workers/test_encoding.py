@@ -138,8 +138,8 @@ def test_every_channel_has_the_levels_of_its_own_formula(encoder: Encoder) -> No
     expected += [(np.clip(margin, -0.1, 0.1) / 0.1 + 1) / 2 for margin in margins]
     found = feature_tally(encoder, ready, 0, 24)
     assert_counted(levels_of(found), np.array(expected))
-    assert found.votes == (np.array(margins) > 0).all(axis=0).sum()
-    assert found.votes in range(1, 24)
+    assert found.scores.votes == (np.array(margins) > 0).all(axis=0).sum()
+    assert found.scores.votes in range(1, 24)
 
 
 def test_a_feature_that_is_the_reference_itself_does_not_score_a_whole_one(encoder: Encoder) -> None:
@@ -160,14 +160,14 @@ def test_only_what_the_statements_need_is_counted(
     encoder: Encoder, asked: dict[str, Any], channels: int, votes: bool
 ) -> None:
     tally = feature_tally(encoder, ready_features(encoder, feature_spec_of(encoder, **asked)), 8, 24)
-    assert (tally.start, tally.stop, tally.cells, tally.unsafe) == (8, 24, (0,), (0,))
-    assert (levels_of(tally).shape, tally.votes is not None) == ((channels, 16), votes)
+    assert (tally.start, tally.stop) == (8, 24)
+    assert (levels_of(tally).shape, tally.scores.votes is not None) == ((channels, 16), votes)
 
 
 def test_an_order_that_is_run_again_gives_the_same_tally_whatever_it_shares_a_batch_with(encoder: Encoder) -> None:
     first = ready_features(encoder, feature_spec_of(encoder, **HEADS[0]))
     second = ready_features(encoder, feature_spec_of(encoder, **ANY_TIME), size=(40, 8))
-    orders = [(Order("a", 0, 5, 37, (0,)), first), (Order("b", 0, 0, 20, (0,)), second)]
+    orders = [(Order("a", 0, 5, 37), first), (Order("b", 0, 0, 20), second)]
     together = encoding.score(encoder, orders)
     assert together == [encoding.score(encoder, [one])[0] for one in orders]
     assert together[0].operator_norm != together[1].operator_norm
@@ -257,9 +257,9 @@ def test_what_was_settled_for_another_encoder_is_refused(encoder: Encoder) -> No
             replace(ready, settled=Settled(**(vars(ready.settled) | change)))
 
 
-def test_an_encoder_has_no_other_cells(encoder: Encoder) -> None:
+def test_an_encoder_has_no_cells(encoder: Encoder) -> None:
     ready = ready_features(encoder, feature_spec_of(encoder))
-    with pytest.raises(ValueError, match=r"cells \(3,\) must be \(0,\)"):
+    with pytest.raises(ValueError, match=r"cells \(3,\) must be none"):
         encoding.score(encoder, [(Order("job", 0, 0, 4, (3,)), ready)])
 
 

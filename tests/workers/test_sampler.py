@@ -12,7 +12,7 @@ import torch
 from holdfast.queue import jobs, keys, orders
 from holdfast.queue.broker import AsyncRedis, connect
 from holdfast.queue.leases import Heartbeat, served_models
-from holdfast.queue.orders import Order, Tally
+from holdfast.queue.orders import Order, Scores, Tally, Votes
 from holdfast.queue.settled import Settled
 from holdfast_worker.models import registry
 from holdfast_worker.models.encoder.encoder import Encoder
@@ -57,7 +57,7 @@ async def submit_features(redis: AsyncRedis, encoder: Encoder, job_id: str, imag
     spec = feature_spec_of(encoder, prototypes="prototypes")
     record = jobs.JobRecord(job_id, "queued", spec, SEED, datetime.now(UTC), (24, 20))
     await jobs.create(redis, record, jobs.JobInput(image_png=image))
-    await orders.issue(redis, encoder.fingerprint, Order(job_id, 0, 0, draws, (0,)))
+    await orders.issue(redis, encoder.fingerprint, Order(job_id, 0, 0, draws))
 
 
 async def work_until(
@@ -92,12 +92,12 @@ async def tallies(
 
 
 def total(found: list[Tally]) -> list[int]:
-    return [sum(column) for column in zip(*(tally.unsafe for tally in found), strict=True)]
+    return [sum(column) for column in zip(*(tally.votes.unsafe for tally in found), strict=True)]
 
 
 async def test_orders_become_tallies_and_leave_the_stream(redis: AsyncRedis, guard: Guard) -> None:
     found = await tallies(redis, guard, [(0, 16), (16, 32)])
-    assert [(tally.start, tally.stop, tally.cells) for tally in found] == [(0, 16, CELLS), (16, 32, CELLS)]
+    assert [(tally.start, tally.stop, tally.votes.cells) for tally in found] == [(0, 16, CELLS), (16, 32, CELLS)]
     assert await redis.xlen(keys.orders(guard.fingerprint)) == 0
 
 
@@ -181,7 +181,7 @@ async def test_one_worker_serves_a_tabular_guard_beside_another(
     models: dict[str, Model] = {served.fingerprint: served for served in (table, guard)}
     await work_until(redis, guard, counted, Worker(WorkerSettings(), models))
     (rows,) = await orders.read_tallies(redis, "rows")
-    assert (rows.positions, len(rows.outcomes or "")) == (2, 4)
+    assert (rows.votes.positions, len(rows.votes.outcomes or "")) == (2, 4)
 
 
 async def tally_by_worker(redis: AsyncRedis, encoder: Encoder, job_id: str) -> Tally:
@@ -269,7 +269,7 @@ async def test_one_worker_serves_an_encoder_beside_a_guard(redis: AsyncRedis, gu
     models: dict[str, Model] = {served.fingerprint: served for served in (guard, encoder)}
     await work_until(redis, guard, counted, Worker(WorkerSettings(), models))
     words, pixels = [(await orders.read_tallies(redis, job_id))[0] for job_id in ("words", "pixels")]
-    assert (words.levels, words.votes, pixels.unsafe) == (None, None, (0,))
+    assert (type(words.found), type(pixels.found)) == (Votes, Scores)
 
 
 def split_guard(whole: LlavaGuard) -> tuple[VllmGuard, LocalEngine]:
@@ -357,5 +357,5 @@ async def test_a_worker_takes_as_many_orders_as_fill_a_pass_and_fewer_where_memo
 
 def test_orders_of_an_encoder_fill_its_batch(encoder: Encoder) -> None:
     ready = ready_features(encoder, feature_spec_of(encoder))
-    order = Order("a", 0, 0, 8, (0,))
+    order = Order("a", 0, 0, 8)
     assert orders_to_fill(encoder, [(order, ready)]) == min(64, encoder.batch_limit // 8)

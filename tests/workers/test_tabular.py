@@ -81,8 +81,8 @@ def test_outcomes_are_the_votes_under_the_stated_masks(guard: TabularGuard, tmp_
     prepared = guard.prepare(FIELDS)
     numeric = noisy_images(Draws(prepared, SEED, 1.0, 3, 40, codes[:, None]))[:, 0, 0].double().numpy()
     votes = [plain_logit(tmp_path, code[0], code[1], row) > 0 for code, row in zip(codes, numeric, strict=True)]
-    assert bits(tally.outcomes, 37) == [int(vote) for vote in votes]
-    assert (tally.positions, tally.cells, tally.unsafe) == (2, (0,), (sum(votes),))
+    assert bits(tally.votes.outcomes, 37) == [int(vote) for vote in votes]
+    assert (tally.votes.positions, tally.votes.cells, tally.votes.unsafe) == (2, (0,), (sum(votes),))
     assert 0 < sum(votes) < 37
 
 
@@ -110,8 +110,8 @@ def test_numeric_noise_is_gaussian_in_standard_units_and_apart_from_the_categori
 
 def test_the_tally_is_the_same_however_the_draws_are_cut(guard: TabularGuard) -> None:
     ready = ready_for(guard)
-    whole = bits(tally_of(guard, ready, 0, 50).outcomes, 50)
-    parts = [bits(tally_of(guard, ready, a, b).outcomes, b - a) for a, b in ((0, 3), (3, 33), (33, 50))]
+    whole = bits(tally_of(guard, ready, 0, 50).votes.outcomes, 50)
+    parts = [bits(tally_of(guard, ready, a, b).votes.outcomes, b - a) for a, b in ((0, 3), (3, 33), (33, 50))]
     assert list(itertools.chain(*parts)) == whole
 
 
@@ -120,7 +120,7 @@ def test_without_a_text_threat_the_categories_stay_and_no_mask_matters(guard: Ta
     (draws,) = drawing.draws_of(guard, ready, Order("job", 0, 0, 8, (0,)))
     assert (draws.tails == [0, 1]).all()
     tally = tally_of(guard, ready, 0, 8)
-    assert (tally.outcomes, tally.positions) == (None, 0)
+    assert (tally.votes.outcomes, tally.votes.positions) == (None, 0)
 
 
 def test_without_an_image_threat_the_numbers_stay(guard: TabularGuard) -> None:

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from holdfast.certificates.bounds.means import ScoreSample
+from holdfast.certificates import LEVELS, ScoreSample
 from holdfast.contract.base import ImageData
 from holdfast.contract.features.requests import FeatureCertificationRequest, FeatureInput, FeatureNoise, FeatureSampling
 from holdfast.contract.features.spec import FeatureSpec, resolve_features
 from holdfast_lab.scenes import Image
 from holdfast_worker.models.encoder.encoder import Encoder
-from holdfast_worker.sampling.features import LEVELS, ReadyFeatures, scores, settle
+from holdfast_worker.sampling.features import ReadyFeatures, scores, settle
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from holdfast.certificates import LEVELS
 from holdfast.contract.features.certificates import ChannelEvidence, FeatureCertificate
 from holdfast.contract.features.spec import EmbeddingSpec, FeatureSpec
 from holdfast.contract.models import NoiseSpace
@@ -14,7 +15,7 @@ from holdfast.queue.settled import Settled
 from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.replay.guard import NEAR_TIE, ReplayError
 from holdfast_worker.sampling import features as encoding
-from holdfast_worker.sampling.features import LEVELS, ReadyFeatures
+from holdfast_worker.sampling.features import ReadyFeatures
 
 __all__ = ["ChannelComparison", "FeatureComparison", "replay_features"]
 

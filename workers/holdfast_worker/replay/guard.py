@@ -10,7 +10,7 @@ from holdfast.contract.guard.requests import Target
 from holdfast.contract.guard.spec import GuardSpec
 from holdfast.contract.models import NoiseSpace
 from holdfast.queue.jobs import JobInput
-from holdfast.queue.orders import Order, Tally
+from holdfast.queue.orders import Order, Votes
 from holdfast_worker.models.registry import Guard
 from holdfast_worker.sampling import guard as drawing
 
@@ -92,7 +92,7 @@ def _compared(guard: Guard, ready: drawing.Ready, index: int, stated: OrderEvide
     order = Order("replay", index, stated.start, stated.stop, stated.cells)
     try:
         (margins,) = drawing.margins(guard, [(order, ready)])
-        differing = _differing(drawing.tally(ready, order, margins), stated)
+        differing = _differing(drawing.tally(ready, order, margins).votes, stated)
     except (IndexError, ValueError) as error:
         raise ReplayError(
             f"order {index} states draws, cells or outcomes that its threat does not have ({type(error).__name__});"
@@ -102,7 +102,7 @@ def _compared(guard: Guard, ready: drawing.Ready, index: int, stated: OrderEvide
     return Comparison(index, stated.start, stated.stop, stated.cells, differing, near)
 
 
-def _differing(found: Tally, stated: OrderEvidence) -> int:
+def _differing(found: Votes, stated: OrderEvidence) -> int:
     if found.outcomes is None or stated.outcomes is None:
         return sum(abs(a - b) for a, b in zip(found.unsafe, stated.unsafe, strict=True))
     return (int(found.outcomes, 16) ^ int(stated.outcomes, 16)).bit_count()

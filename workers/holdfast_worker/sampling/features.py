@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from holdfast.certificates import LEVELS
 from holdfast.certificates.noise.kernels import BLOCK
 from holdfast.contract.base import ImageData
 from holdfast.contract.features.requests import FeatureCertificationRequest, FeatureInput
 from holdfast.contract.features.spec import EmbeddingSpec, FeatureSpec, resolve_features
 from holdfast.queue.jobs import JobInput
-from holdfast.queue.orders import Order, Tally
+from holdfast.queue.orders import Order, Scores, Tally
 from holdfast.queue.settled import Settled
 from holdfast_worker.models.draws import PreparedInput
 from holdfast_worker.models.encoder.encoder import Encoder
@@ -29,10 +30,7 @@ from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.vision.towers import to_sphere
 from holdfast_worker.noise import gaussian
 
-__all__ = ["GUARD", "LEVELS", "ReadyFeatures", "Scores", "prepare_features", "score", "scores", "settle", "warm_up"]
-
-LEVELS = 4096
-"""A score of s in [0, 1] is counted at level ⌊s · 4096⌋, so that a level never says more than its draws had."""
+__all__ = ["GUARD", "DrawScores", "ReadyFeatures", "prepare_features", "score", "scores", "settle", "warm_up"]
 
 GUARD = 1e-6
 """What is taken off every inner product and margin, so that neither a level nor a vote owes anything to rounding.
@@ -66,7 +64,7 @@ class ReadyFeatures:
 
 
 @dataclass(frozen=True, eq=False)
-class Scores:
+class DrawScores:
     """The scores of a range of draws, on the encoder's device.
 
     Attributes:
@@ -167,10 +165,10 @@ def score(encoder: Encoder, wanted: Sequence[tuple[Order, ReadyFeatures]]) -> li
 
     Args:
         encoder: The encoder.
-        wanted: Orders in the one cell 0, with the inputs of their jobs.
+        wanted: Orders, with the inputs of their jobs.
 
     Raises:
-        ValueError: An order names other cells.
+        ValueError: An order names cells, as for a guard.
     """
     found = [_levels(encoder, order, ready) for order, ready in wanted]
     host = torch.cat(found).cpu().numpy()  # one copy for all: each makes the device wait
@@ -181,8 +179,8 @@ def score(encoder: Encoder, wanted: Sequence[tuple[Order, ReadyFeatures]]) -> li
 @torch.inference_mode()
 def _levels(encoder: Encoder, order: Order, ready: ReadyFeatures) -> Tensor:
     """Sorted levels of every channel, one after the other, and the votes; int32."""
-    if order.cells != (0,):
-        raise ValueError(f"cells {order.cells} must be (0,), the one cell of an encoder; issue orders for that")
+    if order.cells is not None:
+        raise ValueError(f"cells {order.cells} must be none, as an encoder has none; issue orders for that")
     found = scores(encoder, ready, order.start, order.stop)
     levels = (found.values * LEVELS).floor().int().sort(dim=1).values
     votes = levels.new_zeros(1) if found.hits is None else found.hits.sum().int()[None]
@@ -193,16 +191,16 @@ def _tally(order: Order, ready: ReadyFeatures, found: NDArray[np.int32]) -> Tall
     return Tally(
         start=order.start,
         stop=order.stop,
-        cells=order.cells,
-        unsafe=(0,),
+        found=Scores(
+            levels=base64.b64encode(found[:-1].astype("<u2").tobytes()).decode(),
+            votes=int(found[-1]) if "vote" in ready.spec.statements else None,
+        ),
         operator_norm=ready.prepared.operator_norm,
-        levels=base64.b64encode(found[:-1].astype("<u2").tobytes()).decode(),
-        votes=int(found[-1]) if "vote" in ready.spec.statements else None,
     )
 
 
 @torch.inference_mode()
-def scores(encoder: Encoder, ready: ReadyFeatures, start: int, stop: int) -> Scores:
+def scores(encoder: Encoder, ready: ReadyFeatures, start: int, stop: int) -> DrawScores:
     """Scores the draws ``[start, stop)`` on every channel that the job's statements need.
 
     Raises:
@@ -222,7 +220,7 @@ def scores(encoder: Encoder, ready: ReadyFeatures, start: int, stop: int) -> Sco
     if head is not None and "clipped_cdf" in ready.spec.statements:
         found = torch.cat((found, (margins / head.clip).clamp(-1, 1)))
     hits = (margins > 0).all(dim=0) if "vote" in ready.spec.statements else None
-    return Scores(((1 + found) / 2).clamp(0, 1), hits)
+    return DrawScores(((1 + found) / 2).clamp(0, 1), hits)
 
 
 def _margins(head: Head, label: int | None, units: Tensor) -> Tensor:
@@ -281,4 +279,4 @@ def warm_up(encoder: Encoder) -> None:
     Image.new("RGB", (info.space.width, info.space.height), "grey").save(png, "PNG")
     prepared = prepare_features(encoder, spec, JobInput(image_png=png.getvalue()))
     settled = settle(encoder, spec, "00" * 32, prepared)
-    score(encoder, [(Order("warm-up", 0, 0, 4, (0,)), ReadyFeatures(spec, "00" * 32, prepared, settled))])
+    score(encoder, [(Order("warm-up", 0, 0, 4), ReadyFeatures(spec, "00" * 32, prepared, settled))])

@@ -18,7 +18,7 @@ from holdfast.contract.base import ImageData
 from holdfast.contract.guard.requests import CertificationRequest, Input
 from holdfast.contract.guard.spec import GuardSpec, resolve
 from holdfast.queue.jobs import JobInput
-from holdfast.queue.orders import Order, Tally
+from holdfast.queue.orders import Order, Tally, Votes
 from holdfast_worker.models.draws import Draws, PreparedInput
 from holdfast_worker.models.errors import InputRefusedError
 from holdfast_worker.models.guard.llava import LlavaGuard
@@ -27,7 +27,7 @@ from holdfast_worker.models.registry import Guard
 from holdfast_worker.models.vllm.guard import VllmGuard
 from holdfast_worker.noise import replace_tokens
 
-__all__ = ["Ready", "draws_of", "margins", "prepare", "tally", "warm_up"]
+__all__ = ["Ready", "cells_of", "draws_of", "margins", "prepare", "tally", "warm_up"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,27 +89,40 @@ def tally(ready: Ready, order: Order, found: NDArray[np.float32]) -> Tally:
     return Tally(
         start=order.start,
         stop=order.stop,
-        cells=order.cells,
-        unsafe=tuple(map(int, unsafe.sum(axis=0))),
-        outcomes=np.packbits(unsafe[:, 0]).tobytes().hex() if masks_matter else None,
-        positions=len(ready.prepared.tail_base) if masks_matter else 0,
+        found=Votes(
+            cells=cells_of(order),
+            unsafe=tuple(map(int, unsafe.sum(axis=0))),
+            outcomes=np.packbits(unsafe[:, 0]).tobytes().hex() if masks_matter else None,
+            positions=len(ready.prepared.tail_base) if masks_matter else 0,
+        ),
         operator_norm=ready.prepared.operator_norm,
     )
 
 
+def cells_of(order: Order) -> tuple[int, ...]:
+    """The cells that an order asks for.
+
+    Raises:
+        ValueError: It names none, as for an encoder.
+    """
+    if order.cells is None:
+        raise ValueError(f"order {order.index} has no cells, must name those of a guard; issue orders for that")
+    return order.cells
+
+
 def draws_of(guard: Guard, ready: Ready, order: Order) -> Iterator[Draws]:
     """The draws of an order in its cells, in the order of its cells; several where cells have guards of their own."""
-    spec, prepared = ready.spec, ready.prepared
+    spec, prepared, cells = ready.spec, ready.prepared, list(cells_of(order))
     if isinstance(guard, TabularGuard):
-        yield _draws(ready, order, prepared, _noised_fields(ready, order)[:, list(order.cells)])
+        yield _draws(ready, order, prepared, _noised_fields(ready, order)[:, cells])
     elif spec.scope == "shared":
         tails = _noised_slots(guard, ready, order, prepared.tail_base, spec.strata)
         if spec.natural:
             own = _noised_slots(guard, ready, order, prepared.tail_base, 0)
             tails = np.concatenate([tails, own], axis=1)
-        yield _draws(ready, order, prepared, tails[:, list(order.cells)])
+        yield _draws(ready, order, prepared, tails[:, cells])
     else:
-        for budget in order.cells:
+        for budget in cells:
             base = prepared.tail_base[:budget]
             if len(base) != budget:
                 raise ValueError(f"cell {budget} must be at most {len(base)}, the largest budget of this job")

@@ -101,7 +101,7 @@ def _room(model: Model, order: Order, ready: Ready) -> int:
     """Draws like an order's that one forward pass takes."""
     match model, ready:
         case LlavaGuard(), drawing.Ready():
-            return model.batch_limit // model.positions(ready.prepared, cells=len(order.cells))
+            return model.batch_limit // model.positions(ready.prepared, cells=len(drawing.cells_of(order)))
         case VllmGuard(), drawing.Ready():
             return model.batch_limit // model.inputs.pixels.image_tokens
         case Encoder(), ReadyFeatures():

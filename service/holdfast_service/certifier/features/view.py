@@ -114,12 +114,12 @@ class FeatureView:
 
     def _with(self, tally: Tally) -> "FeatureView":
         draws, (channels, levels) = tally.passes, self.histograms.shape
-        scores = np.frombuffer(base64.b64decode(tally.levels or ""), "<u2").reshape(channels, draws)
+        scores = np.frombuffer(base64.b64decode(tally.scores.levels), "<u2").reshape(channels, draws)
         slots = scores.astype(np.int64) + np.arange(channels)[:, None] * levels
         return replace(
             self,
             histograms=self.histograms + np.bincount(slots.ravel(), minlength=self.histograms.size).reshape(-1, levels),
-            votes=self.votes + (tally.votes or 0),
+            votes=self.votes + (tally.scores.votes or 0),
             passes=self.passes + draws,
             counted=self.counted + 1,
         )
@@ -138,8 +138,7 @@ class FeatureView:
         spec, job_id = self.spec, self.record.id
         wanted = range(len(self.plan), min(self.counted + AHEAD, math.ceil(spec.draws / ORDER_DRAWS)))
         more = (
-            Order(job_id, index, index * ORDER_DRAWS, min(spec.draws, (index + 1) * ORDER_DRAWS), (0,))
-            for index in wanted
+            Order(job_id, index, index * ORDER_DRAWS, min(spec.draws, (index + 1) * ORDER_DRAWS)) for index in wanted
         )
         return replace(self, plan=(*self.plan, *more))
 

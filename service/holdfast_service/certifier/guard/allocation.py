@@ -28,7 +28,7 @@ _WORTH = 0.5
 def next_order(spec: GuardSpec, question: Question, job_id: str, plan: Sequence[Order], cells: Cells) -> Order | None:
     """The order after `plan`, given what has been counted; None once `max_passes` are spent."""
     index = len(plan)
-    chosen = _chosen_cells(spec, question, cells) if is_checkpoint(index, 0) else plan[-1].cells
+    chosen = _chosen_cells(spec, question, cells) if is_checkpoint(index, 0) else plan[-1].cells or ()
     start = plan[-1].stop if plan else 0
     left = (spec.max_passes - sum(order.passes for order in plan)) // len(chosen)
     draws = min(_order_draws(spec, index), left)

@@ -56,7 +56,7 @@ def no_cells(spec: GuardSpec) -> Cells:
 
 def fold(cells: Cells, tally: Tally) -> Cells:
     """Adds one tally to the cells that it sampled."""
-    found = dict(zip(tally.cells, tally.unsafe, strict=True))
+    found = dict(zip(tally.votes.cells, tally.votes.unsafe, strict=True))
     drawn = tally.stop - tally.start
     return tuple(
         (draws + drawn, unsafe + found[k]) if k in found else (draws, unsafe) for k, (draws, unsafe) in enumerate(cells)
@@ -68,8 +68,12 @@ def counts_of(spec: GuardSpec, seed: str, tallies: Sequence[Tally], cells: Cells
     if not spec.masks_matter or not tallies:
         return Counts(cells)
     outcomes = [
-        np.unpackbits(np.frombuffer(bytes.fromhex(tally.outcomes or ""), np.uint8), count=tally.stop - tally.start)
+        np.unpackbits(
+            np.frombuffer(bytes.fromhex(tally.votes.outcomes or ""), np.uint8), count=tally.stop - tally.start
+        )
         for tally in tallies
     ]
-    masks = position_masks(question_of(spec), positions=tallies[0].positions, seed=seed, start=0, stop=tallies[-1].stop)
+    masks = position_masks(
+        question_of(spec), positions=tallies[0].votes.positions, seed=seed, start=0, stop=tallies[-1].stop
+    )
     return Counts(cells, masks, np.concatenate(outcomes).astype(np.bool_))

@@ -99,7 +99,11 @@ def _evidence(
         passes=sum(tally.passes for tally in tallies),
         orders=tuple(
             OrderEvidence(
-                start=tally.start, stop=tally.stop, cells=tally.cells, unsafe=tally.unsafe, outcomes=tally.outcomes
+                start=tally.start,
+                stop=tally.stop,
+                cells=tally.votes.cells,
+                unsafe=tally.votes.unsafe,
+                outcomes=tally.votes.outcomes,
             )
             for tally in tallies
         ),
@@ -115,7 +119,7 @@ def _evidence(
             )
             for cell, ((draws, unsafe), lower, upper) in enumerate(zip(cells, found.lower, found.upper, strict=True))
         ),
-        positions=tallies[0].positions if spec.masks_matter and tallies else None,
+        positions=tallies[0].votes.positions if spec.masks_matter and tallies else None,
         bound=question.bound,
         alpha=spec.alpha,
         alpha_split={side: 1 / len(question.sides) for side in question.sides},
@@ -133,7 +137,7 @@ def _leading_masked(spec: GuardSpec, cell: int) -> int:
 def _sharing(spec: GuardSpec, tallies: Sequence[Tally]) -> str:
     """How each direction's alpha was shared, in words."""
     if spec.masks_matter and spec.method != "neyman_pearson":
-        positions = tallies[0].positions if tallies else spec.slots
+        positions = tallies[0].votes.positions if tallies else spec.slots
         covers = ", ".join(str(cover_count(positions, tokens)) for tokens in range(spec.max_tokens + 1))
         return f"equally over {spec.max_tokens + 1} budgets, then over the covers of each: {covers}"
     if spec.natural:

@@ -17,10 +17,18 @@ with Client() as client:
 """
 
 from holdfast.contract.features.certificates import FeatureCertificate
+from holdfast.contract.features.keywords import CertifyFeaturesKeywords, EmbedKeywords
 from holdfast.contract.guard.certificates import Certificate
+from holdfast.contract.guard.keywords import CertifyKeywords
 from holdfast.contract.jobs import Check, Job, KeySet, Progress, Verification
 from holdfast.contract.problems import ProblemError
-from holdfast_client.certification import Certification, FeatureCertification
+from holdfast_client.async_client import AsyncClient
+from holdfast_client.certification import (
+    AsyncCertification,
+    AsyncFeatureCertification,
+    Certification,
+    FeatureCertification,
+)
 from holdfast_client.client import Client
 from holdfast_client.errors import (
     CertificationCancelledError,
@@ -31,12 +39,18 @@ from holdfast_client.errors import (
 from holdfast_client.verification import verify
 
 __all__ = [
+    "AsyncCertification",
+    "AsyncClient",
+    "AsyncFeatureCertification",
     "Certificate",
     "Certification",
     "CertificationCancelledError",
+    "CertifyFeaturesKeywords",
+    "CertifyKeywords",
     "Check",
     "Client",
     "ConnectionFailedError",
+    "EmbedKeywords",
     "FeatureCertificate",
     "FeatureCertification",
     "Job",

@@ -1,22 +1,18 @@
 """The handle of one submitted certification."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 from typing import Generic, TypeAlias, TypeVar
-from urllib.parse import quote
 
 from holdfast.contract.features.certificates import FeatureCertificate
-from holdfast.contract.jobs import Job, Progress
-from holdfast.contract.problems import InternalError, problem_error
-from holdfast_client.errors import CertificationCancelledError
-from holdfast_client.wire import PATIENTLY_S, Wire
+from holdfast.contract.jobs import Issued, Job, Progress
+from holdfast_client import calls
+from holdfast_client.calls import Place
+from holdfast_client.wire import AsyncWire, Wire
 
-__all__ = ["Certification", "FeatureCertification"]
+__all__ = ["AsyncCertification", "AsyncFeatureCertification", "Certification", "FeatureCertification"]
 
-C = TypeVar("C")
-
-_FIRST_PAUSE_S = 0.05
-_LONGEST_PAUSE_S = 1.0
+C = TypeVar("C", bound=Issued)
 
 
 class Certification(Generic[C]):
@@ -24,30 +20,26 @@ class Certification(Generic[C]):
 
     Args:
         wire: The connection to the service.
-        path: Where certifications of this kind are.
-        job_id: The id that submitting the input answered.
-        read: Reads an answer: the certificate, a `C`, once it is done, the job otherwise.
+        place: Where the service has it.
     """
 
-    def __init__(self, wire: Wire, path: str, job_id: str, read: Callable[[bytes], Job | C]) -> None:
-        self._wire = wire
-        self._path = f"{path}/{quote(job_id, safe='')}"
-        self._read = read
-        self.id = job_id
+    def __init__(self, wire: Wire, place: Place[C]) -> None:
+        self._wire, self._place = wire, place
+        self.id = place.id
 
     def __repr__(self) -> str:
         return f"Certification({self.id!r})"
 
     def refresh(self) -> Job | C:
         """What the service says now: the certificate once it is done, the job otherwise."""
-        return self._wire.get(self._path, self._read, pauses_s=PATIENTLY_S)
+        return self._wire.run(calls.refresh(self._wire.service, self._place))
 
     def __iter__(self) -> Iterator[Progress]:
         """Progress as it happens, until the certification has ended; a dropped connection is resumed."""
-        for event in self._wire.events(f"{self._path}/events"):
+        for event in self._wire.events(f"{self._place.path}/events"):
             if event.name != "progress":
                 return
-            yield self._wire.parsed(Progress.model_validate_json, event.data.encode())
+            yield self._wire.service.parsed(Progress.model_validate_json, event.data.encode())
 
     def wait(self, timeout_s: float | None = None) -> C:
         """Waits for the certificate, at most `timeout_s` seconds where that is given.
@@ -57,33 +49,50 @@ class Certification(Generic[C]):
             CertificationCancelledError: it was cancelled.
             TimeoutError: it is still running; it goes on, and `wait` may be called again.
         """
-        deadline = time.monotonic() + (float("inf") if timeout_s is None else timeout_s)
-        pause = _FIRST_PAUSE_S
-        while isinstance(answer := self.refresh(), Job):
-            _raise_if_ended(answer)
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError(
-                    f"{self.id} has no certificate after {timeout_s} s; it goes on: call wait() again, or cancel()"
-                )
-            time.sleep(min(pause, left))
-            pause = min(2 * pause, _LONGEST_PAUSE_S)
-        return answer
+        return self._wire.run(calls.wait(self._wire.service, self._place, timeout_s))
 
-    def cancel(self) -> None:
+    def cancel(self, timeout_s: float | None = None) -> None:
         """Cancels the certification: what it has queued is dropped.
+
+        Args:
+            timeout_s: How long the service may take, which is asked only once then.
 
         Raises:
             JobFinishedError: it had ended already.
         """
-        self._wire.send("DELETE", self._path, self._read)
+        self._wire.run(calls.cancel(self._wire.service, self._place, timeout_s))
+
+
+class AsyncCertification(Generic[C]):
+    """`Certification` with `await`: `async for` its progress, `await` what it has been asked."""
+
+    def __init__(self, wire: AsyncWire, place: Place[C]) -> None:
+        self._wire, self._place = wire, place
+        self.id = place.id
+
+    def __repr__(self) -> str:
+        return f"AsyncCertification({self.id!r})"
+
+    async def refresh(self) -> Job | C:
+        """`Certification.refresh`, awaited."""
+        return await self._wire.run(calls.refresh(self._wire.service, self._place))
+
+    async def __aiter__(self) -> AsyncGenerator[Progress, None]:
+        """Progress as it happens, until the certification has ended; a dropped connection is resumed."""
+        async with aclosing(self._wire.events(f"{self._place.path}/events")) as events:
+            async for event in events:
+                if event.name != "progress":
+                    return
+                yield self._wire.service.parsed(Progress.model_validate_json, event.data.encode())
+
+    async def wait(self, timeout_s: float | None = None) -> C:
+        """`Certification.wait`, awaited; where the task is cancelled, the certification goes on."""
+        return await self._wire.run(calls.wait(self._wire.service, self._place, timeout_s))
+
+    async def cancel(self, timeout_s: float | None = None) -> None:
+        """`Certification.cancel`, awaited."""
+        await self._wire.run(calls.cancel(self._wire.service, self._place, timeout_s))
 
 
 FeatureCertification: TypeAlias = Certification[FeatureCertificate]
-
-
-def _raise_if_ended(job: Job) -> None:
-    if job.state == "failed":
-        raise InternalError(f"{job.id} failed without a reason") if job.problem is None else problem_error(job.problem)
-    if job.state == "cancelled":
-        raise CertificationCancelledError(f"{job.id} was cancelled, so it has no certificate; submit the input again")
+AsyncFeatureCertification: TypeAlias = AsyncCertification[FeatureCertificate]

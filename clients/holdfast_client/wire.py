@@ -1,189 +1,152 @@
-"""How the SDK talks to the gateway: retries, problems, server-sent events."""
+"""The two ways to the service, without `await` and with it; what is alike is in `calls`, `service` and `events`."""
 
-import os
+import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 import httpx
-from pydantic import ValidationError
 
-from holdfast.contract.problems import Problem, ProblemError, QueueUnreachableError, problem_error
-from holdfast_client.errors import ConnectionFailedError, ServiceUnreachableError, UnexpectedAnswerError
+from holdfast_client.events import Following, ServerEvent
+from holdfast_client.service import PASSING, Ask, Service, Steps
 
-__all__ = ["BRIEFLY_S", "DEFAULT_URL", "PATIENTLY_S", "ServerEvent", "Wire"]
-
-DEFAULT_URL = "http://127.0.0.1:8420"
+__all__ = ["AsyncWire", "Wire"]
 
 T = TypeVar("T")
 
-BRIEFLY_S = (0.1, 0.3, 0.9)
-"""Pauses before asking again, where perhaps no service runs."""
-PATIENTLY_S = (0.1, 0.3, 0.9, 3.0, 6.0)
-"""Pauses before asking again about a job that is running: long enough for a gateway or a queue to restart."""
-
 _SILENCE_S = 60.0  # the gateway sends a comment far more often; a stream silent for longer is taken for dropped
-_UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-_PASSING = (ConnectionFailedError, QueueUnreachableError)
-_UNPROXIED: dict[str, httpx.BaseTransport | None] = {"all://127.0.0.1": None, "all://localhost": None}
+_DIRECTLY = ("all://127.0.0.1", "all://localhost")  # never through a proxy
+
+
+Done = httpx.Response | httpx.RequestError | None
 
 
 @dataclass(frozen=True)
-class ServerEvent:
-    """One server-sent event; `id` resumes after it, where it has one."""
+class Returned(Generic[T]):
+    """What the steps came to."""
 
-    id: str
-    name: str
-    data: str
+    value: T
 
 
 class Wire:
-    """One connection pool to one gateway."""
+    """One connection pool to one service."""
 
-    def __init__(self, base_url: str | None, *, timeout_s: float, transport: httpx.BaseTransport | None) -> None:
-        url = _service_url(base_url or os.environ.get("HOLDFAST_URL") or DEFAULT_URL)
-        self.url = str(url.copy_with(userinfo=b""))
-        self._http = httpx.Client(base_url=url, timeout=timeout_s, transport=transport, mounts=_UNPROXIED)
-        self._timeout_s = timeout_s
-        self._stream_timeout = httpx.Timeout(timeout_s, read=max(timeout_s, _SILENCE_S))
+    def __init__(self, service: Service, timeout_s: float, transport: httpx.BaseTransport | None) -> None:
+        self.service, self._timeout_s = service, timeout_s
+        direct: dict[str, httpx.BaseTransport | None] = dict.fromkeys(_DIRECTLY)
+        self._http = httpx.Client(base_url=service.base, transport=transport, mounts=direct)
 
     def close(self) -> None:
         """Closes the pool."""
         self._http.close()
 
-    def status(self, path: str) -> int:
-        """The status of one GET, whatever it says; tried once."""
-        with self._told():
-            return self._http.get(path).status_code
+    def run(self, steps: Steps[T]) -> T:
+        """Goes through the steps, to what they return."""
+        with closing(steps):
+            done: Done = None
+            while not isinstance(step := _next(steps, done), Returned):
+                done = self._do(step)
+            return step.value
 
-    def get(self, path: str, parse: Callable[[bytes], T], *, pauses_s: Sequence[float] = BRIEFLY_S) -> T:
-        """The parsed answer of a GET, which is asked again where the connection or the queue fails."""
-        for pause in pauses_s:
-            try:
-                return self._once("GET", path, parse)
-            except _PASSING:
-                time.sleep(pause)
-        return self._once("GET", path, parse)
-
-    def send(
-        self, method: str, path: str, parse: Callable[[bytes], T], *, body: str | None = None, kept_back_s: float = 0.0
-    ) -> T:
-        """The parsed answer of a call that acts; sent again only where it cannot have been received.
-
-        `kept_back_s`: how long the service may keep the answer back until there is one.
-        """
-        for pause in BRIEFLY_S:
-            try:
-                return self._once(method, path, parse, body, kept_back_s)
-            except ServiceUnreachableError:
-                time.sleep(pause)
-        return self._once(method, path, parse, body, kept_back_s)
+    def _do(self, step: Ask[Any] | float) -> Done:
+        if not isinstance(step, Ask):
+            time.sleep(step)
+            return None
+        try:
+            return self._http.request(**_request(step, self._timeout_s))
+        except httpx.RequestError as error:
+            return error
 
     def events(self, path: str) -> Iterator[ServerEvent]:
         """Yields a stream's events, resuming after the last one where the connection or the queue fails."""
-        last_id, pauses = "", iter(PATIENTLY_S)
+        following = Following()
         while True:
+            request = _stream(path, following, self._timeout_s)
             try:
-                for event in self._stream(path, last_id):
-                    last_id, pauses = event.id or last_id, iter(PATIENTLY_S)
-                    yield event
-                return
-            except _PASSING:
-                if (pause := next(pauses, None)) is None:
-                    raise
-                time.sleep(pause)
+                with self.service.telling(), self._http.stream(**request) as response:
+                    if not response.is_success:
+                        response.read()
+                    if self.service.accepted(response).status_code == httpx.codes.NO_CONTENT:
+                        return  # the job has ended, and all its events were seen
+                    for line in response.iter_lines():
+                        if (event := following.read(line)) is not None:
+                            yield event
+                raise self.service.broken("the stream ended")
+            except PASSING as error:
+                time.sleep(following.pause_s(error))
 
-    def parsed(self, parse: Callable[[bytes], T], body: bytes) -> T:
-        """What `parse` makes of the body.
 
-        Raises:
-            UnexpectedAnswerError: the body is not what the contract says.
-        """
+class AsyncWire:
+    """The same with `await`."""
+
+    def __init__(self, service: Service, timeout_s: float, transport: httpx.AsyncBaseTransport | None) -> None:
+        self.service, self._timeout_s = service, timeout_s
+        direct: dict[str, httpx.AsyncBaseTransport | None] = dict.fromkeys(_DIRECTLY)
+        self._http = httpx.AsyncClient(base_url=service.base, transport=transport, mounts=direct)
+
+    async def close(self) -> None:
+        """Closes the pool."""
+        await self._http.aclose()
+
+    async def run(self, steps: Steps[T]) -> T:
+        """Goes through the steps, to what they return."""
+        with closing(steps):
+            done: Done = None
+            while not isinstance(step := _next(steps, done), Returned):
+                done = await self._do(step)
+            return step.value
+
+    async def _do(self, step: Ask[Any] | float) -> Done:
+        if not isinstance(step, Ask):
+            await asyncio.sleep(step)
+            return None
         try:
-            return parse(body)
-        except ValidationError as error:
-            raise self._unexpected("an answer", error.errors(include_input=False)[0]["msg"]) from None
-
-    def _once(
-        self, method: str, path: str, parse: Callable[[bytes], T], body: str | None = None, kept_back_s: float = 0.0
-    ) -> T:
-        headers = {"Content-Type": "application/json"} if body is not None else {}
-        timeout = httpx.Timeout(self._timeout_s, read=self._timeout_s + kept_back_s)
-        with self._told():
-            response = self._http.request(method, path, content=body, headers=headers, timeout=timeout)
-        return self.parsed(parse, self._accepted(response).content)
-
-    def _stream(self, path: str, last_id: str) -> Iterator[ServerEvent]:
-        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_id} if last_id else {})
-        timeout = self._stream_timeout
-        with self._told(), self._http.stream("GET", path, headers=headers, timeout=timeout) as response:
-            if not response.is_success:
-                response.read()
-            if self._accepted(response).status_code == httpx.codes.NO_CONTENT:
-                return  # the job has ended, and all its events were seen
-            yield from _parse_events(response.iter_lines())
-        raise self._broken("the stream ended")
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Turns the errors of httpx into ours."""
-        try:
-            yield
-        except _UNSENT as error:
-            raise ServiceUnreachableError(
-                f"no service answers at {self.url} ({type(error).__name__}); start one with `holdfast serve`, or give"
-                " the URL of a running one (--url, HOLDFAST_URL)"
-            ) from error
+            return await self._http.request(**_request(step, self._timeout_s))
         except httpx.RequestError as error:
-            raise self._broken(type(error).__name__) from error
+            return error
 
-    def _broken(self, how: str) -> ConnectionFailedError:
-        return ConnectionFailedError(
-            f"the connection to {self.url} broke before the answer was complete ({how}); the service may have taken"
-            " the request: see its log, then ask again"
-        )
-
-    def _accepted(self, response: httpx.Response) -> httpx.Response:
-        if not response.is_success:
-            raise self._refusal(response)
-        return response
-
-    def _refusal(self, response: httpx.Response) -> ProblemError | UnexpectedAnswerError:
-        try:
-            problem = Problem.model_validate_json(response.content)
-        except ValidationError:
-            return self._unexpected(f"status {response.status_code}", "it carries no problem document")
-        retry_after = response.headers.get("Retry-After", "")
-        return problem_error(problem, retry_after_s=int(retry_after) if retry_after.isdecimal() else None)
-
-    def _unexpected(self, what: str, why: str) -> UnexpectedAnswerError:
-        return UnexpectedAnswerError(
-            f"{self.url} gave {what} that is not of this contract ({why}); check that the URL is that of a Holdfast"
-            " service and that its version fits the client's"
-        )
+    async def events(self, path: str) -> AsyncGenerator[ServerEvent, None]:
+        """Yields a stream's events, resuming after the last one where the connection or the queue fails."""
+        following = Following()
+        while True:
+            request = _stream(path, following, self._timeout_s)
+            try:
+                with self.service.telling():
+                    async with self._http.stream(**request) as response:
+                        if not response.is_success:
+                            await response.aread()
+                        if self.service.accepted(response).status_code == httpx.codes.NO_CONTENT:
+                            return
+                        async for line in response.aiter_lines():
+                            if (event := following.read(line)) is not None:
+                                yield event
+                raise self.service.broken("the stream ended")
+            except PASSING as error:
+                await asyncio.sleep(following.pause_s(error))
 
 
-def _service_url(text: str) -> httpx.URL:
+def _next(steps: Steps[T], done: Done) -> Ask[Any] | float | Returned[T]:
+    """The step after the one that ended so."""
     try:
-        url = httpx.URL(text)
-    except httpx.InvalidURL:
-        url = httpx.URL()
-    if url.scheme not in ("http", "https") or not url.host:
-        raise ServiceUnreachableError(f"the service's URL must be like {DEFAULT_URL}; correct --url or HOLDFAST_URL")
-    return url
+        return steps.throw(done) if isinstance(done, httpx.RequestError) else steps.send(done)
+    except StopIteration as end:
+        return Returned(end.value)
 
 
-def _parse_events(lines: Iterator[str]) -> Iterator[ServerEvent]:
-    """The events of an event stream (WHATWG HTML, section 9.2.6); an event cut short by the end is dropped."""
-    fields: dict[str, list[str]] = {}
-    for line in lines:
-        if line:
-            name, _, value = line.partition(":")
-            fields.setdefault(name, []).append(value.removeprefix(" "))
-            continue
-        if "data" in fields:
-            event_id, kind = fields.get("id", [""])[-1], fields.get("event", ["message"])[-1]
-            yield ServerEvent(event_id, kind, "\n".join(fields["data"]))
-        fields = {}
+def _request(ask: Ask[Any], timeout_s: float) -> dict[str, Any]:
+    """What httpx is asked to send."""
+    at_most_s = timeout_s if ask.timeout_s is None else ask.timeout_s
+    return {
+        "method": ask.method,
+        "url": ask.path,
+        "content": ask.body,
+        "headers": {} if ask.body is None else {"Content-Type": "application/json"},
+        "timeout": httpx.Timeout(at_most_s, read=at_most_s + ask.kept_back_s),
+    }
+
+
+def _stream(path: str, following: Following, timeout_s: float) -> dict[str, Any]:
+    timeout = httpx.Timeout(timeout_s, read=max(timeout_s, _SILENCE_S))
+    return {"method": "GET", "url": path, "headers": following.headers(), "timeout": timeout}

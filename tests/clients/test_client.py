@@ -174,7 +174,7 @@ def test_a_dropped_stream_is_resumed_after_the_last_event_seen(
 def test_a_stream_that_stays_lost_is_given_up_with_the_remedy(
     gateway: Gateway, image: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("holdfast_client.wire.PATIENTLY_S", (0.01, 0.01))
+    monkeypatch.setattr("holdfast_client.service.PATIENTLY_S", (0.01, 0.01))
     with Client(gateway.url, transport=Dropping(99, is_events, after_sending=False)) as client:
         job = submit(client, image)
         with pytest.raises(ServiceUnreachableError, match="holdfast serve"):

@@ -58,7 +58,7 @@ def test_a_question_about_the_prediction_gets_its_answer_in_the_first_line(
 ) -> None:
     target = {"epsilon": 0.25, "cosine": None, "certified": True}
     with gateway.finishing_the_next_job(changed(CERTIFICATE, target=target)):
-        assert main([*certify, "--prototypes", "animals", "--target-epsilon", "0.25"]) == 0
+        assert main([*certify, "--prototypes", "animals", "--target", "none,0.25"]) == 0
     assert capsys.readouterr().out.startswith("Yes: the prediction cat is certified against image radius 0.25\n")
 
 
@@ -71,7 +71,18 @@ def test_ctrl_c_cancels_the_feature_certification_and_says_so(gateway: Gateway, 
 
 def test_the_options_are_asked_for_as_they_are_given(gateway: Gateway, certify: list[str]) -> None:
     smoothing = ["--sigma", "0.5", "--reference", "direction", "--epsilons", "0.1,0.2", "--cosine-floors", "0,0.9"]
-    effort = ["--draws", "400", "--selection-draws", "20", "--any-time", "--tolerance", "0.1", "--alpha", "0.01"]
+    effort = [
+        "--draws",
+        "400",
+        "--selection-draws",
+        "20",
+        "--stop",
+        "any_time",
+        "--tolerance",
+        "0.1",
+        "--alpha",
+        "0.01",
+    ]
     spec = gateway.spec(submitted([*certify, *smoothing, *effort, "--prototypes", "animals"]))
     assert (spec.sigma, spec.reference, spec.epsilons) == (0.5, "direction", (0.1, 0.2))
     assert (spec.cosine_floors, spec.head.name, spec.alpha) == ((0.0, 0.9), "animals", 0.01)
@@ -79,7 +90,7 @@ def test_the_options_are_asked_for_as_they_are_given(gateway: Gateway, certify: 
 
 
 def test_a_refusal_shows_its_fields_and_fails(certify: list[str], capsys: Capture) -> None:
-    assert main([*certify, "--any-time", "--mean-bound", "kl"]) == 1
+    assert main([*certify, "--stop", "any_time", "--mean-bound", "kl"]) == 1
     out, messages = capsys.readouterr()
     assert out == ""
     assert "mean_bound=kl holds at a fixed number of draws only; ask for betting or stop=fixed" in messages
@@ -125,6 +136,7 @@ def test_an_image_that_is_not_there_is_an_error_with_its_remedy(command: str, ca
         (["certify-features"], "IMAGE"),
         (["certify-features", "i.png", "--json", "--out", "c.json"], "not allowed with"),
         (["certify-features", "i.png", "--cosine-floors", "0.5;0.8"], "such as 0,0.25,0.5"),
+        (["certify-features", "i.png", "--target", "0.5"], "such as 0.5,0.5"),
         (["certify-features", "i.png", "--reference", "mean"], "choose from"),
         (["embed", "i.png", "--draws", "many"], "--draws"),
     ],
@@ -143,5 +155,5 @@ def test_the_help_explains_noise_radii_floors_and_every_way_to_ask(capsys: Captu
     out = capsys.readouterr().out
     for explained in ("standard deviation sigma", "image within epsilon", "cosine floor", "not certified"):
         assert explained in " ".join(out.split())
-    for example in ("--prototypes animals", "--target-epsilon 0.25 --target-cosine 0.5", "--tokens --raw skunk.f32"):
+    for example in ("--prototypes animals", "--target 0.5,0.25", "--tokens --raw skunk.f32"):
         assert f"{example}\n" in out

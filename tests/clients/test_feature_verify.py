@@ -48,6 +48,7 @@ def test_an_inflated_similarity_is_named(unsigned: dict[str, Any]) -> None:
 
 def test_the_service_checks_a_feature_certificate_as_the_client_does(client: Client, signed: dict[str, Any]) -> None:
     assert client.verify(FeatureCertificate.model_validate(signed)).valid
+    assert verify(FeatureCertificate.model_validate(signed), client.keys()).valid
     altered = {**signed, "sigma": 10.0}
     assert failed(client.verify(altered)) == failed(verify(altered, client.keys())) != set()
 

@@ -45,8 +45,8 @@ def test_what_is_not_given_gets_the_encoders_default(gateway: Gateway, client: C
         ({"epsilons": (0.5, 0.1), "alpha": 0.01}, {"epsilons": (0.1, 0.5), "alpha": 0.01}),
         ({"mean_bound": "kl", "selection_draws": 50}, {"mean_bound": "kl", "selection_draws": 50}),
         ({"stop": "any_time", "tolerance": 0.1}, {"stop": "any_time", "tolerance": 0.1}),
-        ({"target_epsilon": 0.5, "target_cosine": 0.4}, {"target": FeatureTarget(epsilon=0.5, cosine=0.4)}),
-        ({"target_epsilon": 0.5, "prototypes": "animals"}, {"target": FeatureTarget(epsilon=0.5), "stop": "any_time"}),
+        ({"target": (0.4, 0.5)}, {"target": FeatureTarget(epsilon=0.5, cosine=0.4)}),
+        ({"target": (None, 0.5), "prototypes": "animals"}, {"target": FeatureTarget(epsilon=0.5), "stop": "any_time"}),
     ],
 )
 def test_every_reference_bound_and_question_can_be_asked_for(
@@ -149,9 +149,9 @@ def test_an_embedding_may_be_kept_back_for_longer_than_another_answer(image: byt
     [
         {"sigma": 0.0},
         {"cosine_floors": (1.0,)},
-        {"target_cosine": 0.5},
-        {"target_epsilon": 0.5},
-        {"target_epsilon": 0.5, "target_cosine": 0.5, "stop": "fixed"},
+        {"target": (1.5, 0.5)},
+        {"target": (None, 0.5)},
+        {"target": (0.5, 0.5), "stop": "fixed"},
         {"stop": "any_time", "mean_bound": "kl"},
     ],
 )

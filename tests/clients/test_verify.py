@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from holdfast.contract.models import GuardInfo
 from holdfast.signing import SigningKey, key_set, sign
 from holdfast_client import Client, verify
 from holdfast_client.cli import main
+from holdfast_client.verification import Checkable
 from tests.clients.certificates import certified
 from tests.clients.gateway import SIGNING_KEY, Gateway
 
@@ -47,6 +49,36 @@ def failed(verification: Verification) -> set[str]:
 def test_a_certificate_verifies_from_its_evidence_alone(unsigned: dict[str, Any], signed: dict[str, Any]) -> None:
     for certificate in (unsigned, signed):
         assert failed(verify(certificate)) == set()
+
+
+@pytest.mark.parametrize(
+    "form", [Certificate.model_validate, json.dumps, lambda document: json.dumps(document).encode()]
+)
+def test_the_sdks_own_object_its_json_and_its_bytes_verify_as_the_parsed_document_does(
+    client: Client, signed: dict[str, Any], form: Callable[[dict[str, Any]], Checkable]
+) -> None:
+    assert verify(form(signed), key_set(KEY)) == verify(signed, key_set(KEY))
+    assert client.verify(form(signed)) == client.verify(signed)
+    assert client.verify(form(signed)).valid
+    altered = form({**signed, "tau": 0.5})
+    assert failed(verify(altered, key_set(KEY))) == failed(client.verify(altered)) != set()
+
+
+def test_a_certificate_that_was_just_waited_for_verifies(
+    gateway: Gateway, client: Client, image: bytes, unsigned: dict[str, Any]
+) -> None:
+    job = client.certify(text="t", image=image)
+    gateway.finish(job.id, Certificate.model_validate({**unsigned, "id": job.id}))
+    assert verify(job.wait(5)).valid
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [("cert.json", "is no JSON"), (b"[]", "must be a JSON object"), ('{"tau": 1, "tau": 2}', "given twice")],
+)
+def test_what_is_no_certificates_json_is_an_error_with_the_remedy(text: str | bytes, why: str) -> None:
+    with pytest.raises(ValueError, match=f"{why}.*; give what `holdfast certify --json` printed"):
+        verify(text)
 
 
 def test_an_inflated_radius_is_named(unsigned: dict[str, Any]) -> None:

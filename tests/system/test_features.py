@@ -53,7 +53,7 @@ ASKED: dict[str, dict[str, Any]] = {
     "the feature": {},
     "a prediction": {"prototypes": "objects"},
     "the smoothed direction": {"reference": "direction", "mean_bound": "empirical_bernstein"},
-    "a target": {"target_epsilon": 0.1, "target_cosine": 0.3},
+    "a target": {"target": (0.3, 0.1)},
     "another name": {"model": "mine", "prototypes": "objects"},
 }
 

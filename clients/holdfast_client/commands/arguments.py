@@ -1,10 +1,25 @@
-"""What the commands share: exit statuses, lists of numbers, and files whose errors say which option to mend how."""
+"""What the commands share: options for keywords, and files whose errors say which option to mend, and how."""
 
 import argparse
 import os
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
 
-__all__ = ["DONE", "INTERRUPTED", "FileError", "add_url", "check_writable", "number_list", "read_file", "write_file"]
+from holdfast.contract.keywords import described
+
+__all__ = [
+    "DONE",
+    "INTERRUPTED",
+    "FileError",
+    "add_options",
+    "add_url",
+    "asked",
+    "check_writable",
+    "read_file",
+    "write_file",
+]
 
 
 DONE, INTERRUPTED = 0, 130
@@ -51,18 +66,56 @@ def write_file(option: str, file: str, content: bytes) -> None:
         ) from None
 
 
-def number_list(text: str) -> tuple[float, ...]:
-    """The numbers of an option such as `0,0.25,0.5`.
+def add_url(parser: argparse.ArgumentParser) -> None:
+    """The option that names the service."""
+    parser.add_argument("--url", help="the service (default: HOLDFAST_URL, then http://127.0.0.1:8420)")
 
-    Raises:
-        ArgumentTypeError: they are none.
-    """
+
+def add_options(group: "argparse._ActionsContainer", keywords: type, **metavars: str | None) -> None:
+    """An option for each of these keywords, named, typed and explained as they are."""
+    known = described(keywords)
+    for name, metavar in metavars.items():
+        kind, keyword = known[name]
+        option, told = f"--{name.replace('_', '-')}", keyword.text
+        if get_origin(kind) is Literal:
+            group.add_argument(option, choices=get_args(kind), help=told)
+        elif kind is bool:
+            group.add_argument(option, action="store_const", const=True, help=told)
+        else:
+            group.add_argument(option, type=_reader(kind), metavar=metavar, help=told)
+
+
+def asked(keywords: type, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The keywords that options were given for."""
+    given = {name: getattr(arguments, name, None) for name in described(keywords)}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _reader(kind: Any) -> Callable[[str], Any]:
+    if get_origin(kind) is tuple:
+        return partial(_pair, get_args(kind))
+    if get_origin(kind) is Sequence:
+        return _numbers
+    return kind if kind in (int, float) else str
+
+
+def _pair(kinds: tuple[Any, ...], text: str) -> tuple[float | None, ...]:
+    parts = text.split(",")
+    try:
+        return tuple(_part(kind, part) for kind, part in zip(kinds, parts, strict=True))
+    except ValueError:
+        example = ",".join("3" if kind is int else "0.5" for kind in kinds)
+        raise argparse.ArgumentTypeError(f"{text!r} must be two numbers, such as {example}") from None
+
+
+def _part(kind: Any, text: str) -> float | None:
+    if text == "none" and type(None) in get_args(kind):
+        return None
+    return int(text) if kind is int else float(text)
+
+
+def _numbers(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} must be numbers with commas between, such as 0,0.25,0.5") from None
-
-
-def add_url(parser: argparse.ArgumentParser) -> None:
-    """The option that names the service."""
-    parser.add_argument("--url", help="the service (default: HOLDFAST_URL, then http://127.0.0.1:8420)")

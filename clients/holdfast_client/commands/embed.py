@@ -4,12 +4,14 @@ import argparse
 import sys
 from array import array
 from collections.abc import Sequence
+from typing import cast
 
 from rich.console import Console
 
 from holdfast.contract.features.certificates import SmoothedEmbedding
+from holdfast.contract.features.keywords import EmbedKeywords
 from holdfast_client.client import Client
-from holdfast_client.commands.arguments import DONE, add_url, check_writable, number_list, read_file, write_file
+from holdfast_client.commands.arguments import DONE, add_options, add_url, asked, check_writable, read_file, write_file
 from holdfast_client.commands.certify_features import add_output, show
 
 __all__ = ["EPILOG", "HELP", "add_arguments"]
@@ -37,17 +39,9 @@ asked for go on.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `holdfast embed`."""
     parser.add_argument("image", metavar="IMAGE", help="the image: PNG, JPEG or WebP")
-    parser.add_argument("--model", metavar="NAME", help="the encoder (see `holdfast models`)")
-    parser.add_argument("--tokens", action="store_true", help="the token-level feature, not the pooled one")
-    parser.add_argument("--sigma", type=float, metavar="S", help="standard deviation of the image noise, [0,1] pixels")
-    parser.add_argument(
-        "--epsilons", type=number_list, metavar="E,E,...", help="image radii to bound the similarity at"
-    )
-    parser.add_argument("--alpha", type=float, metavar="A", help="risk that a bound does not hold, in (0, 0.5]")
-    parser.add_argument("--draws", type=int, metavar="N", help="noisy passes that are averaged")
-    parser.add_argument(
-        "--score-draws", type=int, metavar="N", help="separate noisy passes that the bounds follow from"
-    )
+    keywords = EmbedKeywords
+    add_options(parser, keywords, model="NAME", tokens=None, sigma="S", epsilons="E,E,...", alpha="A")
+    add_options(parser, keywords, draws="N", score_draws="N")
     output = parser.add_argument_group("output")
     add_output(output)
     output.add_argument("--raw", metavar="FILE", help="write the values row by row: float32, little-endian, no header")
@@ -60,17 +54,9 @@ def _embed(arguments: argparse.Namespace, messages: Console) -> int:
     for option, file in (("--out", arguments.out), ("--raw", arguments.raw)):
         if file is not None:
             check_writable(option, file)
+    question = cast(EmbedKeywords, {**asked(EmbedKeywords, arguments), "image": image})
     with Client(arguments.url) as client:
-        certificate = client.embed(
-            image=image,
-            model=arguments.model,
-            tokens=arguments.tokens,
-            sigma=arguments.sigma,
-            draws=arguments.draws,
-            score_draws=arguments.score_draws,
-            epsilons=arguments.epsilons,
-            alpha=arguments.alpha,
-        )
+        certificate = client.embed(**question)
     show(certificate, arguments)
     if arguments.raw is not None and certificate.embedding is not None:
         write_file("--raw", arguments.raw, _little_endian(certificate.embedding.values))

@@ -1,11 +1,8 @@
 """`holdfast verify`: check a certificate without trusting whoever hands it over."""
 
 import argparse
-import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 from rich.console import Console
@@ -15,7 +12,7 @@ from holdfast.contract.problems import ProblemError
 from holdfast_client.client import Client
 from holdfast_client.errors import UnexpectedAnswerError
 from holdfast_client.render import problem_view, terminal, verification_view
-from holdfast_client.verification import verify
+from holdfast_client.verification import certificate_from_json, verify
 
 __all__ = ["EPILOG", "HELP", "add_arguments"]
 
@@ -54,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _verify(arguments: argparse.Namespace, messages: Console) -> int:
     try:
-        keys, certificate = _trusted_keys(arguments), _certificate(arguments.certificate)
+        keys, certificate = _trusted_keys(arguments), certificate_from_json(_read(arguments.certificate))
         verification = verify(certificate, keys)
     except ModuleNotFoundError as error:
         missing = f"(no module named {error.name!r})"
@@ -84,32 +81,8 @@ def _trusted_keys(arguments: argparse.Namespace) -> KeySet | None:
         raise ValueError("--keys must be a key set, as `holdfast keys` prints it") from None
 
 
-def _certificate(file: str) -> dict[str, Any]:
-    content = sys.stdin.buffer.read() if file == "-" else _read(file)
-    try:
-        certificate = json.loads(content, object_pairs_hook=_object, parse_constant=_no_number)
-    except RecursionError:
-        certificate = None
-    except ValueError as error:
-        raise ValueError(f"the certificate is no JSON ({error}); give what `holdfast certify --json` printed") from None
-    if not isinstance(certificate, dict):
-        raise ValueError("the certificate must be a JSON object; give what `holdfast certify --json` printed")
-    return certificate
-
-
-def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):  # another reader may take the value that this one drops
-        raise ValueError("a field is given twice")
-    return found
-
-
-def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is no number")
-
-
 def _read(file: str) -> bytes:
     try:
-        return Path(file).read_bytes()
+        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
         raise OSError(f"{file} cannot be read ({error.strerror}); give the path of a JSON file") from None

@@ -1,0 +1,49 @@
+"""Server-sent events: reading them, and resuming a stream that was lost."""
+
+from dataclasses import dataclass
+
+from holdfast_client import service
+
+__all__ = ["Following", "ServerEvent"]
+
+
+@dataclass(frozen=True)
+class ServerEvent:
+    """One server-sent event; `id` resumes after it, where it has one."""
+
+    id: str
+    name: str
+    data: str
+
+
+class Following:
+    """How far a stream has been read, over all the connections that it took."""
+
+    def __init__(self) -> None:
+        self._last_id = ""
+        self._fields: dict[str, list[str]] = {}
+        self._pauses = iter(service.PATIENTLY_S)
+
+    def headers(self) -> dict[str, str]:
+        """What the next connection asks with: all that comes after the last event seen."""
+        self._fields = {}  # an event that was cut short is dropped
+        return {"Accept": "text/event-stream"} | ({"Last-Event-ID": self._last_id} if self._last_id else {})
+
+    def read(self, line: str) -> ServerEvent | None:
+        """The event that this line completes (WHATWG HTML, section 9.2.6)."""
+        if line:
+            name, _, value = line.partition(":")
+            self._fields.setdefault(name, []).append(value.removeprefix(" "))
+            return None
+        fields, self._fields = self._fields, {}
+        if "data" not in fields:
+            return None
+        self._last_id = fields.get("id", [self._last_id])[-1] or self._last_id
+        self._pauses = iter(service.PATIENTLY_S)
+        return ServerEvent(fields.get("id", [""])[-1], fields.get("event", ["message"])[-1], "\n".join(fields["data"]))
+
+    def pause_s(self, error: Exception) -> float:
+        """How long to wait before the next connection; raises the error where there were enough of them."""
+        if (pause := next(self._pauses, None)) is None:
+            raise error
+        return pause

@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = {
     "holdfast.certificates": ROOT / "holdfast/certificates",
     "holdfast.contract": ROOT / "holdfast/contract",
+    "holdfast.questions": ROOT / "holdfast/questions.py",
     "holdfast.queue": ROOT / "holdfast/queue",
     "holdfast.images": ROOT / "holdfast/images.py",
     "holdfast.settings": ROOT / "holdfast/settings.py",
@@ -24,6 +25,7 @@ MAY_IMPORT = {
     "holdfast.certificates": set(),
     "holdfast.contract": set(),
     "holdfast.queue": {"holdfast.contract"},
+    "holdfast.questions": {"holdfast.certificates", "holdfast.contract"},
     "holdfast.images": {"holdfast.contract"},
     "holdfast.settings": set(),
     "holdfast.signing": {"holdfast.certificates", "holdfast.contract"},

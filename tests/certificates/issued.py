@@ -10,10 +10,11 @@ from holdfast.certificates import answer
 from holdfast.contract.guard.certificates import Certificate
 from holdfast.contract.guard.spec import GuardSpec
 from holdfast.contract.jobs import Stopped
+from holdfast.questions import question_of
 from holdfast.queue.jobs import JobRecord
 from holdfast.queue.orders import Order
 from holdfast.signing import SigningKey, sign
-from holdfast_service.certifier.guard.evidence import counts_of, fold, no_cells, question_of
+from holdfast_service.certifier.guard.evidence import counts_of, fold, no_cells
 from holdfast_service.certifier.guard.writing import write
 from tests.certifier.specs import SEED, spec, tally
 
@@ -55,7 +56,7 @@ def issue(*, rate: float = 0.99, orders: int = 12, stopped: Stopped = "tolerance
     cells = no_cells(asked)
     for one in tallies:
         cells = fold(cells, one)
-    found = answer(question_of(asked, tallies), counts_of(asked, SEED, tallies, cells))
+    found = answer(question_of(asked, operator_norm=tallies[0].operator_norm), counts_of(asked, SEED, tallies, cells))
     return signed(write(_record(asked), asked, tallies, cells, found, stopped))
 
 

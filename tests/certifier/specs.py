@@ -7,8 +7,8 @@ import numpy as np
 from holdfast.certificates import Question, position_masks
 from holdfast.contract.guard.spec import GuardSpec
 from holdfast.contract.models import NoiseSpace
+from holdfast.questions import question_of
 from holdfast.queue.orders import Order, Tally, Votes
-from holdfast_service.certifier.guard.evidence import question_of
 
 SEED = "ab" * 32
 POSITIONS = 12  # tokens of the text

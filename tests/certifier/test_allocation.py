@@ -8,15 +8,16 @@ import pytest
 from holdfast.certificates import Answer, Counts, answer
 from holdfast.contract.guard.requests import Target
 from holdfast.contract.guard.spec import GuardSpec
+from holdfast.questions import question_of
 from holdfast.queue.orders import Order, Tally
 from holdfast_service.certifier.guard.allocation import AHEAD, is_checkpoint, next_order, stopped
-from holdfast_service.certifier.guard.evidence import counts_of, fold, no_cells, progress_question, question_of
+from holdfast_service.certifier.guard.evidence import counts_of, fold, no_cells
 from tests.certifier.specs import SEED, Rate, spec, tally
 
 
 def run(asked: GuardSpec, rate: Rate) -> tuple[list[Order], list[Tally], Answer, str]:
     """The certifier's rules on a guard of known rates, with the orders it would have out."""
-    question, cells = progress_question(asked, []), no_cells(asked)
+    question, cells = replace(question_of(asked), epsilons=()), no_cells(asked)
     plan: list[Order] = []
     tallies: list[Tally] = []
     while True:

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.certificates import answer, suffix_frontier
+from holdfast.questions import question_of
 from holdfast.queue.orders import Order, Tally, Votes
-from holdfast_service.certifier.guard.evidence import counts_of, fold, no_cells, question_of
+from holdfast_service.certifier.guard.evidence import counts_of, fold, no_cells
 from tests.certifier.specs import SEED, masks_of, spec, tally
 
 

@@ -8,9 +8,10 @@ from holdfast.contract.guard.certificates import Certificate
 from holdfast.contract.guard.requests import CertificationRequest
 from holdfast.contract.guard.spec import resolve
 from holdfast.contract.models import GuardInfo
+from holdfast.questions import question_of
 from holdfast.queue.jobs import JobRecord, new_id
 from holdfast.queue.orders import Tally, Votes
-from holdfast_service.certifier.guard.evidence import counts_of, fold, no_cells, question_of
+from holdfast_service.certifier.guard.evidence import counts_of, fold, no_cells
 from holdfast_service.certifier.guard.writing import write
 
 __all__ = ["certified", "changed", "unsafe_certificate"]
@@ -55,7 +56,9 @@ def certified(model: GuardInfo, *, draws: int = 200) -> dict[str, Any]:
     record = JobRecord(new_id(), "running", spec, "ab" * 32, datetime.now(UTC), (64, 64))
     tallies = [Tally(0, draws, Votes(spec.wanted_cells, (draws,) * len(spec.wanted_cells)))]
     cells = fold(no_cells(spec), tallies[0])
-    found = answer(question_of(spec, tallies), counts_of(spec, record.seed, tallies, cells))
+    found = answer(
+        question_of(spec, operator_norm=tallies[0].operator_norm), counts_of(spec, record.seed, tallies, cells)
+    )
     return write(record, spec, tallies, cells, found, "passes_spent").model_dump(mode="json")
 
 

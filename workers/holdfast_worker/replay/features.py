@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from holdfast.certificates import LEVELS
 from holdfast.contract.features.certificates import ChannelEvidence, FeatureCertificate
-from holdfast.contract.features.spec import EmbeddingSpec, FeatureSpec
-from holdfast.contract.models import NoiseSpace
+from holdfast.contract.features.spec import FeatureSpec
+from holdfast.questions import feature_spec_of
 from holdfast.queue.jobs import JobInput
 from holdfast.queue.settled import Settled
 from holdfast_worker.models.encoder.encoder import Encoder
@@ -93,7 +93,7 @@ def replay_features(encoder: Encoder, certificate: FeatureCertificate, given: Jo
             f"the encoder's fingerprint is {encoder.fingerprint}, must be the certificate's"
             f" {certificate.model.fingerprint}; use the same weights, number type and kind of device"
         )
-    spec, evidence = _spec(certificate), certificate.evidence
+    spec, evidence = feature_spec_of(certificate), certificate.evidence
     prepared = encoding.prepare_features(encoder, spec, given)
     found = encoding.settle(encoder, spec, certificate.seed, prepared)
     label = None if certificate.prediction is None else certificate.prediction.label
@@ -162,29 +162,3 @@ def _largest(stated: tuple[float, ...], found: NDArray[np.float32] | tuple[float
     # A token matrix is as long as its tower makes it, so its rounding is too.
     scale = max(1.0, float(np.linalg.norm(np.asarray(found, np.float64), ord=np.inf)))
     return float(np.abs(np.asarray(stated) - np.asarray(found, np.float64)).max()) / scale
-
-
-def _spec(certificate: FeatureCertificate) -> FeatureSpec:
-    """What was asked, as far as it decides the draws and what is counted of them."""
-    evidence, embedding = certificate.evidence, certificate.embedding
-    return FeatureSpec(
-        model=certificate.model.name,
-        fingerprint=certificate.model.fingerprint,
-        sigma=certificate.sigma,
-        reference=certificate.reference,
-        epsilons=(),
-        cosine_floors=(),
-        head=None if certificate.prediction is None else certificate.prediction.head,
-        mean_bound=evidence.mean_bound,
-        alpha=evidence.alpha,
-        draws=evidence.passes,
-        selection_draws=max(1, evidence.selection_passes),
-        stop="fixed" if "feature_cdf" in evidence.alpha_split else "any_time",
-        tolerance=0.0,
-        target=None,
-        embedding=None
-        if embedding is None
-        else EmbeddingSpec(draws=embedding.draws, tokens=embedding.tokens, alpha=embedding.alpha),
-        space=NoiseSpace.model_validate(certificate.space.model_dump(include=set(NoiseSpace.model_fields))),
-        dimension=certificate.dimension,
-    )

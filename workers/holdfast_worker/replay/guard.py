@@ -6,9 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from holdfast.contract.guard.certificates import Certificate, OrderEvidence
-from holdfast.contract.guard.requests import Target
-from holdfast.contract.guard.spec import GuardSpec
-from holdfast.contract.models import NoiseSpace
+from holdfast.questions import spec_of
 from holdfast.queue.jobs import JobInput
 from holdfast.queue.orders import Order, Votes
 from holdfast_worker.models.registry import Guard
@@ -71,7 +69,7 @@ def replay(guard: Guard, certificate: Certificate, given: JobInput, *, share: fl
             f"the guard's fingerprint is {guard.fingerprint}, must be the certificate's"
             f" {certificate.model.fingerprint}; use the same weights, policy, number type and kind of device"
         )
-    ready = drawing.prepare(guard, _spec(certificate), certificate.seed, given)
+    ready = drawing.prepare(guard, spec_of(certificate), certificate.seed, given)
     positions = certificate.evidence.positions
     if ready.spec.masks_matter and positions != len(ready.prepared.tail_base):
         raise ReplayError(
@@ -106,32 +104,3 @@ def _differing(found: Votes, stated: OrderEvidence) -> int:
     if found.outcomes is None or stated.outcomes is None:
         return sum(abs(a - b) for a, b in zip(found.unsafe, stated.unsafe, strict=True))
     return (int(found.outcomes, 16) ^ int(stated.outcomes, 16)).bit_count()
-
-
-def _spec(certificate: Certificate) -> GuardSpec:
-    """What was certified, as far as it decides the draws."""
-    noise, threat, target = certificate.noise, certificate.threat, certificate.target
-    return GuardSpec(
-        model=certificate.model.name,
-        fingerprint=certificate.model.fingerprint,
-        kind=certificate.kind,
-        text=threat.text,
-        slots=threat.slots,
-        max_tokens=threat.max_tokens,
-        token_kernel=noise.token_kernel,
-        alphabets=certificate.space.alphabets,
-        beta=noise.beta,
-        sigma=noise.sigma,
-        scope=noise.scope,
-        tau=certificate.tau,
-        verdict=certificate.asked_verdict,
-        alpha=certificate.evidence.alpha,
-        method=certificate.method,
-        max_passes=certificate.evidence.passes,
-        stop="any_time" if certificate.evidence.bound == "any_time" else "fixed",
-        tolerance=0.0,
-        target=None if target is None else Target(tokens=target.tokens, epsilon=target.epsilon),
-        epsilons=(),
-        space=NoiseSpace.model_validate(certificate.space.model_dump(include=set(NoiseSpace.model_fields))),
-        false_flag=None,
-    )

@@ -25,6 +25,7 @@ from holdfast.certificates.features.answer import LEVELS
 from holdfast.contract.features.certificates import FeatureCertificate
 from holdfast.contract.features.spec import FeatureSpec
 from holdfast.contract.jobs import Progress, Stopped
+from holdfast.questions import feature_question_of
 from holdfast.queue.jobs import JobRecord
 from holdfast.queue.orders import Order, Tally
 from holdfast.queue.settled import Settled
@@ -102,8 +103,8 @@ class FeatureView:
         if self.stopped is None or settled is None:
             missing = "a reference" if settled is None else "an end"
             raise ValueError(f"job {self.record.id} has no {missing}, must have both; see the worker's log")
-        question = replace(
-            _question(self.spec),
+        question = feature_question_of(
+            self.spec,
             label=settled.label,
             prototypes=settled.cosines is not None,
             operator_norm=settled.operator_norm,
@@ -143,7 +144,7 @@ class FeatureView:
         return replace(self, plan=(*self.plan, *more))
 
     def _looked(self) -> "FeatureView":
-        question, counts = _question(self.spec), self._counts()
+        question, counts = feature_question_of(self.spec), self._counts()
         # Only betting's bound holds at a number of draws that was not planned.
         radius = feature_progress(question, counts) if self.spec.mean_bound == "betting" else None
         if self.spec.stop == "fixed":
@@ -158,25 +159,6 @@ def _channels(spec: FeatureSpec) -> int:
 def _sample(histogram: NDArray[np.int64]) -> ScoreSample:
     (levels,) = histogram.nonzero()
     return sample_of_levels(levels.tolist(), histogram[levels].tolist())
-
-
-def _question(spec: FeatureSpec) -> FeatureQuestion:
-    """The parameters of a look on the way, for which it does not matter which class is certified."""
-    return FeatureQuestion(
-        sigma=spec.sigma,
-        alpha=spec.alpha,
-        statements=spec.statements,
-        mean_bound=spec.mean_bound,
-        horizon=spec.draws,
-        epsilons=spec.epsilons,
-        cosine_floors=spec.cosine_floors,
-        target=None if spec.target is None else (spec.target.epsilon, spec.target.cosine),
-        rivals=spec.rivals,
-        label=None if spec.head is None else 0,
-        prototypes=False,
-        embedding=None if spec.embedding is None else (spec.embedding.draws, spec.embedding.alpha),
-        fixed=spec.stop == "fixed",
-    )
 
 
 def _stopped(spec: FeatureSpec, question: FeatureQuestion, counts: FeatureCounts) -> Stopped | None:

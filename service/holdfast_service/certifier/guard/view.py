@@ -3,15 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from holdfast.certificates import Answer, answer
+from holdfast.certificates import Answer, Question, answer
 from holdfast.contract.guard.certificates import Certificate
 from holdfast.contract.guard.spec import GuardSpec
 from holdfast.contract.jobs import Progress, Stopped
+from holdfast.questions import question_of
 from holdfast.queue.jobs import JobRecord
 from holdfast.queue.orders import Order, Tally
 from holdfast.queue.settled import Settled
 from holdfast_service.certifier.guard.allocation import AHEAD, is_checkpoint, next_order, stopped
-from holdfast_service.certifier.guard.evidence import Cells, counts_of, fold, no_cells, progress_question, question_of
+from holdfast_service.certifier.guard.evidence import Cells, counts_of, fold, no_cells, operator_norm
 from holdfast_service.certifier.guard.writing import write
 
 __all__ = ["GuardView"]
@@ -70,7 +71,7 @@ class GuardView:
         view, spec = self, self.spec
         for tally in tallies:
             view = replace(view, tallies=(*view.tallies, tally), cells=fold(view.cells, tally))
-            question = progress_question(spec, view.tallies)
+            question = view._look
             if is_checkpoint(len(view.tallies), len(view.plan)):
                 counts = counts_of(spec, view.record.seed, view.tallies, view.cells)
                 found = answer(question, counts)
@@ -90,12 +91,17 @@ class GuardView:
         if self.stopped is None:
             raise ValueError(f"job {self.record.id} is still sampling, must have stopped; count its tallies first")
         counts = counts_of(self.spec, self.record.seed, self.tallies, self.cells)
-        found = answer(question_of(self.spec, self.tallies), counts)
+        found = answer(question_of(self.spec, operator_norm=operator_norm(self.tallies)), counts)
         return write(self.record, self.spec, self.tallies, self.cells, found, self.stopped)
+
+    @property
+    def _look(self) -> Question:
+        """The parameters of a look on the way, which has no grid and never finds more than the certificate will say."""
+        return replace(question_of(self.spec, operator_norm=operator_norm(self.tallies)), epsilons=())
 
     def _planned(self, orders_more: int) -> "GuardView":
         plan = self.plan
-        question = progress_question(self.spec, self.tallies)
+        question = self._look
         for _ in range(orders_more):
             if (order := next_order(self.spec, question, self.record.id, plan, self.cells)) is None:
                 break

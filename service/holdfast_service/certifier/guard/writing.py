@@ -19,9 +19,10 @@ from holdfast.contract.guard.certificates import (
 )
 from holdfast.contract.guard.spec import GuardSpec
 from holdfast.contract.jobs import ModelRef, Stopped
+from holdfast.questions import question_of
 from holdfast.queue.jobs import JobRecord
 from holdfast.queue.orders import Tally
-from holdfast_service.certifier.guard.evidence import Cells, question_of
+from holdfast_service.certifier.guard.evidence import Cells, operator_norm
 
 __all__ = ["write"]
 
@@ -35,7 +36,7 @@ def write(
     stopped: Stopped,
 ) -> Certificate:
     """The certificate, not yet signed, of a job whose sampling has stopped after these tallies."""
-    question = question_of(spec, tallies)
+    question = question_of(spec, operator_norm=operator_norm(tallies))
     return Certificate(
         id=record.id,
         kind=spec.kind,

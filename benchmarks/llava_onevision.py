@@ -27,11 +27,12 @@ from published import PublishedLoop
 from random_llava import build, configuration, guard_of, write_beside
 
 from holdfast_worker.inspection.bench import bench
-from holdfast_worker.inspection.fixed_draws import fixed_input, input_draws
+from holdfast_worker.inspection.fixed_draws import input_draws
 from holdfast_worker.inspection.flops import language_flops, vision_flops
 from holdfast_worker.models.guard.config import load_config
 from holdfast_worker.models.guard.llava import LlavaGuard
 from holdfast_worker.models.weights import find_device, find_dtype
+from holdfast_worker.sampling.guard import example
 
 VISION: dict[str, Any] = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 26}
 VISION |= {"num_attention_heads": 16, "image_size": 384, "patch_size": 14}
@@ -122,7 +123,7 @@ def published(model: Any, guard: LlavaGuard, folder: Path, batches: int, peak: f
     size = PUBLISHED_BATCH[model.device.type]
     image_tokens = guard.inputs.pixels.image_tokens
     loop = PublishedLoop(model, folder, guard.config, QUESTION, SIGMA, anyres=True, image_tokens=image_tokens)
-    tails = input_draws(guard, fixed_input(guard, 0), size).tails
+    tails = input_draws(guard, example(guard, 0), size).tails
     image = np.random.default_rng(0).integers(0, 256, (384, 384, 3), dtype=np.uint8)
     if model.device.type != "cpu":
         loop.votes(image, tails, 1)

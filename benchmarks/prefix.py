@@ -71,9 +71,9 @@ def random_guard(folder: Path) -> LlavaGuard:
 def nine_cells(guard: LlavaGuard, draws: int) -> Draws:
     image = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
     prepared = guard.inputs.prepare("How are you today, and what is that?", "", image, slots=SLOTS)
-    kernel = UniformKernel(BETA, len(guard.alphabet))
+    kernel = UniformKernel(BETA, len(guard.inputs.prompt.alphabet))
     noise = suffix_draws(kernel, slots=SLOTS, seed="benchmark", start=0, stop=draws)
-    tails = replace_tokens(noise, prepared.tail_base, guard.alphabet, guard.mask_id)
+    tails = replace_tokens(noise, prepared.tail_base, guard.inputs.prompt.alphabet, guard.inputs.prompt.mask)
     return Draws(prepared, "benchmark", SIGMA, 0, draws, tails)
 
 

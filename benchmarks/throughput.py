@@ -54,7 +54,7 @@ def compare(guard: LlavaGuard, image: NDArray[np.uint8], threads: int) -> float:
     naive = published_loop(guard.config, guard.device)
     tails = noisy_tails(guard, NAIVE_BATCH)
     draws = our_draws(guard, image)
-    slow_s, fast_s = least_seconds(lambda: naive.votes(image, tails, NAIVE_BATCHES), lambda: guard.votes([draws]))
+    slow_s, fast_s = least_seconds(lambda: naive.votes(image, tails, NAIVE_BATCHES), lambda: guard.margins([draws]))
     slow, fast = NAIVE_BATCHES * NAIVE_BATCH / slow_s, draws.passes / fast_s
     print(f"{threads} thread{'s' * (threads > 1)}: {fast:,.0f} passes/s, naive {slow:,.0f}: {fast / slow:.1f} times")
     print(f"  {stage_shares(guard, draws)}")
@@ -81,16 +81,16 @@ def least_seconds(*works: Callable[[], object]) -> list[float]:
 
 def stage_shares(guard: LlavaGuard, draws: Draws) -> str:
     before = dict(guard.clock.seconds)
-    guard.votes([draws])
+    guard.margins([draws])
     spent = {stage: seconds - before[stage] for stage, seconds in guard.clock.seconds.items()}
     return ", ".join(f"{stage} {seconds / sum(spent.values()):.0%}" for stage, seconds in spent.items())
 
 
 def noisy_tails(guard: LlavaGuard, draws: int) -> NDArray[np.int64]:
-    kernel = UniformKernel(BETA, len(guard.alphabet))
+    kernel = UniformKernel(BETA, len(guard.inputs.prompt.alphabet))
     noise = suffix_draws(kernel, slots=SLOTS, seed="benchmark", start=0, stop=draws)
-    clean = np.full(SLOTS, guard.alphabet[0])
-    return replace_tokens(noise, clean, guard.alphabet, guard.mask_id)
+    clean = np.full(SLOTS, guard.inputs.prompt.alphabet[0])
+    return replace_tokens(noise, clean, guard.inputs.prompt.alphabet, guard.inputs.prompt.mask)
 
 
 def our_draws(guard: LlavaGuard, image: NDArray[np.uint8]) -> Draws:

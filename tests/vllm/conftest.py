@@ -26,7 +26,7 @@ def guard() -> Iterator[VllmGuard]:
     loaded = registry.load("reference-guard", {"device": "cpu", "engine": "vllm"})
     assert isinstance(loaded, VllmGuard)
     yield loaded
-    loaded.close()
+    loaded.engine.stop()
 
 
 @pytest.fixture(scope="session")
@@ -41,11 +41,11 @@ def expendable(anew: Path) -> Iterator[VllmGuard]:
     loaded = registry.load(anew, {"device": "cpu", "engine": "vllm"})
     assert isinstance(loaded, VllmGuard)
     yield loaded
-    loaded.close()
+    loaded.engine.stop()
 
 
 @pytest.fixture
 def engine(guard: VllmGuard) -> ProcessEngine:
     """That guard's engine."""
-    assert isinstance(guard._engine, ProcessEngine)
-    return guard._engine
+    assert isinstance(guard.engine, ProcessEngine)
+    return guard.engine

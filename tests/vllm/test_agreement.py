@@ -22,9 +22,16 @@ def draws_of(
     """Draws in every cell of the suffix threat, on a random picture."""
     picture = np.random.default_rng(len(text)).integers(0, 256, (50, 70, 3), dtype=np.uint8)
     prepared = guard.inputs.prepare(text, "", picture, slots=slots)
-    noise = suffix_draws(UniformKernel(beta, len(guard.alphabet)), slots=slots, seed=text, start=0, stop=stop)
+    noise = suffix_draws(
+        UniformKernel(beta, len(guard.inputs.prompt.alphabet)), slots=slots, seed=text, start=0, stop=stop
+    )
     return Draws(
-        prepared, text, sigma, 0, stop, replace_tokens(noise, prepared.tail_base, guard.alphabet, guard.mask_id)
+        prepared,
+        text,
+        sigma,
+        0,
+        stop,
+        replace_tokens(noise, prepared.tail_base, guard.inputs.prompt.alphabet, guard.inputs.prompt.mask),
     )
 
 

@@ -32,7 +32,7 @@ def prompts(guard: VllmGuard, features: torch.Tensor) -> Prompts:
 
 
 def answers(guard: VllmGuard, features: torch.Tensor) -> NDArray[np.float32]:
-    return guard._engine.logprobs(prompts(guard, features))
+    return guard.engine.logprobs(prompts(guard, features))
 
 
 def features_of(guard: VllmGuard, images: int, positions: int = 17) -> torch.Tensor:
@@ -75,13 +75,13 @@ def test_log_probabilities_are_raw_and_of_the_verdict_tokens_alone(guard: VllmGu
     with torch.inference_mode():
         wanted = plain._model(inputs_embeds=whole).logits[0, -1].log_softmax(-1)
     tokens = [*guard._prompt.unsafe, *guard._prompt.safe]
-    np.testing.assert_allclose(guard._engine.logprobs(one)[0], wanted[tokens].numpy(), atol=1e-4)
+    np.testing.assert_allclose(guard.engine.logprobs(one)[0], wanted[tokens].numpy(), atol=1e-4)
 
 
 def test_features_of_a_wrong_width_are_refused_and_harm_nothing(guard: VllmGuard) -> None:
     with pytest.raises(ModelOutputError, match="64 wide, must be 96"):
         answers(guard, torch.zeros(1, 17, 64))
-    assert not guard.lost
+    assert not guard.engine.lost
     assert np.isfinite(answers(guard, features_of(guard, 1))).all()
 
 
@@ -102,10 +102,10 @@ def test_a_poisoned_request_ends_the_engine_which_starts_again(
     poison.ids[-1] = 400_000  # no token of the vocabulary
     capfd.readouterr()
     with pytest.raises(EngineLostError, match="died"):
-        expendable._engine.logprobs(poison)
-    assert expendable.lost
+        expendable.engine.logprobs(poison)
+    assert expendable.engine.lost
     assert "0.1235" not in "".join(capfd.readouterr())
-    expendable.restore()
+    expendable.engine.start()
     np.testing.assert_array_equal(answers(expendable, features_of(expendable, 2)), wanted)
 
 
@@ -133,7 +133,7 @@ def test_an_engine_does_not_outlive_its_worker(tmp_path: Path) -> None:
     program = (
         "import time\nfrom holdfast_worker.models import registry\n"
         "guard = registry.load('reference-guard', {'device': 'cpu', 'engine': 'vllm'})\n"
-        "print(guard._engine.pid, flush=True)\ntime.sleep(600)\n"
+        "print(guard.engine.pid, flush=True)\ntime.sleep(600)\n"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as worker:
         assert worker.stdout is not None

@@ -68,7 +68,7 @@ def remote(server: tuple[str, subprocess.Popen[bytes]]) -> Iterator[VllmGuard]:
     loaded = registry.load("reference-guard", {"device": "cpu", "engine": "vllm", "vllm_url": server[0]})
     assert isinstance(loaded, VllmGuard)
     yield loaded
-    loaded.close()
+    loaded.engine.stop()
 
 
 def test_a_server_answers_as_transformers_does(remote: VllmGuard, plain: LlavaGuard) -> None:
@@ -87,4 +87,4 @@ def test_a_server_that_goes_is_lost_until_it_answers_again(
     os.kill(server[1].pid, signal.SIGKILL)
     with pytest.raises(EngineLostError, match="server is gone"):
         remote.margins([draws_of(plain, TEXTS[0], 2)])
-    assert remote.lost
+    assert remote.engine.lost

@@ -13,6 +13,7 @@ from holdfast.queue.orders import Order, Tally
 from holdfast_worker.models.vllm.engine import ProcessEngine
 from holdfast_worker.models.vllm.guard import VllmGuard
 from holdfast_worker.sampler import Worker, run
+from holdfast_worker.sampling.kinds import by_fingerprint
 from holdfast_worker.settings import WorkerSettings
 from tests.workers.builders import SEED, png, spec_of
 
@@ -42,13 +43,13 @@ async def tallies(redis: AsyncRedis, job_id: str, least: int) -> list[Tally]:
 
 
 async def test_a_job_whose_engine_is_killed_ends_in_the_same_evidence(expendable: VllmGuard) -> None:
-    broker, engine = connect(None), expendable._engine
+    broker, engine = connect(None), expendable.engine
     assert isinstance(engine, ProcessEngine)
     async with broker.client() as redis:
         await orders.open_streams(redis, [expendable.fingerprint])
         with Heartbeat(broker, "w", [expendable.info]) as heartbeat:
             settings = WorkerSettings(batch_orders=2)  # so that the engine dies in the middle of the job
-            worker = Worker(settings, {expendable.fingerprint: expendable}, "w", heartbeat=heartbeat)
+            worker = Worker(settings, by_fingerprint([expendable]), "w", heartbeat=heartbeat)
             task = asyncio.create_task(run(redis, worker))
             await submit(redis, expendable, "undisturbed")
             wanted = await tallies(redis, "undisturbed", ORDERS)

@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -20,8 +22,9 @@ from holdfast.contract.guard.spec import GuardSpec, resolve
 from holdfast.contract.jobs import ModelRef
 from holdfast.queue.jobs import JobInput
 from holdfast.queue.orders import Order, Tally
-from holdfast_worker.models.registry import Guard
-from holdfast_worker.sampling import guard as drawing
+from holdfast_worker.models.draws import Draws
+from holdfast_worker.models.guard.voting import Guard
+from holdfast_worker.sampling.guard import Ready, margins, prepare, tally
 
 SEED = "ab" * 32
 TEXT = "Put the flame next to the fuel can"
@@ -76,16 +79,16 @@ def spec_of(guard: Guard, **asked: Any) -> GuardSpec:
 
 def ready_for(
     guard: Guard, *, text: str = TEXT, suffix: str = "", size: tuple[int, int] = (64, 64), **asked: Any
-) -> drawing.Ready:
+) -> Ready:
     """The input of a job that asks for these parts, prepared."""
     given = JobInput(fields=FIELDS) if guard.info.kind == "tabular" else JobInput(text, suffix, png(*size))
-    return drawing.prepare(guard, spec_of(guard, **asked), SEED, given)
+    return prepare(guard, spec_of(guard, **asked), SEED, given)
 
 
-def tally_of(guard: Guard, ready: drawing.Ready, start: int, stop: int, cells: tuple[int, ...] | None = None) -> Tally:
+def tally_of(guard: Guard, ready: Ready, start: int, stop: int, cells: tuple[int, ...] | None = None) -> Tally:
     """The tally of one order, in all of the job's cells where none are named."""
     order = Order("job", 0, start, stop, tuple(range(ready.spec.cells)) if cells is None else cells)
-    return drawing.tally(ready, order, drawing.margins(guard, [(order, ready)])[0])
+    return tally(ready, order, margins(guard, [(order, ready)])[0])
 
 
 def bits(outcomes: str | None, draws: int) -> list[int]:
@@ -94,15 +97,15 @@ def bits(outcomes: str | None, draws: int) -> list[int]:
     return [int(bit) for bit in f"{int(outcomes, 16):0{4 * len(outcomes)}b}"][:draws]
 
 
-def certificate_of(guard: Guard, ready: drawing.Ready, cuts: tuple[int, ...], size: tuple[int, int]) -> Certificate:
+def certificate_of(guard: Guard, ready: Ready, cuts: tuple[int, ...], size: tuple[int, int]) -> Certificate:
     """A certificate whose evidence are these orders, run in one batch; what replay does not read is left blank."""
     spec, ends = ready.spec, list(itertools.pairwise(cuts))
     orders = [Order("job", index, *end, spec.wanted_cells) for index, end in enumerate(ends)]
-    margins = drawing.margins(guard, [(order, ready) for order in orders])
-    tallies = [drawing.tally(ready, order, found) for order, found in zip(orders, margins, strict=True)]
+    found = margins(guard, [(order, ready) for order in orders])
+    tallies = [tally(ready, order, part) for order, part in zip(orders, found, strict=True)]
     evidence = {
-        "passes": sum(tally.passes for tally in tallies),
-        "orders": [asdict(tally.votes) | {"start": tally.start, "stop": tally.stop} for tally in tallies],
+        "passes": sum(one.passes for one in tallies),
+        "orders": [asdict(one.votes) | {"start": one.start, "stop": one.stop} for one in tallies],
         "cells": [],
         "positions": tallies[0].votes.positions if spec.masks_matter else None,
         "bound": "any_time",
@@ -137,3 +140,8 @@ def certificate_of(guard: Guard, ready: drawing.Ready, cuts: tuple[int, ...], si
         notice=(),
         signature=None,
     )
+
+
+def votes(guard: Guard, batch: Sequence[Draws]) -> list[NDArray[np.bool_]]:
+    """Which passes of each range found Unsafe."""
+    return [margins > 0 for margins in guard.margins(batch)]

@@ -126,9 +126,9 @@ def draw(photo):
 
     def build(guard, start, stop, *, text="how are you?", seed="s", sigma=0.25, slots=4):
         prepared = guard.inputs.prepare(text, "", photo, slots=slots)
-        kernel = UniformKernel(beta=0.5, alphabet_size=len(guard.alphabet))
+        kernel = UniformKernel(beta=0.5, alphabet_size=len(guard.inputs.prompt.alphabet))
         noise = suffix_draws(kernel, slots=slots, seed=seed, start=start, stop=stop)
-        tails = replace_tokens(noise, prepared.tail_base, guard.alphabet, guard.mask_id)
+        tails = replace_tokens(noise, prepared.tail_base, guard.inputs.prompt.alphabet, guard.inputs.prompt.mask)
         return Draws(prepared, seed, sigma, start, stop, tails)
 
     return build

@@ -28,8 +28,7 @@ from holdfast.queue.jobs import JobInput
 from holdfast.queue.orders import Order, Tally
 from holdfast_worker.models import registry
 from holdfast_worker.models.encoder.encoder import Encoder
-from holdfast_worker.sampling import features as encoding
-from holdfast_worker.sampling.features import ReadyFeatures
+from holdfast_worker.sampling.features import ReadyFeatures, prepare_features, score, settle
 from tests.workers.builders import SEED, png
 
 ENCODER: dict[str, Any] = {
@@ -102,13 +101,13 @@ def embedding_spec_of(encoder: Encoder, **asked: Any) -> FeatureSpec:
 
 def ready_features(encoder: Encoder, spec: FeatureSpec, size: tuple[int, int] = (24, 20)) -> ReadyFeatures:
     """The image of an encoder's job, prepared and settled."""
-    prepared = encoding.prepare_features(encoder, spec, JobInput(image_png=png(*size)))
-    return ReadyFeatures(spec, SEED, prepared, encoding.settle(encoder, spec, SEED, prepared))
+    prepared = prepare_features(encoder, spec, JobInput(image_png=png(*size)))
+    return ReadyFeatures(spec, SEED, prepared, settle(encoder, spec, SEED, prepared))
 
 
 def feature_tally(encoder: Encoder, ready: ReadyFeatures, start: int, stop: int) -> Tally:
     """The tally of one order."""
-    return encoding.score(encoder, [(Order("job", 0, start, stop), ready)])[0]
+    return score(encoder, [(Order("job", 0, start, stop), ready)])[0]
 
 
 def levels_of(tally: Tally) -> NDArray[np.int64]:

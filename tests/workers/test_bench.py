@@ -15,13 +15,14 @@ from holdfast.contract.guard.spec import resolve
 from holdfast_worker.inspection.batch_size import BatchPoint, measure_batches, positions_of, recommended
 from holdfast_worker.inspection.bench import bench, certificate_seconds
 from holdfast_worker.inspection.bench_command import command
-from holdfast_worker.inspection.fixed_draws import fixed_input, input_draws
+from holdfast_worker.inspection.fixed_draws import input_draws
 from holdfast_worker.inspection.flops import draw_flops, peak_flops
 from holdfast_worker.models import registry
 from holdfast_worker.models.draws import Draws
 from holdfast_worker.models.guard.config import load_config
 from holdfast_worker.models.guard.llava import LlavaGuard
 from holdfast_worker.models.guard.loading import load_guard
+from holdfast_worker.sampling.guard import example
 from tests.workers.builders import FIELDS, table_folder
 from tests.workers.feature_builders import encoder_folder, small_encoder
 
@@ -40,7 +41,7 @@ def counted(guard: LlavaGuard, draws: Draws) -> int:
 
 
 def default_draws(guard: Any, count: int) -> Draws:
-    return input_draws(guard, fixed_input(guard, 0), count)
+    return input_draws(guard, example(guard, 0), count)
 
 
 @pytest.mark.parametrize("draws", [1, 5])
@@ -91,7 +92,7 @@ def test_the_figures_of_a_guard_hang_together(guard: LlavaGuard) -> None:
 
 def test_a_guard_is_run_with_as_many_draws_as_fill_a_pass(guard: LlavaGuard) -> None:
     positions = positions_of(guard, default_draws(guard, 1))
-    guard.batch_limit = 3 * positions + 1
+    guard.batching.limit = 3 * positions + 1
     assert bench(guard, seconds=0.01).draws == 3
 
 
@@ -122,7 +123,7 @@ def test_the_smallest_batch_that_is_about_as_fast_is_recommended() -> None:
 def test_batches_grow_until_memory_ends_and_leave_the_guard_as_it_was(
     guard: LlavaGuard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forward, before = guard._model.model.language_model.forward, guard.batch_limit
+    forward, before = guard._model.model.language_model.forward, guard.batching.limit
 
     def within(*args: Any, **kwargs: Any) -> Any:
         if len(kwargs.get("inputs_embeds", kwargs.get("input_ids"))) > 5:
@@ -133,7 +134,7 @@ def test_batches_grow_until_memory_ends_and_leave_the_guard_as_it_was(
     points = measure_batches(guard)
     assert [point.draws for point in points] == [1, 2, 4][: len(points)]
     assert points[0].limit == positions_of(guard, default_draws(guard, 1))
-    assert (guard.batch_limit, guard.out_of_memory_total) == (before, 0)
+    assert (guard.batching.limit, guard.batching.out_of_memory_total) == (before, 0)
 
 
 def test_an_encoders_batches_are_images(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from holdfast_worker.models.draws import Draws
 from holdfast_worker.models.errors import InputRefusedError
 from holdfast_worker.models.guard.llava import LlavaGuard
 from holdfast_worker.noise import replace_tokens
-from holdfast_worker.sampling import guard as drawing
+from holdfast_worker.sampling.guard import GuardKind, Ready, draws_of
 from tests.workers.builders import SEED, TEXT, bits, ready_for, tally_of
 
 L0 = {"text": {"kind": "l0"}}
@@ -32,8 +32,8 @@ def guard() -> LlavaGuard:
     return loaded
 
 
-def drawn(guard: LlavaGuard, ready: drawing.Ready, stop: int = 24) -> list[Draws]:
-    return list(drawing.draws_of(guard, ready, Order("job", 0, 0, stop, tuple(range(ready.spec.cells)))))
+def drawn(guard: LlavaGuard, ready: Ready, stop: int = 24) -> list[Draws]:
+    return list(draws_of(guard, ready, Order("job", 0, 0, stop, tuple(range(ready.spec.cells)))))
 
 
 def test_the_suffix_threat_counts_every_cell_by_its_leading_masked_slots(guard: LlavaGuard) -> None:
@@ -54,11 +54,13 @@ def test_auto_samples_the_natural_noise_beside_the_strata(guard: LlavaGuard) -> 
 def test_a_target_samples_the_one_cell_that_its_attacker_cannot_touch(guard: LlavaGuard) -> None:
     ready = ready_for(guard, noise=SOME, target={"tokens": 3})
     assert ready.spec.wanted_cells == (3,)
-    (draws,) = drawing.draws_of(guard, ready, Order("job", 0, 0, 64, (3,)))
-    noise = suffix_draws(UniformKernel(0.5, len(guard.alphabet)), slots=8, seed=SEED, start=0, stop=64, strata=3)
+    (draws,) = draws_of(guard, ready, Order("job", 0, 0, 64, (3,)))
+    noise = suffix_draws(
+        UniformKernel(0.5, len(guard.inputs.prompt.alphabet)), slots=8, seed=SEED, start=0, stop=64, strata=3
+    )
     assert noise.masked[:, 3, :3].all()
     assert 0.3 < noise.masked[:, 3, 3:].mean() < 0.7
-    expected = replace_tokens(noise, ready.prepared.tail_base, guard.alphabet, None)[:, 3:]
+    expected = replace_tokens(noise, ready.prepared.tail_base, guard.inputs.prompt.alphabet, None)[:, 3:]
     np.testing.assert_array_equal(draws.tails, expected)
 
 
@@ -112,13 +114,14 @@ def test_l0_outcomes_are_the_votes_on_the_texts_own_tokens_under_the_stated_mask
     tally = tally_of(guard, ready, 5, 42)
     tokens, image = guard._prompt.encode(TEXT), ready.prepared.clean
     noise = suffix_draws(
-        UniformKernel(0.5, len(guard.alphabet)), slots=len(tokens), seed=SEED, start=5, stop=42, strata=0
+        UniformKernel(0.5, len(guard.inputs.prompt.alphabet)), slots=len(tokens), seed=SEED, start=5, stop=42, strata=0
     )
-    tails = np.where(noise.masked[:, 0], guard.alphabet[noise.replacement], tokens)
+    tails = np.where(noise.masked[:, 0], guard.inputs.prompt.alphabet[noise.replacement], tokens)
     pixels = np.round(image.permute(1, 2, 0).numpy() * 255).astype(np.uint8)
     by_hand = guard.inputs.prepare("", "", pixels, slots=0)
     votes = [
-        guard.votes([Draws(replace(by_hand, tail_base=tail), SEED, 0.5, 5 + i, 6 + i, tail[None, None])])[0].item()
+        guard.margins([Draws(replace(by_hand, tail_base=tail), SEED, 0.5, 5 + i, 6 + i, tail[None, None])])[0].item()
+        > 0
         for i, tail in enumerate(tails)
     ]
     assert bits(tally.votes.outcomes, 37) == [int(vote) for vote in votes]
@@ -201,5 +204,5 @@ def test_warming_up_runs_an_order_at_the_defaults(guard: LlavaGuard, monkeypatch
         return margins(batch)
 
     monkeypatch.setattr(guard, "margins", noted)
-    drawing.warm_up(guard)
+    GuardKind(guard).warm_up()
     assert [draws.tails.shape for draws in seen] == [(4, 10, 8)]

@@ -102,7 +102,7 @@ def test_a_draw_is_the_same_however_the_range_is_cut(
 ) -> None:
     prepared = encoder.prepare(image)
     whole = encoder.draw_features(prepared, SEED, 0.25, 0, 100)
-    encoder.batch_limit = limit
+    encoder.batching.limit = limit
     parts = [encoder.draw_features(prepared, SEED, 0.25, a, b) for a, b in itertools.pairwise(cuts)]
     torch.testing.assert_close(torch.cat(parts), whole, atol=1e-5, rtol=0)
 
@@ -157,9 +157,9 @@ def test_out_of_memory_halves_the_batch_and_remembers(encoder: Encoder, image: N
     encoder.denoiser = small = Small(20)
     found = encoder.draw_features(prepared, SEED, 0.25, 0, 64)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
-    assert (encoder.batch_limit, encoder.out_of_memory_total, small.batches) == (16, 2, [16] * 4)
+    assert (encoder.batching.limit, encoder.batching.out_of_memory_total, small.batches) == (16, 2, [16] * 4)
     encoder.features(torch.rand(20, 3, 32, 32), 0.0)
-    assert (encoder.out_of_memory_total, small.batches[4:]) == (2, [16, 4])
+    assert (encoder.batching.out_of_memory_total, small.batches[4:]) == (2, [16, 4])
 
 
 def test_a_single_image_that_does_not_fit_is_an_error(encoder: Encoder) -> None:
@@ -219,7 +219,7 @@ def test_names_defaults_and_heads_leave_the_fingerprint_alone(folder: Path) -> N
 
 
 def test_the_settings_may_say_how_large_a_batch_is_to_begin_with(folder: Path) -> None:
-    assert load(folder, batch_limit=9).batch_limit == 9 != load(folder).batch_limit
+    assert load(folder, batch_limit=9).batching.limit == 9 != load(folder).batching.limit
 
 
 def test_a_single_changed_weight_changes_the_fingerprint(folder: Path, copy: Path) -> None:

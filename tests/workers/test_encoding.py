@@ -19,8 +19,7 @@ from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.errors import InputRefusedError, ModelConfigError
 from holdfast_worker.models.vision.towers import Tower
 from holdfast_worker.noise import gaussian
-from holdfast_worker.sampling import features as encoding
-from holdfast_worker.sampling.features import ReadyFeatures
+from holdfast_worker.sampling.features import EncoderKind, ReadyFeatures, prepare_features, score, scores
 from tests.workers.builders import SEED, png
 from tests.workers.feature_builders import (
     embedding_spec_of,
@@ -168,8 +167,8 @@ def test_an_order_that_is_run_again_gives_the_same_tally_whatever_it_shares_a_ba
     first = ready_features(encoder, feature_spec_of(encoder, **HEADS[0]))
     second = ready_features(encoder, feature_spec_of(encoder, **ANY_TIME), size=(40, 8))
     orders = [(Order("a", 0, 5, 37), first), (Order("b", 0, 0, 20), second)]
-    together = encoding.score(encoder, orders)
-    assert together == [encoding.score(encoder, [one])[0] for one in orders]
+    together = score(encoder, orders)
+    assert together == [score(encoder, [one])[0] for one in orders]
     assert together[0].operator_norm != together[1].operator_norm
 
 
@@ -188,7 +187,7 @@ def test_memory_that_holds_few_features_at_once_changes_nothing(
 ) -> None:
     ready = ready_features(encoder, feature_spec_of(encoder, **HEADS[0]))
     whole = levels_of(feature_tally(encoder, ready, 3, 90))
-    monkeypatch.setattr(encoding, "_NUMBERS", 1)
+    monkeypatch.setattr("holdfast_worker.sampling.features._NUMBERS", 1)
     again = ready_features(encoder, ready.spec)
     np.testing.assert_allclose(reference_of(again), reference_of(ready), atol=1e-6)
     assert np.abs(levels_of(feature_tally(encoder, again, 3, 90)) - whole).max() <= 1
@@ -239,7 +238,7 @@ def test_denoiser_and_mapper_are_told_the_noise_even_for_the_clean_image(patches
 
 def test_an_image_that_is_too_large_is_refused(encoder: Encoder) -> None:
     with pytest.raises(InputRefusedError, match="8193 pixels, must have at most 8192"):
-        encoding.prepare_features(encoder, feature_spec_of(encoder), JobInput(image_png=png(8193, 1)))
+        prepare_features(encoder, feature_spec_of(encoder), JobInput(image_png=png(8193, 1)))
 
 
 def test_a_head_that_is_not_the_jobs_own_is_refused(encoder: Encoder) -> None:
@@ -260,20 +259,20 @@ def test_what_was_settled_for_another_encoder_is_refused(encoder: Encoder) -> No
 def test_an_encoder_has_no_cells(encoder: Encoder) -> None:
     ready = ready_features(encoder, feature_spec_of(encoder))
     with pytest.raises(ValueError, match=r"cells \(3,\) must be none"):
-        encoding.score(encoder, [(Order("job", 0, 0, 4, (3,)), ready)])
+        score(encoder, [(Order("job", 0, 0, 4, (3,)), ready)])
 
 
 def test_warming_up_runs_an_order_with_a_head(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    run, seen = encoding.scores, list[Any]()
+    run, seen = scores, list[Any]()
 
     def noted(encoder: Encoder, ready: ReadyFeatures, start: int, stop: int) -> Any:
         seen.append((ready.spec.head is not None, start, stop))
         return run(encoder, ready, start, stop)
 
-    monkeypatch.setattr(encoding, "scores", noted)
-    encoding.warm_up(encoder)
+    monkeypatch.setattr("holdfast_worker.sampling.features.scores", noted)
+    EncoderKind(encoder).warm_up()
     assert seen == [(True, 0, 4)]
 
 
 def test_an_encoder_without_heads_warms_up_too(tmp_path: Path) -> None:
-    encoding.warm_up(small_encoder(tmp_path, heads=[]))
+    EncoderKind(small_encoder(tmp_path, heads=[])).warm_up()

@@ -15,7 +15,7 @@ from holdfast_worker.models.guard.loading import load_guard
 from holdfast_worker.models.vision.preprocessing import to_tiles
 from holdfast_worker.noise import gaussian
 from holdfast_worker.replay.guard import replay
-from tests.workers.builders import TEXT, certificate_of, png, ready_for
+from tests.workers.builders import TEXT, certificate_of, png, ready_for, votes
 
 TALKS = ["Safe", "Unsafe", ".", '"', "<|im_end|>"]
 RULES = {
@@ -77,11 +77,11 @@ def expected(guard, text):
 def test_votes_are_what_transformers_own_greedy_answers_say(load, draw, rule):
     guard = load(rule)
     draws = draw(guard, 0, 8)
-    votes = guard.votes([draws])[0]
+    found = votes(guard, [draws])[0]
     answers = np.array([[published_answer(guard, draws, i, c) for c in range(5)] for i in range(8)])
     verdicts = np.vectorize(lambda text: expected(guard, text), otypes=[object])(answers)
     assert {True, False, None} <= set(verdicts.ravel())
-    assert (votes == np.where(verdicts == None, True, verdicts)).all()  # noqa: E711
+    assert (found == np.where(verdicts == None, True, verdicts)).all()  # noqa: E711
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -118,7 +118,7 @@ def test_nothing_is_written_after_the_verdict(load, draw):
     guard = load("word", max_new_tokens=100, max_text_bytes=20)
     calls = []
     guard._model.lm_head.register_forward_hook(lambda _, __, logits: calls.append(len(logits)))
-    guard.votes([draw(guard, 0, 8)])
+    guard.margins([draw(guard, 0, 8)])
     assert calls == sorted(calls, reverse=True)
     assert len(calls) < 20
 
@@ -126,7 +126,7 @@ def test_nothing_is_written_after_the_verdict(load, draw):
 def test_a_tie_of_tokens_is_not_a_tie_of_verdicts(load, draw):
     guard = load("json", max_new_tokens=1)
     torch.nn.init.zeros_(guard._model.lm_head.weight)
-    assert guard.votes([draw(guard, 0, 2)])[0].all()
+    assert votes(guard, [draw(guard, 0, 2)])[0].all()
 
 
 def test_variants_of_written_answers_may_be_several_tokens(load):

@@ -14,7 +14,7 @@ from holdfast_worker.models.guard.loading import load_guard
 from holdfast_worker.models.guard.prefix import cache_word
 from holdfast_worker.models.vision.preprocessing import to_tiles
 from holdfast_worker.noise import gaussian
-from tests.workers.builders import spec_of
+from tests.workers.builders import spec_of, votes
 
 
 def plain_margins(guard, draws):
@@ -62,7 +62,7 @@ def test_the_guards_own_plain_passes_equal_the_models_forward(guard, draw):
 
 def test_the_settings_may_say_how_large_a_batch_is_to_begin_with(base_folder, guard):
     limited = load_guard(base_folder, load_config(base_folder, {"batch_limit": 700}))
-    assert limited.batch_limit == 700 != guard.batch_limit
+    assert limited.batching.limit == 700 != guard.batching.limit
 
 
 @pytest.mark.parametrize("shape", [{"layer": -2}, {"layer": [-1, -2]}, {"sliding": 90, "max_text_bytes": 20}])
@@ -87,9 +87,9 @@ def test_the_policy_before_the_image_is_read_once_for_all_draws(checkpoint, draw
     inner, read = guard._model.model.language_model, []
     forward, word = inner.forward, cache_word(type(inner).forward)
     monkeypatch.setattr(inner, "forward", lambda **given: read.append(given[word].get_seq_length()) or forward(**given))
-    guard.batch_limit = 1
-    guard.votes([draw(guard, 0, 4)])
-    guard.votes([draw(guard, 4, 6, text="something else")])
+    guard.batching.limit = 1
+    guard.margins([draw(guard, 0, 4)])
+    guard.margins([draw(guard, 4, 6, text="something else")])
     assert read.count(0) == 1
     assert read.count(guard._prompt.image_at) == 6
 
@@ -121,14 +121,14 @@ def test_votes_do_not_depend_on_what_else_is_in_the_batch(guard, draw):
         draw(guard, 16, 30, text="a much longer text than that"),
         draw(guard, 2, 7, slots=7),
     ]
-    guard.batch_limit = 1000
-    together = guard.votes(orders)
-    for order, votes in zip(orders, together, strict=True):
-        np.testing.assert_array_equal(votes, plain_margins(guard, order) > 0)
+    guard.batching.limit = 1000
+    together = votes(guard, orders)
+    for order, found in zip(orders, together, strict=True):
+        np.testing.assert_array_equal(found, plain_margins(guard, order) > 0)
 
 
 def test_votes_are_not_all_alike_in_these_tests(guard, draw):
-    share = guard.votes([draw(guard, 0, 40)])[0].mean()
+    share = votes(guard, [draw(guard, 0, 40)])[0].mean()
     assert 0.02 < share < 0.98
 
 
@@ -138,27 +138,27 @@ def test_sigma_zero_leaves_the_image_clean(guard, draw):
 
 
 def test_an_empty_batch_has_no_votes(guard):
-    assert guard.votes([]) == []
+    assert votes(guard, []) == []
 
 
 def test_out_of_memory_halves_the_batch_until_it_fits_and_remembers(guard, draw, allow):
     draws = draw(guard, 0, 40)
     expected = guard.margins([draws])[0]
-    before = guard.batch_limit
+    before = guard.batching.limit
     allow(11)
     np.testing.assert_allclose(guard.margins([draws])[0], expected, atol=1e-5)
-    refusals = guard.out_of_memory_total
+    refusals = guard.batching.out_of_memory_total
     assert refusals >= 1
-    assert guard.batch_limit < before
-    guard.votes([draws])
-    assert guard.out_of_memory_total == refusals
+    assert guard.batching.limit < before
+    guard.margins([draws])
+    assert guard.batching.out_of_memory_total == refusals
 
 
 def test_a_draw_that_does_not_fit_alone_is_an_error_and_poisons_nothing(guard, draw, allow, monkeypatch):
     expected = guard.margins([draw(guard, 0, 4)])[0]
     allow(0)
     with pytest.raises(torch.OutOfMemoryError):
-        guard.votes([draw(guard, 0, 4)])
+        guard.margins([draw(guard, 0, 4)])
     monkeypatch.undo()
     np.testing.assert_allclose(guard.margins([draw(guard, 0, 4)])[0], expected, atol=1e-5)
 
@@ -167,11 +167,11 @@ def test_a_margin_that_is_not_a_number_is_no_vote(guard, draw):
     with torch.no_grad():
         guard._model.model.image_newline[0] = float("nan")
     with pytest.raises(ModelOutputError, match="15 of 15 margins are not finite"):
-        guard.votes([draw(guard, 0, 3)])
+        guard.margins([draw(guard, 0, 3)])
 
 
 def test_every_stage_is_timed(guard, draw):
-    guard.votes([draw(guard, 0, 20)])
+    guard.margins([draw(guard, 0, 20)])
     assert all(seconds > 0 for seconds in guard.clock.seconds.values())
 
 

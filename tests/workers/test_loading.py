@@ -9,6 +9,7 @@ from holdfast_worker.models import registry
 from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.guard.config import load_config
 from holdfast_worker.models.guard.loading import load_guard
+from tests.workers.builders import votes
 
 
 @pytest.fixture
@@ -123,7 +124,7 @@ def test_bfloat16_votes_like_float32_where_the_margin_is_wide(base_folder, draw)
     margins = exact.margins([draw(exact, 0, 30)])[0]
     wide = abs(margins) > 0.5
     assert wide.mean() > 0.3
-    assert (rounded.votes([draw(rounded, 0, 30)])[0] == (margins > 0))[wide].all()
+    assert (votes(rounded, [draw(rounded, 0, 30)])[0] == (margins > 0))[wide].all()
 
 
 def test_a_guard_is_loaded_from_a_folder_by_the_registry(base_folder):
@@ -137,7 +138,7 @@ def test_an_unknown_name_is_refused(tmp_path):
 
 def test_the_reference_guard_ships_with_the_worker(draw):
     guard = registry.load("reference-guard", {})
-    assert guard.votes([draw(guard, 0, 4)])[0].shape == (4, 5)
+    assert votes(guard, [draw(guard, 0, 4)])[0].shape == (4, 5)
 
 
 def test_one_encoder_under_two_names_must_have_the_same_heads() -> None:

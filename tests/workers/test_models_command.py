@@ -72,8 +72,8 @@ def test_the_batch_limit_that_was_measured_is_served_with(settings: Path, base_f
     assert add(["mine", str(base_folder), *FEW, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     guard: Any = registry.load_served("mine", WorkerSettings().served)
-    assert guard.batch_limit == found["batch_limit"]
-    assert guard.batch_limit in [point["limit"] for point in found["batches"]]
+    assert guard.batching.limit == found["batch_limit"]
+    assert guard.batching.limit in [point["limit"] for point in found["batches"]]
     assert found["written"] == str(settings)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from holdfast.queue.orders import Order
-from holdfast_worker.sampling import guard as drawing
+from holdfast_worker.sampling.guard import margins
 from tests.workers.builders import ready_for
 
 SLOTS, DRAWS = 2, 12
@@ -24,7 +24,7 @@ def attacked(ready, tokens):
 def votes(guard, ready):
     """Unsafe or not, of every draw in every cell."""
     order = Order("job", 0, 0, DRAWS, tuple(range(ready.spec.cells)))
-    return drawing.margins(guard, [(order, ready)])[0] > 0
+    return margins(guard, [(order, ready)])[0] > 0
 
 
 @pytest.fixture(params=KERNELS)
@@ -34,7 +34,7 @@ def ready(guard, request):
 
 
 def test_the_tokens_are_indeed_outside_the_alphabet(guard):
-    assert not np.isin(SPECIAL, guard.alphabet).any()
+    assert not np.isin(SPECIAL, guard.inputs.prompt.alphabet).any()
 
 
 @pytest.mark.parametrize("budget", range(1, SLOTS + 1))

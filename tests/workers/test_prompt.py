@@ -39,13 +39,13 @@ def test_an_added_token_that_is_not_special_is_mere_characters_too(copy, photo):
     added = tokenizer.convert_tokens_to_ids("<tool_call>")
     guard = load_guard(copy, load_config(copy, {}))
     assert added not in guard.inputs.prepare("a <tool_call> b", "", photo, slots=0).prefix.tolist()
-    assert added not in guard.alphabet
+    assert added not in guard.inputs.prompt.alphabet
 
 
 def test_the_alphabet_is_every_ordinary_token_once(guard):
-    assert not np.isin(guard.alphabet, SPECIAL_IDS).any()
-    assert len(guard.alphabet) == guard._model.config.text_config.vocab_size - len(SPECIAL_IDS)
-    assert (np.diff(guard.alphabet) > 0).all()
+    assert not np.isin(guard.inputs.prompt.alphabet, SPECIAL_IDS).any()
+    assert len(guard.inputs.prompt.alphabet) == guard._model.config.text_config.vocab_size - len(SPECIAL_IDS)
+    assert (np.diff(guard.inputs.prompt.alphabet) > 0).all()
 
 
 def test_the_alphabet_stops_where_the_embedding_does(guard, base_folder):

@@ -14,7 +14,7 @@ from holdfast.contract.guard.certificates import Certificate
 from holdfast.images import decode
 from holdfast.queue.jobs import JobInput
 from holdfast_worker.models import registry
-from holdfast_worker.models.registry import Guard
+from holdfast_worker.models.guard.voting import Guard
 from holdfast_worker.replay.command import command, upright_png
 from holdfast_worker.replay.guard import ReplayError, replay, spread
 from tests.workers.builders import FIELDS, TEXT, certificate_of, png, ready_for, table_folder

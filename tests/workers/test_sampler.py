@@ -18,10 +18,11 @@ from holdfast_worker.models import registry
 from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.errors import EngineLostError
 from holdfast_worker.models.guard.llava import LlavaGuard
-from holdfast_worker.models.registry import Guard, Model
+from holdfast_worker.models.guard.voting import Guard
+from holdfast_worker.models.registry import Model
 from holdfast_worker.models.vllm.guard import VllmGuard
 from holdfast_worker.sampler import Worker, run
-from holdfast_worker.sampling.kinds import orders_to_fill
+from holdfast_worker.sampling.kinds import by_fingerprint, kind_of, orders_to_fill
 from holdfast_worker.settings import WorkerSettings
 from tests.workers.builders import FIELDS, SEED, png, ready_for, spec_of, table_folder
 from tests.workers.engines import LocalEngine
@@ -64,7 +65,7 @@ async def work_until(
     redis: AsyncRedis, model: Model, done: Callable[[], Awaitable[bool]], worker: Worker | None = None
 ) -> None:
     """Runs a worker until `done`, 30 s at most."""
-    worker = worker or Worker(WorkerSettings(), {model.fingerprint: model})
+    worker = worker or Worker(WorkerSettings(), by_fingerprint([model]))
     task = asyncio.create_task(run(redis, worker))
     try:
         async with asyncio.timeout(30):
@@ -155,7 +156,7 @@ async def test_orders_of_a_cancelled_job_are_dropped_unrun(redis: AsyncRedis, gu
 
 
 async def test_an_order_that_an_outage_cut_loose_is_run_again(redis: AsyncRedis, guard: Guard) -> None:
-    worker = Worker(WorkerSettings(claim_every_s=0.1), {guard.fingerprint: guard})
+    worker = Worker(WorkerSettings(claim_every_s=0.1), by_fingerprint([guard]))
     await submit(redis, guard, "a")
     await orders.issue(redis, guard.fingerprint, Order("a", 0, 0, 16, CELLS))
     await orders.take(redis, [guard.fingerprint], worker.id, count=1, block_ms=None)  # and never completed
@@ -178,8 +179,7 @@ async def test_one_worker_serves_a_tabular_guard_beside_another(
     async def counted() -> bool:
         return all([await orders.read_tallies(redis, job_id) for job_id in ("rows", "words")])
 
-    models: dict[str, Model] = {served.fingerprint: served for served in (table, guard)}
-    await work_until(redis, guard, counted, Worker(WorkerSettings(), models))
+    await work_until(redis, guard, counted, Worker(WorkerSettings(), by_fingerprint([table, guard])))
     (rows,) = await orders.read_tallies(redis, "rows")
     assert (rows.votes.positions, len(rows.votes.outcomes or "")) == (2, 4)
 
@@ -266,8 +266,7 @@ async def test_one_worker_serves_an_encoder_beside_a_guard(redis: AsyncRedis, gu
     async def counted() -> bool:
         return all([await orders.read_tallies(redis, job_id) for job_id in ("words", "pixels")])
 
-    models: dict[str, Model] = {served.fingerprint: served for served in (guard, encoder)}
-    await work_until(redis, guard, counted, Worker(WorkerSettings(), models))
+    await work_until(redis, guard, counted, Worker(WorkerSettings(), by_fingerprint([guard, encoder])))
     words, pixels = [(await orders.read_tallies(redis, job_id))[0] for job_id in ("words", "pixels")]
     assert (type(words.found), type(pixels.found)) == (Votes, Scores)
 
@@ -293,7 +292,7 @@ async def test_when_an_engine_dies_only_the_orders_in_flight_are_run_again(guard
 
         engine.read, engine.calls_left, engine.while_starting = [], 1, look
         with Heartbeat(broker, "w", [split.info]) as heartbeat:
-            worker = Worker(WorkerSettings(batch_orders=2), {split.fingerprint: split}, "w", heartbeat=heartbeat)
+            worker = Worker(WorkerSettings(batch_orders=2), by_fingerprint([split]), "w", heartbeat=heartbeat)
             assert total(await tallies(redis, split, cuts, "b", worker)) == undisturbed
             assert await served_models(redis) == {split.info.name: split.info}
     assert served == [{}]
@@ -310,7 +309,7 @@ async def test_an_order_that_kills_the_engine_fails_its_own_job_and_no_other(gua
         await orders.open_streams(redis, [split.fingerprint])
         await submit(redis, split, "poisoned")
         await orders.issue(redis, split.fingerprint, Order("poisoned", 0, 0, 8, CELLS))
-        worker = Worker(WorkerSettings(), {split.fingerprint: split})
+        worker = Worker(WorkerSettings(), by_fingerprint([split]))
         worker.inputs["poisoned"] = poisoned
         sound = await tallies(redis, split, [(0, 8)], "sound", worker)
 
@@ -335,7 +334,7 @@ async def test_a_worker_whose_engine_does_not_start_again_ends(guard: Guard, mon
     engine.while_starting = lambda: setattr(engine, "calls_left", 0)
     async with connect(None).client() as redis:
         with pytest.raises(EngineLostError):
-            await run(redis, Worker(WorkerSettings(), {split.fingerprint: split}))
+            await run(redis, Worker(WorkerSettings(), by_fingerprint([split])))
     assert engine.starts == 4
 
 
@@ -343,19 +342,19 @@ async def test_a_worker_takes_as_many_orders_as_fill_a_pass_and_fewer_where_memo
     redis: AsyncRedis, guard: Guard
 ) -> None:
     assert isinstance(guard, LlavaGuard)
-    limit = guard.batch_limit
-    worker = Worker(WorkerSettings(), {guard.fingerprint: guard})
+    limit = guard.batching.limit
+    worker = Worker(WorkerSettings(), by_fingerprint([guard]))
     try:
         await tallies(redis, guard, [(0, 4), (4, 8)], "a", worker)
         roomy = worker.fill[guard.fingerprint]
-        guard.batch_limit = limit // 4
+        guard.batching.limit = limit // 4
         await tallies(redis, guard, [(0, 4), (4, 8)], "b", worker)
         assert 1 <= worker.fill[guard.fingerprint] <= roomy // 3
     finally:
-        guard.batch_limit = limit
+        guard.batching.limit = limit
 
 
 def test_orders_of_an_encoder_fill_its_batch(encoder: Encoder) -> None:
     ready = ready_features(encoder, feature_spec_of(encoder))
     order = Order("a", 0, 0, 8)
-    assert orders_to_fill(encoder, [(order, ready)]) == min(64, encoder.batch_limit // 8)
+    assert orders_to_fill(kind_of(encoder), [(order, ready)]) == min(64, encoder.batching.limit // 8)

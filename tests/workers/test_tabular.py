@@ -19,7 +19,7 @@ from holdfast_worker.models import registry
 from holdfast_worker.models.draws import Draws, noisy_images
 from holdfast_worker.models.errors import InputRefusedError, ModelConfigError, ModelOutputError
 from holdfast_worker.models.guard.tabular import TabularGuard
-from holdfast_worker.sampling import guard as drawing
+from holdfast_worker.sampling.guard import GuardKind, draws_of, margins
 from tests.workers.builders import FIELDS, SEED, TABLE, bits, ready_for, table_folder, tally_of
 
 NO_TEXT: dict[str, Any] = {"threat": {"text": {"kind": "none"}}}
@@ -50,7 +50,7 @@ def plain_logit(folder: Path, colour: int, state: int, numeric: NDArray[np.float
 
 
 def test_margins_are_the_networks_own_on_every_categorical_value(guard: TabularGuard, tmp_path: Path) -> None:
-    prepared = guard.prepare(FIELDS)
+    prepared = guard.inputs.prepare(FIELDS)
     tails = np.array(list(itertools.product(range(3), range(2))))
     (found,) = guard.margins([Draws(prepared, SEED, 0.0, 0, 1, tails[None])])
     standard = np.array([(31 - 40) / 12, (64 - 70) / 9])
@@ -60,7 +60,7 @@ def test_margins_are_the_networks_own_on_every_categorical_value(guard: TabularG
 
 
 def test_an_input_is_its_value_indexes_and_standardised_numbers(guard: TabularGuard) -> None:
-    prepared = guard.prepare(FIELDS)
+    prepared = guard.inputs.prepare(FIELDS)
     assert prepared.tail_base.tolist() == [0, 1]
     np.testing.assert_allclose(prepared.clean[0, 0], [-0.75, -2 / 3], atol=1e-6)
 
@@ -78,7 +78,7 @@ def test_outcomes_are_the_votes_under_the_stated_masks(guard: TabularGuard, tmp_
     kernels = [UniformKernel(0.5, 3), UniformKernel(0.5, 2)]
     noise = field_draws(kernels, seed=SEED, start=3, stop=40)
     codes = np.where(noise.masked, noise.replacement, [0, 1])
-    prepared = guard.prepare(FIELDS)
+    prepared = guard.inputs.prepare(FIELDS)
     numeric = noisy_images(Draws(prepared, SEED, 1.0, 3, 40, codes[:, None]))[:, 0, 0].double().numpy()
     votes = [plain_logit(tmp_path, code[0], code[1], row) > 0 for code, row in zip(codes, numeric, strict=True)]
     assert bits(tally.votes.outcomes, 37) == [int(vote) for vote in votes]
@@ -89,7 +89,7 @@ def test_outcomes_are_the_votes_under_the_stated_masks(guard: TabularGuard, tmp_
 def test_drawn_categories_follow_the_stated_kernel(guard: TabularGuard) -> None:
     n, beta = 20_000, 0.3
     ready = ready_for(guard, noise={"beta": beta})
-    (draws,) = drawing.draws_of(guard, ready, Order("job", 0, 0, n, (0,)))
+    (draws,) = draws_of(guard, ready, Order("job", 0, 0, n, (0,)))
     kernel = [np.where(np.arange(size) == own, 1 - beta, beta / (size - 1)) for size, own in ((3, 0), (2, 1))]
     expected = n * np.outer(*kernel).ravel()
     counts = np.bincount(draws.tails[:, 0] @ [2, 1], minlength=6)
@@ -100,7 +100,7 @@ def test_drawn_categories_follow_the_stated_kernel(guard: TabularGuard) -> None:
 
 def test_numeric_noise_is_gaussian_in_standard_units_and_apart_from_the_categories(guard: TabularGuard) -> None:
     ready = ready_for(guard, noise={"sigma": 0.5})
-    (draws,) = drawing.draws_of(guard, ready, Order("job", 0, 0, 20_000, (0,)))
+    (draws,) = draws_of(guard, ready, Order("job", 0, 0, 20_000, (0,)))
     noise = (noisy_images(draws) - draws.prepared.clean).flatten(1).double().numpy() / 0.5
     # Three tests at 1e-7 each: a false failure has probability below 1e-6 for all.
     assert all(kstest(column, "norm").pvalue > 1e-7 for column in noise.T)
@@ -117,7 +117,7 @@ def test_the_tally_is_the_same_however_the_draws_are_cut(guard: TabularGuard) ->
 
 def test_without_a_text_threat_the_categories_stay_and_no_mask_matters(guard: TabularGuard) -> None:
     ready = ready_for(guard, **NO_TEXT)
-    (draws,) = drawing.draws_of(guard, ready, Order("job", 0, 0, 8, (0,)))
+    (draws,) = draws_of(guard, ready, Order("job", 0, 0, 8, (0,)))
     assert (draws.tails == [0, 1]).all()
     tally = tally_of(guard, ready, 0, 8)
     assert (tally.votes.outcomes, tally.votes.positions) == (None, 0)
@@ -125,7 +125,7 @@ def test_without_a_text_threat_the_categories_stay_and_no_mask_matters(guard: Ta
 
 def test_without_an_image_threat_the_numbers_stay(guard: TabularGuard) -> None:
     ready = ready_for(guard, noise={"beta": 0.5}, **NO_NUMBERS)
-    (draws,) = drawing.draws_of(guard, ready, Order("job", 0, 0, 64, (0,)))
+    (draws,) = draws_of(guard, ready, Order("job", 0, 0, 64, (0,)))
     (margins,) = guard.margins([draws])
     codes = draws.tails[:, 0] @ [2, 1]
     assert len(set(codes.tolist())) == 6
@@ -135,13 +135,13 @@ def test_without_an_image_threat_the_numbers_stay(guard: TabularGuard) -> None:
 def test_orders_of_several_jobs_in_one_batch_vote_as_they_do_alone(guard: TabularGuard) -> None:
     jobs = [ready_for(guard), ready_for(guard, **NO_TEXT), ready_for(guard, **NO_NUMBERS)]
     wanted = [(Order("job", 0, 2, 20 + index, (0,)), ready) for index, ready in enumerate(jobs)]
-    for (order, ready), found in zip(wanted, drawing.margins(guard, wanted), strict=True):
-        np.testing.assert_allclose(found, drawing.margins(guard, [(order, ready)])[0], atol=1e-5)
+    for (order, ready), found in zip(wanted, margins(guard, wanted), strict=True):
+        np.testing.assert_allclose(found, margins(guard, [(order, ready)])[0], atol=1e-5)
 
 
 def test_one_layer_is_a_linear_model(load: Callable[..., TabularGuard]) -> None:
     guard = load((7, 1))
-    prepared = guard.prepare(FIELDS)
+    prepared = guard.inputs.prepare(FIELDS)
     margins = [
         guard.margins([Draws(prepared, SEED, 0.0, 0, 1, np.array([[code]]))])[0].item()
         for code in ([0, 0], [0, 1], [2, 0], [2, 1])
@@ -150,11 +150,11 @@ def test_one_layer_is_a_linear_model(load: Callable[..., TabularGuard]) -> None:
 
 
 def test_warming_up_runs_an_order(load: Callable[..., TabularGuard]) -> None:
-    drawing.warm_up(load())
+    GuardKind(load()).warm_up()
     broken = load()
     broken._layers[0][0].fill_(3e38)
     with pytest.raises(ModelOutputError, match="4 of 4 margins are not finite"):
-        drawing.warm_up(broken)
+        GuardKind(broken).warm_up()
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_an_input_that_does_not_fit_is_refused_with_the_rule(
     guard: TabularGuard, change: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InputRefusedError, match=message) as refusal:
-        guard.prepare(FIELDS | change)
+        guard.inputs.prepare(FIELDS | change)
     assert "puce" not in str(refusal.value)
 
 

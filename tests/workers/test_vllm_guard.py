@@ -19,6 +19,7 @@ from holdfast_worker.models.vllm import loading as vllm_loading
 from holdfast_worker.models.vllm.engine import EngineSettings, ProcessEngine, Prompts, child_environment
 from holdfast_worker.models.vllm.guard import VllmGuard
 from holdfast_worker.models.vllm.loading import load_image_path
+from tests.workers.builders import votes
 from tests.workers.engines import LocalEngine
 
 SETTINGS = EngineSettings("nowhere", "float32", "cpu", 32, 600, 1 << 20, 16, (1, 2), 0.8, 8, 3)
@@ -85,7 +86,7 @@ def test_no_call_holds_more_images_than_the_limit(
     guard, engine = split
     draws = draw(guard, 0, 7)
     whole = guard.margins([draws])[0]
-    guard.batch_limit = 3 * guard.inputs.pixels.image_tokens
+    guard.batching.limit = 3 * guard.inputs.pixels.image_tokens
     np.testing.assert_allclose(guard.margins([draws])[0], whole, atol=1e-5)
     assert [len(asked.features) for asked in engine.read] == [7, 3, 3, 1]
 
@@ -103,7 +104,7 @@ def test_out_of_memory_halves_the_call_and_is_remembered(
 
     monkeypatch.setattr(engine, "logprobs", within)
     assert guard.margins([draw(guard, 0, 7)])[0].shape[0] == 7
-    assert (guard.out_of_memory_total, guard.batch_limit) == (2, guard.inputs.pixels.image_tokens)
+    assert (guard.batching.out_of_memory_total, guard.batching.limit) == (2, guard.inputs.pixels.image_tokens)
 
 
 def test_a_dead_engine_is_lost_until_it_is_restored(
@@ -112,11 +113,11 @@ def test_a_dead_engine_is_lost_until_it_is_restored(
     guard, engine = split
     engine.calls_left = 0
     with pytest.raises(EngineLostError):
-        guard.votes([draw(guard, 0, 2)])
-    assert guard.lost
-    guard.restore()
-    assert not guard.lost
-    assert guard.votes([draw(guard, 0, 2)])[0].dtype == bool
+        guard.margins([draw(guard, 0, 2)])
+    assert guard.engine.lost
+    guard.engine.start()
+    assert not guard.engine.lost
+    assert votes(guard, [draw(guard, 0, 2)])[0].dtype == bool
 
 
 def test_an_answer_that_is_no_number_is_refused(

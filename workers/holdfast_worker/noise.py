@@ -10,9 +10,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from holdfast.certificates.noise.kernels import BLOCK, SuffixDraws, block_key
+from holdfast.certificates.noise.kernels import (
+    BLOCK,
+    AbsorbingKernel,
+    SuffixDraws,
+    TokenKernel,
+    UniformKernel,
+    block_key,
+)
+from holdfast.contract.models import TokenKernelName
 
-__all__ = ["gaussian", "replace_tokens"]
+__all__ = ["gaussian", "kernel_of", "replace_tokens"]
 
 
 def gaussian(
@@ -54,6 +62,11 @@ def _fill_cpu(values: Tensor, key: int) -> None:
 
 def _fill_device(values: Tensor, key: int) -> None:
     values.normal_(generator=torch.Generator(values.device).manual_seed(key))
+
+
+def kernel_of(name: TokenKernelName, beta: float, alphabet_size: int) -> TokenKernel:
+    """The token kernel of this name."""
+    return UniformKernel(beta, alphabet_size) if name == "uniform" else AbsorbingKernel(beta)
 
 
 def replace_tokens(

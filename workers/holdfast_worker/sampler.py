@@ -1,6 +1,6 @@
 """The worker's loop: take orders across jobs, batch, run, report.
 
-What a draw turns out to be depends only on the job's seed and the draw's index (`drawing`, `encoding`), so an order
+What a draw turns out to be depends only on the job's seed and the draw's index (`sampling`), so an order
 that is run twice, here or elsewhere, gives the same tally.
 """
 
@@ -12,6 +12,7 @@ import socket
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from redis.exceptions import RedisError
@@ -23,9 +24,8 @@ from holdfast.queue.broker import AsyncRedis, Broker
 from holdfast.queue.leases import Heartbeat
 from holdfast.queue.orders import Delivery
 from holdfast_worker.models import errors, registry
-from holdfast_worker.models.registry import Model
-from holdfast_worker.sampling import kinds as work
-from holdfast_worker.sampling.kinds import Ready
+from holdfast_worker.sampling import kinds
+from holdfast_worker.sampling.kinds import Kind
 from holdfast_worker.settings import WorkerSettings
 
 __all__ = ["Worker", "run", "serve"]
@@ -48,15 +48,15 @@ class Worker:
     """
 
     settings: WorkerSettings
-    models: dict[str, Model]
+    models: dict[str, Kind]
     id: str = field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}")
-    inputs: OrderedDict[str, Ready] = field(default_factory=OrderedDict)
+    inputs: OrderedDict[str, Any] = field(default_factory=OrderedDict)
     heartbeat: Heartbeat | None = None
     infos: tuple[GuardInfo | EncoderInfo, ...] = ()
     fill: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.infos = self.infos or tuple(model.info for model in self.models.values())
+        self.infos = self.infos or tuple(kind.model.info for kind in self.models.values())
 
 
 async def serve(broker: Broker) -> None:
@@ -65,8 +65,7 @@ async def serve(broker: Broker) -> None:
     if settings.torch_threads is not None:
         torch.set_num_threads(settings.torch_threads)
     served = await asyncio.to_thread(_load, settings)
-    infos = tuple(model.info for model in served)
-    worker = Worker(settings, {model.fingerprint: model for model in served}, infos=infos)
+    worker = Worker(settings, kinds.by_fingerprint(served), infos=tuple(model.info for model in served))
     async with broker.client() as redis:
         await _until_reachable(redis, worker)
         with Heartbeat(broker, worker.id, worker.infos) as worker.heartbeat:
@@ -74,12 +73,12 @@ async def serve(broker: Broker) -> None:
             await run(redis, worker)
 
 
-def _load(settings: WorkerSettings) -> list[Model]:
+def _load(settings: WorkerSettings) -> list[registry.Model]:
     """The models, one for each name; names that mean the same model share its orders."""
     served = []
     for name in settings.models:
         model = registry.load_served(name, settings.served)
-        work.warm_up(model)
+        kinds.kind_of(model).warm_up()
         served.append(model)
     registry.require_one_set_of_heads(served)
     return served
@@ -106,9 +105,9 @@ async def run(redis: AsyncRedis, worker: Worker) -> None:
                 taken = await _claim(redis, worker)
                 claimed_at = loop.time()
             taken = taken or await _take(redis, worker)
-            for fingerprint, model in worker.models.items():
+            for fingerprint, kind in worker.models.items():
                 mine = [delivery for delivery in taken if delivery.stream == keys.orders(fingerprint)]
-                await _run_orders(redis, worker, model, mine)
+                await _run_orders(redis, worker, kind, mine)
         except RedisError as error:
             _log.warning("the queue cannot be reached, will try again: %s", error)
             await asyncio.sleep(_REDIS_PAUSE_S)
@@ -136,11 +135,11 @@ async def _claim(redis: AsyncRedis, worker: Worker) -> list[Delivery]:
     return claimed
 
 
-async def _run_orders(redis: AsyncRedis, worker: Worker, model: Model, deliveries: Sequence[Delivery]) -> None:
+async def _run_orders(redis: AsyncRedis, worker: Worker, kind: Kind, deliveries: Sequence[Delivery]) -> None:
     wanted = []
     for delivery in deliveries:
         try:
-            ready = await _input(redis, worker, model, delivery.order.job_id)
+            ready = await _input(redis, worker, kind, delivery.order.job_id)
         except RedisError:
             raise
         except Exception as error:
@@ -151,7 +150,7 @@ async def _run_orders(redis: AsyncRedis, worker: Worker, model: Model, deliverie
         else:
             wanted.append((delivery, ready))
     if wanted:
-        await _run_ready(redis, worker, model, wanted)
+        await _run_ready(redis, worker, kind, wanted)
 
 
 async def _restore_lost(worker: Worker) -> None:
@@ -160,16 +159,16 @@ async def _restore_lost(worker: Worker) -> None:
     Raises:
         ModelError: One does not start; the worker ends with it, and its orders pass to others.
     """
-    if not any(map(work.is_lost, worker.models.values())):
+    if not any(map(kinds.is_lost, worker.models.values())):
         return
     await _announce(worker)
-    for model in worker.models.values():
+    for kind in worker.models.values():
         for tries_left in reversed(range(_RESTORE_TRIES)):
-            if not work.is_lost(model):
+            if not kinds.is_lost(kind):
                 break
-            _log.error("an engine died and is started again", extra={"model": model.info.name})
+            _log.error("an engine died and is started again", extra={"model": kind.model.info.name})
             try:
-                await asyncio.to_thread(work.restore, model)
+                await asyncio.to_thread(kinds.restore, kind)
             except errors.ModelError:
                 if not tries_left:
                     raise
@@ -180,23 +179,23 @@ async def _restore_lost(worker: Worker) -> None:
 async def _announce(worker: Worker) -> None:
     """Says what is served: every name whose model can run orders now."""
     if worker.heartbeat is not None:
-        alive = [info for info in worker.infos if not work.is_lost(worker.models[info.fingerprint])]
+        alive = [info for info in worker.infos if not kinds.is_lost(worker.models[info.fingerprint])]
         await asyncio.to_thread(worker.heartbeat.announce, alive)
 
 
-async def _run_ready(redis: AsyncRedis, worker: Worker, model: Model, wanted: Sequence[tuple[Delivery, Ready]]) -> None:
+async def _run_ready(redis: AsyncRedis, worker: Worker, kind: Kind, wanted: Sequence[tuple[Delivery, Any]]) -> None:
     await _restore_lost(worker)
     try:
         batch = [(delivery.order, ready) for delivery, ready in wanted]
-        tallies = await asyncio.to_thread(work.tallies, model, batch)
+        tallies = await asyncio.to_thread(kind.run, batch)
     except Exception as error:
         if len(wanted) == 1:
             await _retry(redis, worker, wanted[0][0], error)
             return
         for one in wanted:  # one bad order must not fail the others that happened to share its batch
-            await _run_ready(redis, worker, model, [one])
+            await _run_ready(redis, worker, kind, [one])
         return
-    worker.fill[model.fingerprint] = work.orders_to_fill(model, batch)
+    worker.fill[kind.model.fingerprint] = kinds.orders_to_fill(kind, batch)
     for (delivery, _), tally in zip(wanted, tallies, strict=True):
         await orders.complete(redis, delivery, tally)
 
@@ -206,7 +205,7 @@ async def _retry(redis: AsyncRedis, worker: Worker, delivery: Delivery, error: E
     await orders.retry(redis, delivery, reason=type(error).__name__, retention_s=worker.settings.retention_s)
 
 
-async def _input(redis: AsyncRedis, worker: Worker, model: Model, job_id: str) -> Ready | None:
+async def _input(redis: AsyncRedis, worker: Worker, kind: Kind, job_id: str) -> Any | None:
     """The job's input, made ready, or None where the job has ended, by the model's refusal perhaps."""
     if not await jobs.is_open(redis, job_id):
         worker.inputs.pop(job_id, None)
@@ -218,7 +217,7 @@ async def _input(redis: AsyncRedis, worker: Worker, model: Model, job_id: str) -
     if record is None or given is None:
         return None
     try:
-        ready = await work.make_ready(redis, model, record, given)
+        ready = await kind.prepare(redis, record, given)
     except errors.InputRefusedError as error:
         problem = InputRefusedError(str(error)).problem()
         await jobs.finish(redis, job_id, "failed", retention_s=worker.settings.retention_s, problem=problem)

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 import torch
 
-from holdfast_worker.inspection.fixed_draws import SEED, fixed_image, fixed_input, input_draws
+from holdfast_worker.inspection.fixed_draws import fixed_image, input_draws
 from holdfast_worker.models.draws import Draws
 from holdfast_worker.models.encoder.encoder import Encoder
+from holdfast_worker.models.examples import SEED
 from holdfast_worker.models.guard.llava import LlavaGuard
+from holdfast_worker.sampling.guard import example
 
 __all__ = ["BatchPoint", "measure_batches", "positions_of", "recommended"]
 
@@ -51,18 +53,19 @@ def measure_batches(model: LlavaGuard | Encoder) -> list[BatchPoint]:
     Raises:
         torch.OutOfMemoryError: A single draw does not fit the device.
     """
-    limit, refusals = model.batch_limit, model.out_of_memory_total
+    batching = model.batching
+    limit, refusals = batching.limit, batching.out_of_memory_total
     points: list[BatchPoint] = []
     try:
         for draws in (1 << power for power in range(_MOST_DRAWS.bit_length())):
             point, seconds = _measured(model, draws)
-            if model.out_of_memory_total > refusals:
+            if batching.out_of_memory_total > refusals:
                 break
             points.append(point)
             if seconds > _LONGEST_S or _past_best(points):
                 break
     finally:
-        model.batch_limit, model.out_of_memory_total = limit, refusals
+        batching.limit, batching.out_of_memory_total = limit, refusals
     return points
 
 
@@ -77,13 +80,13 @@ def _measured(model: LlavaGuard | Encoder, draws: int) -> tuple[BatchPoint, floa
         run, per_draw, passes = _encoder_run(model, draws), 1, draws
     else:
         run, per_draw, passes = _guard_run(model, draws)
-    model.batch_limit = draws * per_draw
+    model.batching.limit = draws * per_draw
     seconds = _least_seconds(run)
     return BatchPoint(draws, draws * per_draw, passes / seconds), seconds
 
 
 def _guard_run(guard: LlavaGuard, draws: int) -> tuple[Callable[[], object], int, int]:
-    batch = input_draws(guard, fixed_input(guard, 0), draws)
+    batch = input_draws(guard, example(guard, 0), draws)
     return lambda: guard.margins([batch]), positions_of(guard, batch), batch.passes
 
 

@@ -11,17 +11,19 @@ import torch
 from holdfast.certificates import Counts, Question, answer, position_masks
 from holdfast.contract.guard.spec import GuardSpec
 from holdfast_worker.inspection.batch_size import positions_of
-from holdfast_worker.inspection.examined import number_type
-from holdfast_worker.inspection.fixed_draws import SEED, fixed_image, fixed_input, input_draws
+from holdfast_worker.inspection.fixed_draws import fixed_image, input_draws
 from holdfast_worker.inspection.flops import draw_flops, encoder_flops, peak_flops
 from holdfast_worker.models.draws import PreparedInput
 from holdfast_worker.models.encoder.encoder import Encoder
+from holdfast_worker.models.examples import SEED
 from holdfast_worker.models.guard.llava import LlavaGuard
-from holdfast_worker.models.registry import Guard, Model
+from holdfast_worker.models.guard.voting import Guard
+from holdfast_worker.models.registry import Model
 from holdfast_worker.models.stages import StageClock
 from holdfast_worker.models.vision.towers import to_sphere
 from holdfast_worker.models.weights import find_device
 from holdfast_worker.noise import gaussian
+from holdfast_worker.sampling.guard import example
 
 __all__ = ["Bench", "bench", "certificate_seconds"]
 
@@ -84,10 +86,10 @@ def bench(model: Model, *, seconds: float = 5.0, draws: int | None = None, warm_
 
 
 def _guard(guard: Guard, seconds: float, draws: int | None, warm_up: bool) -> Bench:
-    load, ready = os.getloadavg()[0], fixed_input(guard, 0)
+    load, ready = os.getloadavg()[0], example(guard, 0)
     batch = input_draws(guard, ready, draws or 1)
     if draws is None:
-        full = guard.batch_limit // positions_of(guard, batch) if isinstance(guard, LlavaGuard) else _DRAWS
+        full = guard.batching.limit // positions_of(guard, batch) if isinstance(guard, LlavaGuard) else _DRAWS
         batch = input_draws(guard, ready, max(1, min(full, 1024)))
     if warm_up:
         guard.margins([batch])
@@ -104,7 +106,7 @@ def _guard(guard: Guard, seconds: float, draws: int | None, warm_up: bool) -> Be
 
 def _encoder(encoder: Encoder, seconds: float, draws: int | None, warm_up: bool) -> Bench:
     load, sigma = os.getloadavg()[0], encoder.config.defaults.sigma
-    prepared, count = fixed_image(encoder, 0), draws or encoder.batch_limit
+    prepared, count = fixed_image(encoder, 0), draws or encoder.batching.limit
 
     def run() -> None:
         encoder.draw_features(prepared, SEED, sigma, 0, count)
@@ -128,7 +130,7 @@ class _Timed:
 
 
 def _bench(model: Model, timed: _Timed, flops: float | None, passes: int, certificate_s: float | None) -> Bench:
-    dtype, device = number_type(model), _device(model)
+    dtype, device = model.dtype, _device(model)
     peak = None if flops is None else peak_flops(device, dtype)
     rate, whole = timed.draws * timed.cells / timed.least_s, sum(timed.spent.values())
     return Bench(

@@ -11,12 +11,10 @@ import torch
 
 from holdfast_worker import models
 from holdfast_worker.models import registry
-from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.registry import Model
-from holdfast_worker.models.weights import find_device, find_dtype
 
-__all__ = ["Absent", "Examined", "close", "number_type"]
+__all__ = ["Absent", "Examined", "close"]
 
 
 @dataclass(frozen=True)
@@ -71,13 +69,5 @@ class Examined:
 
 def close(model: Model) -> None:
     """Ends what the model runs outside this process, if anything."""
-    end = getattr(model, "close", None)
-    if end is not None:
-        end()
-
-
-def number_type(model: Model) -> torch.dtype:
-    """Number type of the model's weights and activations."""
-    if not isinstance(model, Encoder) and model.config.kind == "tabular":
-        return torch.float64 if model.config.dtype == "float64" else torch.float32
-    return find_dtype(model.config.dtype, find_device(model.config.device))
+    if model.engine is not None:
+        model.engine.stop()

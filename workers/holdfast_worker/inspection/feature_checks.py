@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from holdfast_worker.inspection.checks import ROUNDING, Check
-from holdfast_worker.inspection.examined import Absent, Examined, number_type
-from holdfast_worker.inspection.fixed_draws import SEED, fixed_image
+from holdfast_worker.inspection.examined import Absent, Examined
+from holdfast_worker.inspection.fixed_draws import fixed_image
 from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.errors import ModelOutputError
+from holdfast_worker.models.examples import SEED
 
 __all__ = ["feature_checks"]
 
@@ -31,7 +32,7 @@ def feature_checks(examined: Examined, encoder: Encoder) -> Iterator[Check]:
     found = {"draws": float(len(served)), "numbers": float(served.shape[1])}
     yield Check("finite", "pass", f"{len(served)} features of {served.shape[1]} numbers", found)
     yield _unit(served)
-    if number_type(encoder) == torch.float32:
+    if encoder.dtype == torch.float32:
         yield _few_at_a_time(encoder, served)
         yield Check("dtype", "skipped", "served in float32: nothing to compare")
         return
@@ -61,12 +62,12 @@ def _unit(features: Tensor) -> Check:
 
 def _few_at_a_time(encoder: Encoder, whole: Tensor) -> Check:
     """The same draws one by one and three at a time, against as many at once as the limit allows."""
-    limit, apart = encoder.batch_limit, 0.0
+    limit, apart = encoder.batching.limit, 0.0
     try:
-        for encoder.batch_limit in (1, 3):
+        for encoder.batching.limit in (1, 3):
             apart = max(apart, float((_features(encoder, len(whole)) - whole).abs().max()))
     finally:
-        encoder.batch_limit = limit
+        encoder.batching.limit = limit
     if not apart <= ROUNDING:
         detail = f"features differ by {apart:.1e} between batches, may by {ROUNDING:g} at most; check the weights"
         return Check("batches", "fail", detail, {"apart": apart})

@@ -4,11 +4,11 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.fingerprint import digest, weights_and_files
+from holdfast_worker.models.guard.llava import LlavaGuard
 from holdfast_worker.models.guard.policies import POLICIES, policy_text
-from holdfast_worker.models.guard.tabular import TabularGuard
 from holdfast_worker.models.registry import Model
+from holdfast_worker.models.vllm.guard import VllmGuard
 
 __all__ = ["fingerprint_parts"]
 
@@ -31,14 +31,15 @@ def fingerprint_parts(folder: Path, model: Model) -> dict[str, str]:
         "tokenizer": _short(file for file in files if "token" in file[0] or file[0].startswith(("vocab", "merges"))),
         "preprocessing": _short(file for file in files if "processor" in file[0]),
     }
-    if isinstance(model, Encoder | TabularGuard):
+    if not isinstance(model, LlavaGuard | VllmGuard):
         return {name: part for name, part in found.items() if part}
     policy = hashlib.sha256(policy_text(model.config.policy).encode()).hexdigest()[:_SHOWN]
-    alphabet = hashlib.sha256(model.alphabet.astype("<i8").tobytes()).hexdigest()[:_SHOWN]
+    ids = model.inputs.prompt.alphabet
+    alphabet = hashlib.sha256(ids.astype("<i8").tobytes()).hexdigest()[:_SHOWN]
     named = model.config.policy if model.config.policy in POLICIES else "a text of its own"
     sizes = {
         "policy": f"{policy} ({named})",
-        "alphabet": f"{alphabet} ({len(model.alphabet)} tokens)",
+        "alphabet": f"{alphabet} ({len(ids)} tokens)",
     }
     return {name: part for name, part in found.items() if part} | sizes
 

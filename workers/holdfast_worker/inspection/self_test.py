@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from holdfast_worker.inspection.batch_size import positions_of
 from holdfast_worker.inspection.checks import Check, all_finite, equal_margins, same_verdicts
-from holdfast_worker.inspection.examined import Absent, Examined, close, number_type
+from holdfast_worker.inspection.examined import Absent, Examined, close
 from holdfast_worker.inspection.feature_checks import feature_checks
 from holdfast_worker.inspection.fixed_draws import fixed_draws
 from holdfast_worker.models.draws import Draws
@@ -23,7 +23,8 @@ from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.errors import ModelOutputError
 from holdfast_worker.models.guard.llava import LlavaGuard
 from holdfast_worker.models.guard.tabular import TabularGuard
-from holdfast_worker.models.registry import Guard, Model
+from holdfast_worker.models.guard.voting import Guard
+from holdfast_worker.models.registry import Model
 
 __all__ = ["self_test"]
 
@@ -61,7 +62,7 @@ def self_test(examined: Examined, model: Model) -> Iterator[Check]:
     if isinstance(model, TabularGuard):
         yield _one_by_one(model, batch, served)
         return
-    how = _Served(number_type(model) in _HALF, not isinstance(model, LlavaGuard), served)
+    how = _Served(model.dtype in _HALF, not isinstance(model, LlavaGuard), served)
     kept = None if how.in_half or how.on_vllm else model
     close(model)
     del model, batch  # both number types may not fit the device
@@ -118,13 +119,13 @@ def _one_by_one(guard: Guard, batch: Sequence[Draws], whole: Margins) -> Check:
 
 def _few_at_a_time(guard: LlavaGuard, batch: Sequence[Draws], whole: Margins) -> Check:
     """The same draws one by one and three at a time, against as many at once as the limit allows."""
-    limit, found = guard.batch_limit, []
+    limit, found = guard.batching.limit, []
     try:
         for draws in (1, 3):
-            guard.batch_limit = draws * max(positions_of(guard, part) for part in batch)
+            guard.batching.limit = draws * max(positions_of(guard, part) for part in batch)
             found += guard.margins(batch)
     finally:
-        guard.batch_limit = limit
+        guard.batching.limit = limit
     return equal_margins("batches", found, [*whole, *whole], remedy=_REPORT)
 
 
@@ -148,7 +149,7 @@ def _on_vllm(examined: Examined, exact: Margins, *, served_there: bool) -> Check
         return Check("vllm", "skipped", guard.why)
     if isinstance(guard, Encoder):
         raise TypeError("an encoder is no guard on vLLM")
-    found, near = guard.margins(fixed_draws(guard, examined.draws)), _NEAR[number_type(guard) in _HALF]
+    found, near = guard.margins(fixed_draws(guard, examined.draws)), _NEAR[guard.dtype in _HALF]
     close(guard)
     return same_verdicts("vllm", found, exact, near=near, remedy="serve it with engine=transformers")
 

@@ -1,5 +1,6 @@
-"""One prepared input and the ranges of its draws, whatever guard votes on them."""
+"""One prepared input, the ranges of its draws, and the margins of a guard on them, whatever guard it is."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,9 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from holdfast.certificates.noise.kernels import BLOCK
+from holdfast_worker.models.errors import ModelOutputError
 from holdfast_worker.noise import gaussian
 
-__all__ = ["Draws", "PreparedInput", "images_of_draws", "noisy_images", "take"]
+__all__ = ["Draws", "PreparedInput", "images_of_draws", "margins_by_range", "noisy_images", "size", "take"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +102,11 @@ def images_of_draws(batch: list[Draws]) -> Tensor:
     )
 
 
+def size(batch: Sequence[Draws]) -> int:
+    """Draws in a batch."""
+    return sum(len(draws.tails) for draws in batch)
+
+
 def take(pending: list[Draws], most: int) -> tuple[list[Draws], list[Draws]]:
     """Cuts off the first ``most`` draws, at a generator's block where that is possible.
 
@@ -116,3 +123,25 @@ def take(pending: list[Draws], most: int) -> tuple[list[Draws], list[Draws]]:
             return [*pending[:index], draws.part(0, room)], rest
         room -= count
     return pending, []
+
+
+def margins_by_range(batch: Sequence[Draws], values: NDArray[np.float32], *, exact: str) -> list[NDArray[np.float32]]:
+    """Cuts a batch's margins, one behind the other, into its ranges.
+
+    Args:
+        batch: The ranges.
+        values: Log-odds of Unsafe of every pass, shape (passes,).
+        exact: The number type to use where they are no numbers.
+
+    Returns:
+        For each range shape (draws, cells).
+
+    Raises:
+        ModelOutputError: One is not finite, which is no vote either way.
+    """
+    if bad := values.size - int(np.isfinite(values).sum()):
+        raise ModelOutputError(
+            f"{bad} of {values.size} margins are not finite, all must be; check the weights or use dtype={exact}"
+        )
+    parts = np.split(values, np.cumsum([draws.passes for draws in batch]))
+    return [part.reshape(draws.tails.shape[:2]) for draws, part in zip(batch, parts, strict=False)]

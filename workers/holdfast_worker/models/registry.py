@@ -12,15 +12,13 @@ from holdfast_worker.models.encoder.loading import load_encoder
 from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.folder import read_settings
 from holdfast_worker.models.guard.config import load_config, load_tabular_config
-from holdfast_worker.models.guard.llava import LlavaGuard
 from holdfast_worker.models.guard.loading import load_guard
-from holdfast_worker.models.guard.tabular import TabularGuard, load_tabular
-from holdfast_worker.models.vllm.guard import VllmGuard
+from holdfast_worker.models.guard.tabular import load_tabular
+from holdfast_worker.models.guard.voting import Guard
 from holdfast_worker.models.vllm.loading import load_vllm_guard
 
-__all__ = ["PACKAGED", "Guard", "Model", "load", "load_served", "require_guard", "require_one_set_of_heads"]
+__all__ = ["PACKAGED", "Model", "load", "load_served", "require_guard", "require_one_set_of_heads"]
 
-Guard = LlavaGuard | VllmGuard | TabularGuard
 Model = Guard | Encoder
 
 PACKAGED = {"reference-guard": "reference_guard", "reference-encoder": "reference_encoder"}

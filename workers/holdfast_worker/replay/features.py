@@ -14,8 +14,7 @@ from holdfast.queue.jobs import JobInput
 from holdfast.queue.settled import Settled
 from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.replay.guard import NEAR_TIE, ReplayError
-from holdfast_worker.sampling import features as encoding
-from holdfast_worker.sampling.features import ReadyFeatures
+from holdfast_worker.sampling.features import ReadyFeatures, prepare_features, scores, settle
 
 __all__ = ["ChannelComparison", "FeatureComparison", "replay_features"]
 
@@ -94,12 +93,12 @@ def replay_features(encoder: Encoder, certificate: FeatureCertificate, given: Jo
             f" {certificate.model.fingerprint}; use the same weights, number type and kind of device"
         )
     spec, evidence = feature_spec_of(certificate), certificate.evidence
-    prepared = encoding.prepare_features(encoder, spec, given)
-    found = encoding.settle(encoder, spec, certificate.seed, prepared)
+    prepared = prepare_features(encoder, spec, given)
+    found = settle(encoder, spec, certificate.seed, prepared)
     label = None if certificate.prediction is None else certificate.prediction.label
     try:
         ready = ReadyFeatures(spec, certificate.seed, prepared, replace(found, label=label))
-        values, hits = _scores(encoder, ready, evidence.passes)
+        values, hits = _all_scores(encoder, ready, evidence.passes)
         channels = tuple(_channels(spec, label, evidence.channels, values))
     except ValueError as error:
         raise ReplayError(
@@ -118,11 +117,9 @@ def replay_features(encoder: Encoder, certificate: FeatureCertificate, given: Jo
     )
 
 
-def _scores(encoder: Encoder, ready: ReadyFeatures, draws: int) -> tuple[NDArray[np.float64], int]:
+def _all_scores(encoder: Encoder, ready: ReadyFeatures, draws: int) -> tuple[NDArray[np.float64], int]:
     """Scores of all draws, shape (channels, draws), and how many voted for the label."""
-    parts = [
-        encoding.scores(encoder, ready, start, min(start + _TOGETHER, draws)) for start in range(0, draws, _TOGETHER)
-    ]
+    parts = [scores(encoder, ready, start, min(start + _TOGETHER, draws)) for start in range(0, draws, _TOGETHER)]
     hits = sum(int(part.hits.sum()) for part in parts if part.hits is not None)
     return np.concatenate([part.values.cpu().numpy() for part in parts], axis=1), hits
 
@@ -134,11 +131,11 @@ def _channels(
     drawn = [("reference", None), *(("margin", rival) for rival in rivals), *(("clipped", rival) for rival in rivals)]
     if [(channel.name, channel.rival) for channel in stated] != drawn[: len(values)]:
         raise ValueError(f"{len(stated)} channels must be the {len(values)} that are drawn, in order")
-    for channel, scores in zip(stated, values, strict=True):
+    for channel, own in zip(stated, values, strict=True):
         theirs = np.repeat(channel.levels, channel.counts)
-        off = np.abs(np.sort(np.floor(scores * LEVELS)) - np.sort(theirs))  # sorted: the least that must have moved
+        off = np.abs(np.sort(np.floor(own * LEVELS)) - np.sort(theirs))  # sorted: the least that must have moved
         scale = spec.head.clip if spec.head is not None and channel.name == "clipped" else 1.0
-        inside = scores[(scores > 0) & (scores < 1)] * LEVELS
+        inside = own[(own > 0) & (own < 1)] * LEVELS
         near = np.abs(inside - np.rint(inside)) <= NEAR_TIE / scale / 2 * LEVELS
         yield ChannelComparison(
             channel.name, channel.rival, int((off > 1).sum()), int((off == 1).sum()), int(near.sum())

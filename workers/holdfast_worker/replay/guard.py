@@ -9,8 +9,8 @@ from holdfast.contract.guard.certificates import Certificate, OrderEvidence
 from holdfast.questions import spec_of
 from holdfast.queue.jobs import JobInput
 from holdfast.queue.orders import Order, Votes
-from holdfast_worker.models.registry import Guard
-from holdfast_worker.sampling import guard as drawing
+from holdfast_worker.models.guard.voting import Guard
+from holdfast_worker.sampling.guard import Ready, margins, prepare, tally
 
 __all__ = ["NEAR_TIE", "Comparison", "ReplayError", "replay", "spread"]
 
@@ -69,7 +69,7 @@ def replay(guard: Guard, certificate: Certificate, given: JobInput, *, share: fl
             f"the guard's fingerprint is {guard.fingerprint}, must be the certificate's"
             f" {certificate.model.fingerprint}; use the same weights, policy, number type and kind of device"
         )
-    ready = drawing.prepare(guard, spec_of(certificate), certificate.seed, given)
+    ready = prepare(guard, spec_of(certificate), certificate.seed, given)
     positions = certificate.evidence.positions
     if ready.spec.masks_matter and positions != len(ready.prepared.tail_base):
         raise ReplayError(
@@ -86,17 +86,17 @@ def spread(count: int, share: float) -> list[int]:
     return [(2 * index + 1) * count // (2 * chosen) for index in range(chosen)]
 
 
-def _compared(guard: Guard, ready: drawing.Ready, index: int, stated: OrderEvidence) -> Comparison:
+def _compared(guard: Guard, ready: Ready, index: int, stated: OrderEvidence) -> Comparison:
     order = Order("replay", index, stated.start, stated.stop, stated.cells)
     try:
-        (margins,) = drawing.margins(guard, [(order, ready)])
-        differing = _differing(drawing.tally(ready, order, margins).votes, stated)
+        (found,) = margins(guard, [(order, ready)])
+        differing = _differing(tally(ready, order, found).votes, stated)
     except (IndexError, ValueError) as error:
         raise ReplayError(
             f"order {index} states draws, cells or outcomes that its threat does not have ({type(error).__name__});"
             " check the certificate with `holdfast verify`"
         ) from error
-    near = int((np.abs(margins) <= NEAR_TIE).sum())
+    near = int((np.abs(found) <= NEAR_TIE).sum())
     return Comparison(index, stated.start, stated.stop, stated.cells, differing, near)
 
 

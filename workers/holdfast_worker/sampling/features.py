@@ -4,6 +4,7 @@ The reference, the label and an answered embedding come from draws of their own 
 are scored (maths.md §6). What a draw's feature is depends on the job's seed and the draw's index alone.
 """
 
+import asyncio
 import base64
 import io
 from collections.abc import Iterator, Sequence
@@ -20,17 +21,20 @@ from holdfast.certificates.noise.kernels import BLOCK
 from holdfast.contract.base import ImageData
 from holdfast.contract.features.requests import FeatureCertificationRequest, FeatureInput
 from holdfast.contract.features.spec import EmbeddingSpec, FeatureSpec, resolve_features
-from holdfast.queue.jobs import JobInput
+from holdfast.queue import jobs
+from holdfast.queue.broker import AsyncRedis
+from holdfast.queue.jobs import JobInput, JobRecord
 from holdfast.queue.orders import Order, Scores, Tally
 from holdfast.queue.settled import Settled
 from holdfast_worker.models.draws import PreparedInput
 from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.encoder.heads import Head
 from holdfast_worker.models.errors import ModelConfigError
+from holdfast_worker.models.examples import SEED, picture_png
 from holdfast_worker.models.vision.towers import to_sphere
 from holdfast_worker.noise import gaussian
 
-__all__ = ["GUARD", "DrawScores", "ReadyFeatures", "prepare_features", "score", "scores", "settle", "warm_up"]
+__all__ = ["GUARD", "DrawScores", "EncoderKind", "ReadyFeatures", "prepare_features", "score", "scores", "settle"]
 
 GUARD = 1e-6
 """What is taken off every inner product and margin, so that neither a level nor a vote owes anything to rounding.
@@ -239,7 +243,7 @@ def _features(
     """Features of the draws, or flattened token matrices of any length, in parts of a size that memory holds."""
     if not 0 <= start < stop:
         raise ValueError(f"draws [{start}, {stop}) must satisfy 0 <= start < stop; ask for a nonempty range")
-    most = min(_NUMBERS // spec.dimension, encoder.batch_limit) if _by_tokens(spec) else _NUMBERS // spec.dimension
+    most = min(_NUMBERS // spec.dimension, encoder.batching.limit) if _by_tokens(spec) else _NUMBERS // spec.dimension
     step = max(1, most // BLOCK) * BLOCK
     for first in range(start, stop, step):
         last = min(first + step, stop)
@@ -266,17 +270,40 @@ def _head(encoder: Encoder, spec: FeatureSpec) -> Head | None:
     return head
 
 
-def warm_up(encoder: Encoder) -> None:
-    """Runs a real order at the encoder's defaults: one that cannot run it must not announce itself."""
-    info = encoder.info
-    request = FeatureCertificationRequest(
-        model=info.name,
-        input=FeatureInput(image=ImageData(data="given")),
-        prototypes=info.heads[0].name if info.heads else None,
-    )
-    spec = resolve_features(request, info).model_copy(update={"selection_draws": 4})
-    png = io.BytesIO()
-    Image.new("RGB", (info.space.width, info.space.height), "grey").save(png, "PNG")
-    prepared = prepare_features(encoder, spec, JobInput(image_png=png.getvalue()))
-    settled = settle(encoder, spec, "00" * 32, prepared)
-    score(encoder, [(Order("warm-up", 0, 0, 4), ReadyFeatures(spec, "00" * 32, prepared, settled))])
+@dataclass(frozen=True, eq=False)
+class EncoderKind:
+    """What a worker does with an encoder; see ``Kind``."""
+
+    model: Encoder
+
+    async def prepare(self, redis: AsyncRedis, record: JobRecord, given: JobInput) -> ReadyFeatures | None:
+        """As ``Kind.prepare``; finds what is settled, or settles it for all workers."""
+        spec, seed = record.spec, record.seed
+        if not isinstance(spec, FeatureSpec):
+            raise TypeError(f"job {record.id} asks an encoder for votes, must ask for features; name a guard")
+        prepared = await asyncio.to_thread(prepare_features, self.model, spec, given)
+        fields = await jobs.read_settled(redis, record.id)
+        if not fields:
+            found = await asyncio.to_thread(settle, self.model, spec, seed, prepared)
+            # Another worker may have been first, and on another device its floats differ: what the queue says counts.
+            fields = await jobs.settle(redis, record.id, found.to_fields())
+        return ReadyFeatures(spec, seed, prepared, Settled.from_fields(fields)) if fields else None
+
+    def run(self, batch: Sequence[tuple[Order, ReadyFeatures]]) -> list[Tally]:  # noqa: D102
+        return score(self.model, batch)
+
+    def room(self, order: Order, ready: ReadyFeatures) -> int:  # noqa: D102
+        return self.model.batching.room()
+
+    def warm_up(self) -> None:  # noqa: D102
+        info = self.model.info
+        request = FeatureCertificationRequest(
+            model=info.name,
+            input=FeatureInput(image=ImageData(data="given")),
+            prototypes=info.heads[0].name if info.heads else None,
+        )
+        spec = resolve_features(request, info).model_copy(update={"selection_draws": 4})
+        given = JobInput(image_png=picture_png(0, info.space.height, info.space.width))
+        prepared = prepare_features(self.model, spec, given)
+        ready = ReadyFeatures(spec, SEED, prepared, settle(self.model, spec, SEED, prepared))
+        self.run([(Order("warm-up", 0, 0, 4), ready)])

@@ -5,29 +5,24 @@ k leading masked slots, under ``per_budget`` cell b is the smoothed guard of b s
 natural noise. What a draw turns out to be depends on the job's seed and the draw's index alone.
 """
 
-import io
+import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from holdfast.certificates import AbsorbingKernel, TokenKernel, UniformKernel, field_draws, suffix_draws
 from holdfast.contract.base import ImageData
 from holdfast.contract.guard.requests import CertificationRequest, Input
 from holdfast.contract.guard.spec import GuardSpec, resolve
-from holdfast.queue.jobs import JobInput
+from holdfast.queue.broker import AsyncRedis
+from holdfast.queue.jobs import JobInput, JobRecord
 from holdfast.queue.orders import Order, Tally, Votes
 from holdfast_worker.models.draws import Draws, PreparedInput
-from holdfast_worker.models.errors import InputRefusedError
-from holdfast_worker.models.guard.llava import LlavaGuard
-from holdfast_worker.models.guard.tabular import TabularGuard
-from holdfast_worker.models.registry import Guard
-from holdfast_worker.models.vllm.guard import VllmGuard
-from holdfast_worker.noise import replace_tokens
+from holdfast_worker.models.examples import SEED
+from holdfast_worker.models.guard.voting import Guard
 
-__all__ = ["Ready", "cells_of", "draws_of", "margins", "prepare", "tally", "warm_up"]
+__all__ = ["GuardKind", "Ready", "cells_of", "draws_of", "example", "margins", "prepare", "tally"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,25 +46,7 @@ def prepare(guard: Guard, spec: GuardSpec, seed: str, given: JobInput) -> Ready:
     Raises:
         InputRefusedError: The input does not fit the guard or the threat.
     """
-    return Ready(spec, seed, _prepared(guard, spec, given))
-
-
-def _prepared(guard: Guard, spec: GuardSpec, given: JobInput) -> PreparedInput:
-    if isinstance(guard, TabularGuard):
-        return guard.prepare(given.fields)
-    with Image.open(io.BytesIO(given.image_png), formats=("PNG",)) as file:
-        image = np.array(file.convert("RGB"))
-    if spec.text == "l0":
-        return guard.inputs.prepare_all_tokens(given.text, image)
-    if spec.scope == "shared":
-        return guard.inputs.prepare(given.text, given.suffix, image, slots=spec.slots)
-    if given.suffix and 0 in spec.wanted_cells:
-        size = len(given.suffix.encode())
-        raise InputRefusedError(
-            f"the suffix has {size} bytes, must be empty where per_budget asks for budget 0, whose guard has no slot;"
-            " drop it, ask for a target, or use scope=shared"
-        )
-    return guard.inputs.prepare(given.text, given.suffix, image, slots=max(spec.wanted_cells))
+    return Ready(spec, seed, guard.inputs.prepare_job(spec, given))
 
 
 def margins(guard: Guard, wanted: Sequence[tuple[Order, Ready]]) -> list[NDArray[np.float32]]:
@@ -113,12 +90,10 @@ def cells_of(order: Order) -> tuple[int, ...]:
 def draws_of(guard: Guard, ready: Ready, order: Order) -> Iterator[Draws]:
     """The draws of an order in its cells, in the order of its cells; several where cells have guards of their own."""
     spec, prepared, cells = ready.spec, ready.prepared, list(cells_of(order))
-    if isinstance(guard, TabularGuard):
-        yield _draws(ready, order, prepared, _noised_fields(ready, order)[:, cells])
-    elif spec.scope == "shared":
-        tails = _noised_slots(guard, ready, order, prepared.tail_base, spec.strata)
+    if spec.scope == "shared":
+        tails = _noised(guard, ready, order, prepared.tail_base, spec.strata)
         if spec.natural:
-            own = _noised_slots(guard, ready, order, prepared.tail_base, 0)
+            own = _noised(guard, ready, order, prepared.tail_base, 0)
             tails = np.concatenate([tails, own], axis=1)
         yield _draws(ready, order, prepared, tails[:, cells])
     else:
@@ -127,7 +102,7 @@ def draws_of(guard: Guard, ready: Ready, order: Order) -> Iterator[Draws]:
             if len(base) != budget:
                 raise ValueError(f"cell {budget} must be at most {len(base)}, the largest budget of this job")
             strata = 0 if spec.method == "neyman_pearson" else budget
-            tails = _noised_slots(guard, ready, order, base, strata)
+            tails = _noised(guard, ready, order, base, strata)
             yield _draws(ready, order, replace(prepared, tail_base=base), tails[:, -1:])
 
 
@@ -135,46 +110,40 @@ def _draws(ready: Ready, order: Order, prepared: PreparedInput, tails: NDArray[n
     return Draws(prepared, ready.seed, ready.spec.sigma, order.start, order.stop, tails)
 
 
-def _noised_slots(
-    guard: LlavaGuard | VllmGuard, ready: Ready, order: Order, base: NDArray[np.int64], strata: int
-) -> NDArray[np.int64]:
-    """Noised slot tokens of every cell, shape (draws, strata + 1, slots)."""
-    noise = suffix_draws(
-        _kernel(ready.spec, ready.spec.alphabets[0]),
-        slots=len(base),
-        seed=ready.seed,
-        start=order.start,
-        stop=order.stop,
-        strata=strata,
-    )
-    return replace_tokens(noise, base, guard.alphabet, guard.mask_id)
-
-
-def _noised_fields(ready: Ready, order: Order) -> NDArray[np.int64]:
-    """Noised value indexes of the categorical fields in the one cell, shape (draws, 1, fields)."""
-    spec, base = ready.spec, ready.prepared.tail_base
+def _noised(guard: Guard, ready: Ready, order: Order, base: NDArray[np.int64], strata: int) -> NDArray[np.int64]:
+    """The noised tails of every cell, shape (draws, strata + 1, slots)."""
+    spec, seed, start, stop = ready.spec, ready.seed, order.start, order.stop
     if spec.text == "none":
-        return np.broadcast_to(base, (order.stop - order.start, 1, len(base)))
-    kernels = [_kernel(spec, size) for size in spec.alphabets]
-    noise = field_draws(kernels, seed=ready.seed, start=order.start, stop=order.stop)
-    return np.where(noise.masked, noise.replacement, base)[:, None]
+        return np.broadcast_to(base, (stop - start, 1, len(base)))
+    return guard.inputs.noised(spec, base, seed=seed, start=start, stop=stop, strata=strata)
 
 
-def _kernel(spec: GuardSpec, alphabet_size: int) -> TokenKernel:
-    return UniformKernel(spec.beta, alphabet_size) if spec.token_kernel == "uniform" else AbsorbingKernel(spec.beta)
-
-
-def warm_up(guard: Guard) -> None:
-    """Runs a real order at the guard's defaults: one that cannot run it must not announce itself."""
-    info = guard.info
-    if info.kind == "tabular":
-        given = JobInput(fields={field.name: field.values[0] if field.values else 0.0 for field in info.fields})
-        asked = Input(fields=given.fields)
-    else:
-        png = io.BytesIO()
-        Image.new("RGB", (info.space.width, info.space.height), "grey").save(png, "PNG")
-        given = JobInput(text="warm up", image_png=png.getvalue())
-        asked = Input(text=given.text, image=ImageData(data="given"))
+def example(guard: Guard, index: int) -> Ready:
+    """The guard's default request on one of its examples."""
+    info, given = guard.info, guard.inputs.example(index)
+    asked = Input(fields=given.fields) if given.fields else Input(text=given.text, image=ImageData(data="given"))
     spec = resolve(CertificationRequest(model=info.name, input=asked), info)
-    order = Order("warm-up", 0, 0, 4, tuple(range(spec.cells)))
-    margins(guard, [(order, prepare(guard, spec, "00" * 32, given))])
+    return prepare(guard, spec, SEED, given)
+
+
+@dataclass(frozen=True, eq=False)
+class GuardKind:
+    """What a worker does with a guard; see ``Kind``."""
+
+    model: Guard
+
+    async def prepare(self, redis: AsyncRedis, record: JobRecord, given: JobInput) -> Ready:  # noqa: D102
+        if not isinstance(record.spec, GuardSpec):
+            raise TypeError(f"job {record.id} asks a guard for features, must ask for votes; name an encoder")
+        return await asyncio.to_thread(prepare, self.model, record.spec, record.seed, given)
+
+    def run(self, batch: Sequence[tuple[Order, Ready]]) -> list[Tally]:  # noqa: D102
+        found = margins(self.model, batch)
+        return [tally(ready, order, part) for (order, ready), part in zip(batch, found, strict=True)]
+
+    def room(self, order: Order, ready: Ready) -> int:  # noqa: D102
+        return self.model.room(ready.prepared, cells=len(cells_of(order)))
+
+    def warm_up(self) -> None:  # noqa: D102
+        ready = example(self.model, 0)
+        self.run([(Order("warm-up", 0, 0, 4, tuple(range(ready.spec.cells))), ready)])

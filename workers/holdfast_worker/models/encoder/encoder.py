@@ -4,7 +4,7 @@ An image with its noise goes through the denoiser P, if there is one, then the v
 corrects the tokens; these are pooled and brought to the unit sphere, draw by draw (maths.md §§6-7).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Literal
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from holdfast.certificates.noise.kernels import BLOCK
 from holdfast.contract.models import EncoderInfo, NoiseSpace
+from holdfast_worker.models.batching import Batching
 from holdfast_worker.models.draws import PreparedInput
 from holdfast_worker.models.encoder.config import EncoderConfig
 from holdfast_worker.models.encoder.heads import Head
@@ -43,9 +44,11 @@ class Encoder:
         space: Height and width of the noise space.
         token_shape: Tokens L and their width D.
         dimension: Length E of a feature.
-        batch_limit: Images in one forward pass at most; halved when the device runs out of memory.
-        out_of_memory_total: How often that happened.
+        batching: How many images one forward pass holds.
+        engine: None: everything runs in this process.
     """
+
+    engine = None
 
     def __init__(
         self,
@@ -66,12 +69,16 @@ class Encoder:
         self.mapper = mapper
         self.heads: Mapping[str, Head] = {}
         self.space = space
-        self.batch_limit = config.batch_limit or max(BLOCK, _PIXELS[device.type] // (space[0] * space[1]))
-        self.out_of_memory_total = 0
+        self.batching = Batching(config.batch_limit or max(BLOCK, _PIXELS[device.type] // (space[0] * space[1])))
         with torch.inference_mode():
             tokens = self.tower.tokens(torch.full((1, 3, *space), 0.5, device=device))
             self.token_shape = tokens.shape[1], tokens.shape[2]
             self.dimension = tower.pooled(tokens).shape[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number type of the tower's weights and activations."""
+        return self.tower.dtype
 
     @property
     def info(self) -> EncoderInfo:
@@ -166,13 +173,14 @@ class Encoder:
         def noise(first: int, last: int) -> Tensor:
             return gaussian(seed, first, last, prepared.clean.shape, self.device, channel=channel)
 
-        ahead: dict[tuple[int, int], Future[Tensor]] = {}
+        ahead: dict[range, Future[Tensor]] = {}
 
         def run(first: int, last: int) -> Tensor:
-            drawn = ahead.pop((first, last)).result() if (first, last) in ahead else noise(first, last)
+            own = range(first, last)
+            drawn = ahead.pop(own).result() if own in ahead else noise(first, last)
             if self.device.type == "cpu" and last < stop:  # NumPy draws on a core of its own while the tower runs
-                following = last, min(stop, _end(last, self.batch_limit))
-                ahead[following] = pool.submit(noise, *following)
+                following, _ = _cut(range(last, stop), self.batching.room())
+                ahead[following] = pool.submit(noise, following.start, following.stop)
             return self._features(drawn.mul_(sigma).add_(prepared.clean), sigma)
 
         with ThreadPoolExecutor(1) as pool:
@@ -188,7 +196,8 @@ class Encoder:
         return tokens if self.mapper is None else tokens + self.mapper(tokens, sigma)
 
     def _in_parts(self, start: int, stop: int, run: Callable[[int, int], Tensor]) -> Tensor:
-        values = torch.cat(list(self._parts(start, stop, run)))
+        parts = self.batching.parts(range(start, stop), lambda part: run(part.start, part.stop), size=len, cut=_cut)
+        values = torch.cat(list(parts))
         if bad := values.numel() - int(values.isfinite().sum()):
             raise ModelOutputError(
                 f"{bad} of {values.numel()} numbers of the features are not finite, all must be; check the weights or"
@@ -196,23 +205,10 @@ class Encoder:
             )
         return values
 
-    def _parts(self, start: int, stop: int, run: Callable[[int, int], Tensor]) -> Iterator[Tensor]:
-        """Runs ``[start, stop)`` in as few parts as memory allows."""
-        while start < stop:
-            last = min(stop, _end(start, self.batch_limit))
-            try:
-                part = run(start, last)
-            except torch.OutOfMemoryError:
-                if last - start == 1:
-                    raise
-                self.batch_limit = (last - start) // 2
-                self.out_of_memory_total += 1
-            else:
-                yield part
-                start += len(part)
 
-
-def _end(start: int, limit: int) -> int:
-    """At most ``limit`` past the start; where that is possible at the end of a generator's block, drawn as a whole."""
-    end = start + limit
-    return end - end % BLOCK if limit >= BLOCK else end
+def _cut(draws: range, most: int) -> tuple[range, range]:
+    """Cuts off the first ``most`` draws; where that is possible at the end of a generator's block, drawn as a whole."""
+    stop = draws.start + most
+    if most >= BLOCK:
+        stop -= stop % BLOCK
+    return draws[: stop - draws.start], draws[stop - draws.start :]

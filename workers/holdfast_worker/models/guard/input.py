@@ -1,21 +1,32 @@
 """What a multimodal guard takes in, whatever runs its language model: text and image made ready for draws."""
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
+from holdfast.certificates import suffix_draws
+from holdfast.contract.guard.spec import GuardSpec
 from holdfast.contract.models import GuardInfo, Limits, NoiseSpace
+from holdfast.queue.jobs import JobInput
+from holdfast_worker.models.batching import Batching
 from holdfast_worker.models.draws import PreparedInput
 from holdfast_worker.models.errors import InputRefusedError, ModelConfigError
+from holdfast_worker.models.examples import TEXTS, picture_png
 from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.prompt import Prompt
 from holdfast_worker.models.vision.noise_space import require_image, resize_norm, to_noise_space
 from holdfast_worker.models.vision.preprocessing import Pixels
+from holdfast_worker.noise import kernel_of, replace_tokens
 
 __all__ = ["GuardInput"]
+
+# Positions in one forward pass to begin with: on a CPU what stays in its caches, on a GPU what fills it.
+_POSITIONS = {"cpu": 8192, "cuda": 131_072}
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +65,10 @@ class GuardInput:
         written = self.config.max_new_tokens if self.config.decision == "generate" else 0
         return len(self.prompt.after) + written
 
+    def batching(self) -> Batching:
+        """How many positions one forward pass holds, to begin with."""
+        return Batching(self.config.batch_limit or _POSITIONS[self.device.type])
+
     def info(self, fingerprint: str) -> GuardInfo:
         """The guard of this fingerprint as the API describes it."""
         config = self.config
@@ -71,6 +86,34 @@ class GuardInput:
             false_flag=config.false_flag,
             notes=tuple(_notes(config, self.pixels)),
         )
+
+    def example(self, index: int) -> JobInput:
+        """As ``GuardInputs.example``: a text that a safety policy lets pass or one that it does not, and a picture."""
+        text = TEXTS[index][: self.config.max_text_bytes]
+        return JobInput(text=text, image_png=picture_png(index, self.config.noise_height, self.config.noise_width))
+
+    def noised(  # noqa: D102 - as the protocol says
+        self, spec: GuardSpec, base: NDArray[np.int64], *, seed: str, start: int, stop: int, strata: int
+    ) -> NDArray[np.int64]:
+        kernel = kernel_of(spec.token_kernel, spec.beta, spec.alphabets[0])
+        noise = suffix_draws(kernel, slots=len(base), seed=seed, start=start, stop=stop, strata=strata)
+        return replace_tokens(noise, base, self.prompt.alphabet, self.prompt.mask)
+
+    def prepare_job(self, spec: GuardSpec, given: JobInput) -> PreparedInput:
+        """As ``GuardInputs.prepare_job``."""
+        with Image.open(io.BytesIO(given.image_png), formats=("PNG",)) as file:
+            image = np.array(file.convert("RGB"))
+        if spec.text == "l0":
+            return self.prepare_all_tokens(given.text, image)
+        if spec.scope == "shared":
+            return self.prepare(given.text, given.suffix, image, slots=spec.slots)
+        if given.suffix and 0 in spec.wanted_cells:
+            size = len(given.suffix.encode())
+            raise InputRefusedError(
+                f"the suffix has {size} bytes, must be empty where per_budget asks for budget 0, whose guard has no"
+                " slot; drop it, ask for a target, or use scope=shared"
+            )
+        return self.prepare(given.text, given.suffix, image, slots=max(spec.wanted_cells))
 
     def prepare(self, text: str, suffix: str, image: NDArray[np.uint8], *, slots: int) -> PreparedInput:
         """Tokenises an input and copies its image to the device; the slots follow the text.

@@ -17,8 +17,15 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from holdfast.contract.models import GuardInfo
-from holdfast_worker.models.draws import Draws, PreparedInput, images_of_draws, noisy_images, take
-from holdfast_worker.models.errors import ModelOutputError
+from holdfast_worker.models.draws import (
+    Draws,
+    PreparedInput,
+    images_of_draws,
+    margins_by_range,
+    noisy_images,
+    size,
+    take,
+)
 from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.generation import Writer
 from holdfast_worker.models.guard.input import GuardInput
@@ -31,22 +38,21 @@ from holdfast_worker.models.vision.preprocessing import Pixels
 
 __all__ = ["LlavaGuard"]
 
-# Language-model positions in one forward pass to begin with: on a CPU what stays in its caches, on a GPU what fills it.
-_POSITIONS = {"cpu": 8192, "cuda": 131_072}
-
 
 class LlavaGuard:
-    """A loaded guard; one thread at a time may call it.
+    """A loaded guard on transformers; see ``Guard``.
 
     Attributes:
         config: The guard's settings.
         fingerprint: Name of exactly this base classifier.
-        batch_limit: Language-model positions (prefix and tails of all draws) in one forward pass at most; halved when
-            the device runs out of memory.
-        out_of_memory_total: How often that happened.
+        device: Where it runs.
+        batching: How many language-model positions (prefix and tails of all draws) one forward pass holds.
         clock: Seconds spent in each stage.
         inputs: What prepares text and image.
+        engine: None: everything runs in this process.
     """
+
+    engine = None
 
     def __init__(
         self,
@@ -60,26 +66,15 @@ class LlavaGuard:
         self.config = config
         self.fingerprint = fingerprint
         self.device = model.device
-        self.batch_limit = config.batch_limit or _POSITIONS[self.device.type]
-        self.out_of_memory_total = 0
         self.clock = StageClock(self.device)
         self.inputs = GuardInput(config, prompt, pixels, context_length(model.config.text_config), self.device)
+        self.batching = self.inputs.batching()
         self._model = model
         self._prompt = prompt
         self._images = ImagePath.of(model, pixels)
         self._verdict = model.lm_head.weight[[*prompt.unsafe, *prompt.safe]].float()
         self._writer = Writer(model, config, prompt) if config.decision == "generate" else None
         self._opening: DynamicCache | None = None
-
-    @property
-    def alphabet(self) -> NDArray[np.int64]:
-        """Token ids that a masked slot is drawn from, ascending, shape (V,)."""
-        return self._prompt.alphabet
-
-    @property
-    def mask_id(self) -> int | None:
-        """Token id that the absorbing kernel writes, if the guard has one."""
-        return self._prompt.mask
 
     @property
     def architecture(self) -> Any:
@@ -97,31 +92,9 @@ class LlavaGuard:
         """The guard as the API describes it."""
         return self.inputs.info(self.fingerprint)
 
-    def votes(self, batch: Sequence[Draws]) -> list[NDArray[np.bool_]]:
-        """Runs the draws of any jobs and says which passes found Unsafe.
-
-        Margins move by some 1e-6 with the shape of a batch (float32), so a vote that close to a tie may fall either
-        way when it is redone in other company.
-
-        Args:
-            batch: Ranges of draws, in any mixture of jobs and shapes.
-
-        Returns:
-            For each range a boolean array (draws, cells); True is Unsafe, a tie is Safe.
-
-        Raises:
-            ModelOutputError: The model returned a number that is not finite.
-            torch.OutOfMemoryError: A single draw does not fit the device.
-        """
-        return [margins > 0 for margins in self.margins(batch)]
-
     @torch.inference_mode()
     def margins(self, batch: Sequence[Draws]) -> list[NDArray[np.float32]]:
-        """The log-odds of Unsafe against Safe that ``votes`` compares with 0; arguments and errors as there.
-
-        Returns:
-            For each range a float32 array (draws, cells).
-        """
+        """As ``Guard.margins``."""
         groups: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
         for index, draws in enumerate(batch):
             groups[len(draws.prepared.prefix), *draws.tails.shape[1:]].append(index)
@@ -129,13 +102,8 @@ class LlavaGuard:
         found = [m.flatten() for members in groups.values() for m in self._run([batch[i] for i in members])]
         values = torch.cat(found).cpu().numpy() if found else np.empty(0, dtype=np.float32)
         self.clock.settle()
-        if bad := values.size - int(np.isfinite(values).sum()):
-            raise ModelOutputError(
-                f"{bad} of {values.size} margins are not finite, all must be; check the weights or use dtype=float32"
-            )
-        ends = np.cumsum([draws.passes for draws in (batch[index] for index in order)])
-        parts = dict(zip(order, np.split(values, ends), strict=False))
-        return [parts[index].reshape(draws.tails.shape[:2]) for index, draws in enumerate(batch)]
+        parts = margins_by_range([batch[index] for index in order], values, exact="float32")
+        return [parts[at] for at in np.argsort(order)]
 
     @torch.inference_mode()
     def plain_margins(self, draws: Draws) -> NDArray[np.float32]:
@@ -167,32 +135,20 @@ class LlavaGuard:
         return margins
 
     def positions(self, prepared: PreparedInput, *, cells: int) -> int:
-        """Language-model positions of one draw of an input in so many cells, as ``batch_limit`` counts them."""
+        """Language-model positions of one draw of an input in so many cells, as ``batching`` counts them."""
         prefix, slots = len(prepared.prefix), len(prepared.tail_base)
         if self._writer is not None:  # every cell has a prefix of its own and room for its answer
             return cells * (prefix + slots + self.inputs.closing)
         return prefix + cells * (slots + len(self._prompt.after))
 
-    def _run(self, pending: list[Draws]) -> Iterator[Tensor]:
-        """Runs ranges of one shape in as few forward passes as memory allows; yields margins (draws, cells)."""
-        positions = self.positions(pending[0].prepared, cells=pending[0].tails.shape[1])
-        while pending:
-            batch, rest = take(pending, max(1, self.batch_limit // positions))
-            margins = self._forward_or_shrink(batch, positions)
-            if margins is not None:
-                pending = rest
-                yield margins
+    def room(self, prepared: PreparedInput, *, cells: int) -> int:
+        """Draws of an input in so many cells that one forward pass takes."""
+        return self.batching.room(self.positions(prepared, cells=cells))
 
-    def _forward_or_shrink(self, batch: list[Draws], positions: int) -> Tensor | None:
-        try:
-            return self._forward(batch)
-        except torch.OutOfMemoryError:
-            draws = sum(len(part.tails) for part in batch)
-            if draws == 1:
-                raise
-            self.batch_limit = draws // 2 * positions
-            self.out_of_memory_total += 1
-        return None
+    def _run(self, batch: list[Draws]) -> Iterator[Tensor]:
+        """Runs ranges of one shape; yields margins (draws, cells)."""
+        positions = self.positions(batch[0].prepared, cells=batch[0].tails.shape[1])
+        return self.batching.parts(batch, self._forward, size=size, cut=take, units=positions)
 
     def _forward(self, batch: list[Draws]) -> Tensor:
         self.clock.begin()

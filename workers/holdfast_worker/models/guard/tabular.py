@@ -8,6 +8,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,46 +19,45 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
+from holdfast.certificates import field_draws
+from holdfast.contract.guard.spec import GuardSpec
 from holdfast.contract.models import GuardInfo, Limits, NoiseSpace
-from holdfast_worker.models.draws import Draws, PreparedInput, images_of_draws, noisy_images
-from holdfast_worker.models.errors import InputRefusedError, ModelConfigError, ModelOutputError
+from holdfast.queue.jobs import JobInput
+from holdfast_worker.models.draws import Draws, PreparedInput, images_of_draws, margins_by_range, noisy_images
+from holdfast_worker.models.errors import InputRefusedError, ModelConfigError
 from holdfast_worker.models.fingerprint import digest, weights_and_files
 from holdfast_worker.models.guard.config import TabularConfig
 from holdfast_worker.models.weights import find_device
+from holdfast_worker.noise import kernel_of
 
 __all__ = ["TabularGuard", "load_tabular"]
 
 WEIGHTS_FILE = "model.safetensors"
+_ROOM = 1024
 _EVERY_NUMBER = (-sys.float_info.max, sys.float_info.max)
 
 Layer = tuple[Tensor, Tensor]
 
 
-class TabularGuard:
-    """A loaded tabular guard.
+@dataclass(frozen=True, eq=False)
+class TabularInput:
+    """The input side of a tabular guard.
 
     Attributes:
         config: The guard's settings.
-        fingerprint: Name of exactly this base classifier.
+        device: Where prepared inputs lie.
     """
 
-    def __init__(self, layers: Sequence[Layer], *, config: TabularConfig, fingerprint: str) -> None:
-        self.config = config
-        self.fingerprint = fingerprint
-        self._layers = layers
-        self._device = layers[0][0].device
-        sizes = [len(field.values) for field in config.categorical]
-        self._one_hot = sum(sizes)
-        self._first = torch.tensor([0, *sizes[:-1]], device=self._device).cumsum(0)
+    config: TabularConfig
+    device: torch.device
 
-    @property
-    def info(self) -> GuardInfo:
-        """The guard as the API describes it."""
+    def info(self, fingerprint: str) -> GuardInfo:
+        """The guard of this fingerprint as the API describes it."""
         config = self.config
         return GuardInfo(
             name=config.name,
             kind="tabular",
-            fingerprint=self.fingerprint,
+            fingerprint=fingerprint,
             space=NoiseSpace(channels=1, height=1, width=len(config.numeric), range=_EVERY_NUMBER),
             alphabets=tuple(len(field.values) for field in config.categorical),
             fields=config.fields,
@@ -65,6 +65,29 @@ class TabularGuard:
             limits=Limits(max_slots=0, max_text_bytes=1, max_tokens=len(config.categorical)),
             false_flag=config.false_flag,
         )
+
+    def example(self, index: int) -> JobInput:
+        """As ``GuardInputs.example``: each field's values in turn, and the mean of every number."""
+        numbers = iter(self.config.means)
+        return JobInput(
+            fields={
+                field.name: field.values[index % len(field.values)] if field.values else next(numbers)
+                for field in self.config.fields
+            }
+        )
+
+    def noised(
+        self, spec: GuardSpec, base: NDArray[np.int64], *, seed: str, start: int, stop: int, strata: int
+    ) -> NDArray[np.int64]:
+        if strata:
+            raise ValueError(f"strata={strata} must be 0 of fields, which all have one cell; ask for the l0 threat")
+        kernels = [kernel_of(spec.token_kernel, spec.beta, size) for size in spec.alphabets]
+        noise = field_draws(kernels, seed=seed, start=start, stop=stop)
+        return np.where(noise.masked, noise.replacement, base)[:, None]
+
+    def prepare_job(self, spec: GuardSpec, given: JobInput) -> PreparedInput:
+        """As ``GuardInputs.prepare_job``."""
+        return self.prepare(given.fields)
 
     def prepare(self, fields: Mapping[str, str | float]) -> PreparedInput:
         """Encodes an input: a value per field, text for a categorical one and a number for the others.
@@ -83,51 +106,62 @@ class TabularGuard:
         if not np.isfinite(standard).all():
             raise InputRefusedError("a numeric field is too large to be standardised in float32; correct it")
         return PreparedInput(
-            clean=torch.as_tensor(standard, device=self._device)[None, None],
-            prefix=torch.empty(0, dtype=torch.int64, device=self._device),
+            clean=torch.as_tensor(standard, device=self.device)[None, None],
+            prefix=torch.empty(0, dtype=torch.int64, device=self.device),
             tail_base=np.array(codes, dtype=np.int64),
         )
 
-    def votes(self, batch: Sequence[Draws]) -> list[NDArray[np.bool_]]:
-        """Runs the draws of any jobs and says which passes found Unsafe.
 
-        Args:
-            batch: Ranges of draws; their tails have the noised value indexes of the categorical fields.
+class TabularGuard:
+    """A loaded tabular guard; see ``Guard``.
 
-        Returns:
-            For each range a boolean array (draws, cells); True is Unsafe, a tie is Safe.
+    Attributes:
+        config: The guard's settings.
+        fingerprint: Name of exactly this base classifier.
+        device: Where it runs.
+        dtype: Number type of weights and activations.
+        inputs: What encodes fields.
+        engine: None: everything runs in this process.
+    """
 
-        Raises:
-            ModelOutputError: The network returned a number that is not finite.
-        """
-        return [margins > 0 for margins in self.margins(batch)]
+    engine = None
+
+    def __init__(self, layers: Sequence[Layer], *, config: TabularConfig, fingerprint: str) -> None:
+        self.config = config
+        self.fingerprint = fingerprint
+        self.device = layers[0][0].device
+        self.dtype = layers[0][0].dtype
+        self.inputs = TabularInput(config, self.device)
+        self._layers = layers
+        sizes = [len(field.values) for field in config.categorical]
+        self._one_hot = sum(sizes)
+        self._first = torch.tensor([0, *sizes[:-1]], device=self.device).cumsum(0)
+
+    @property
+    def info(self) -> GuardInfo:
+        """The guard as the API describes it."""
+        return self.inputs.info(self.fingerprint)
+
+    def room(self, prepared: PreparedInput, *, cells: int) -> int:
+        """As ``Guard.room``."""
+        return _ROOM
 
     @torch.inference_mode()
     def margins(self, batch: Sequence[Draws]) -> list[NDArray[np.float32]]:
-        """The logits that ``votes`` compares with 0; arguments and errors as there.
-
-        Returns:
-            For each range a float32 array (draws, cells).
-        """
+        """As ``Guard.margins``: the network's logits."""
         if not batch:
             return []
-        hidden = torch.cat([self._inputs(draws) for draws in batch]).to(self._layers[0][0].dtype)
+        hidden = torch.cat([self._encoded(draws) for draws in batch]).to(self.dtype)
         for index, (weight, bias) in enumerate(self._layers):
             hidden = functional.linear(functional.relu(hidden) if index else hidden, weight, bias)
-        logits = hidden[:, 0].float().cpu().numpy()
-        if bad := logits.size - int(np.isfinite(logits).sum()):
-            raise ModelOutputError(
-                f"{bad} of {logits.size} margins are not finite, all must be; check the weights or use dtype=float64"
-            )
-        parts = np.split(logits, np.cumsum([draws.passes for draws in batch])[:-1])
-        return [part.reshape(draws.tails.shape[:2]) for part, draws in zip(parts, batch, strict=True)]
+        return margins_by_range(batch, hidden[:, 0].float().cpu().numpy(), exact="float64")
 
-    def _inputs(self, draws: Draws) -> Tensor:
+    def _encoded(self, draws: Draws) -> Tensor:
         """The network's input for every draw and cell, shape (passes, one-hot and numeric)."""
         cells = draws.tails.shape[1]
-        codes = torch.as_tensor(draws.tails, device=self._device).flatten(0, 1) + self._first
-        one_hot = torch.zeros(len(codes), self._one_hot, device=self._device).scatter_(1, codes, 1.0)
-        numeric = noisy_images(draws).flatten(1)[images_of_draws([draws]).to(self._device)]
+        codes = torch.as_tensor(draws.tails, device=self.device).flatten(0, 1) + self._first
+        one_hot = torch.zeros(len(codes), self._one_hot, device=self.device).scatter_(1, codes, 1.0)
+        numeric = noisy_images(draws).flatten(1)[images_of_draws([draws]).to(self.device)]
         return torch.cat((one_hot, numeric.repeat_interleave(cells, dim=0)), dim=1)
 
 

@@ -18,6 +18,7 @@ class Tower(nn.Module):
 
     Attributes:
         size: Height and width that it takes; images of another size are resized inside.
+        dtype: Number type of its weights and activations.
     """
 
     mean: Tensor
@@ -35,7 +36,7 @@ class Tower(nn.Module):
         super().__init__()
         self.eval()
         self.size = size
-        self._dtype = dtype
+        self.dtype = dtype
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
 
@@ -63,7 +64,7 @@ class Tower(nn.Module):
 
     def _pixels(self, images: Tensor) -> Tensor:
         """Resized and normalised, in the tower's number type."""
-        return ((resize(images, self.size) - self.mean) / self.std).to(self._dtype)
+        return ((resize(images, self.size) - self.mean) / self.std).to(self.dtype)
 
 
 def to_sphere(vectors: Tensor) -> Tensor:

@@ -73,7 +73,7 @@ class VisionTower(Tower):
             return tokens.flatten(1)
         if self._feature == "mean":
             return tokens[:, int(self._has_class) :].mean(dim=1)
-        own = tokens.to(self._dtype)
+        own = tokens.to(self.dtype)
         if self._feature == "projection" and self._projection is None:
             found: Tensor = self._vision.head(own)
             return found.float()

@@ -12,8 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from holdfast.contract.models import GuardInfo
-from holdfast_worker.models.draws import Draws, noisy_images, take
-from holdfast_worker.models.errors import ModelOutputError
+from holdfast_worker.models.draws import Draws, PreparedInput, margins_by_range, noisy_images, size, take
 from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.input import GuardInput
 from holdfast_worker.models.stages import StageClock
@@ -22,21 +21,17 @@ from holdfast_worker.models.vllm.engine import Engine, Prompts
 
 __all__ = ["VllmGuard"]
 
-# Image positions in one pass of the vision tower and one call of the engine, to begin with.
-_POSITIONS = {"cpu": 8192, "cuda": 131_072}
-
 
 class VllmGuard:
-    """A loaded guard; one thread at a time may call it.
+    """A loaded guard on vLLM; see ``Guard``.
 
     Attributes:
         config: The guard's settings.
         fingerprint: Name of exactly this base classifier.
         inputs: What prepares text and image.
         device: Where noise and vision tower run.
-        batch_limit: Image positions of all draws in one call of the engine at most; halved when the device runs out of
-            memory.
-        out_of_memory_total: How often that happened.
+        batching: How many image positions of all draws one pass of the vision tower and one call of the engine hold.
+        engine: What runs the language model.
         clock: Seconds spent in each stage; the engine's stand under ``tails``, the prefix included.
     """
 
@@ -45,22 +40,11 @@ class VllmGuard:
         self.fingerprint = fingerprint
         self.inputs = inputs
         self.device = inputs.device
-        self.batch_limit = inputs.config.batch_limit or _POSITIONS[inputs.device.type]
-        self.out_of_memory_total = 0
+        self.batching = inputs.batching()
         self.clock = StageClock(inputs.device)
         self._prompt = inputs.prompt
         self._images = images
-        self._engine = engine
-
-    @property
-    def alphabet(self) -> NDArray[np.int64]:
-        """Token ids that a masked slot is drawn from, ascending, shape (V,)."""
-        return self._prompt.alphabet
-
-    @property
-    def mask_id(self) -> int | None:
-        """Token id that the absorbing kernel writes, if the guard has one."""
-        return self._prompt.mask
+        self.engine = engine
 
     @property
     def info(self) -> GuardInfo:
@@ -68,72 +52,21 @@ class VllmGuard:
         return self.inputs.info(self.fingerprint)
 
     @property
-    def lost(self) -> bool:
-        """Whether the engine has died, so that nothing can be answered before ``restore``."""
-        return self._engine.lost
-
-    def restore(self) -> None:
-        """Starts the engine again.
-
-        Raises:
-            ModelConfigError: It no longer takes the checkpoint.
-            EngineLostError: It died again at once.
-        """
-        self._engine.start()
-
-    def close(self) -> None:
-        """Ends the engine."""
-        self._engine.stop()
-
-    def votes(self, batch: Sequence[Draws]) -> list[NDArray[np.bool_]]:
-        """Runs the draws of any jobs and says which passes found Unsafe.
-
-        Args:
-            batch: Ranges of draws, in any mixture of jobs and shapes.
-
-        Returns:
-            For each range a boolean array (draws, cells); True is Unsafe, a tie is Safe.
-
-        Raises:
-            EngineLostError: The engine died; none of the draws is answered.
-            ModelOutputError: The model returned a number that is not finite.
-            torch.OutOfMemoryError: A single draw does not fit the device.
-        """
-        return [margins > 0 for margins in self.margins(batch)]
+    def dtype(self) -> torch.dtype:
+        """Number type of weights and activations."""
+        return self._images.dtype
 
     @torch.inference_mode()
     def margins(self, batch: Sequence[Draws]) -> list[NDArray[np.float32]]:
-        """The log-odds of Unsafe against Safe that ``votes`` compares with 0; arguments and errors as there.
-
-        Returns:
-            For each range a float32 array (draws, cells).
-        """
-        pending, found = list(batch), [np.empty(0, dtype=np.float32)]
-        while pending:
-            part, rest = take(pending, max(1, self.batch_limit // self.inputs.pixels.image_tokens))
-            margins = self._read_or_shrink(part)
-            if margins is not None:
-                pending = rest
-                found.append(margins)
+        """As ``Guard.margins``."""
+        units = self.inputs.pixels.image_tokens
+        found = list(self.batching.parts(list(batch), self._read, size=size, cut=take, units=units))
         self.clock.settle()
-        values = np.concatenate(found)
-        if bad := values.size - int(np.isfinite(values).sum()):
-            raise ModelOutputError(
-                f"{bad} of {values.size} margins are not finite, all must be; check the weights or use dtype=float32"
-            )
-        parts = np.split(values, np.cumsum([draws.passes for draws in batch]))
-        return [part.reshape(draws.tails.shape[:2]) for draws, part in zip(batch, parts, strict=False)]
+        return margins_by_range(batch, np.concatenate([np.empty(0, np.float32), *found]), exact="float32")
 
-    def _read_or_shrink(self, part: list[Draws]) -> NDArray[np.float32] | None:
-        try:
-            return self._read(part)
-        except torch.OutOfMemoryError:
-            draws = sum(len(range_.tails) for range_ in part)
-            if draws == 1:
-                raise
-            self.batch_limit = draws // 2 * self.inputs.pixels.image_tokens
-            self.out_of_memory_total += 1
-        return None
+    def room(self, prepared: PreparedInput, *, cells: int) -> int:
+        """Draws that one call of the engine takes."""
+        return self.batching.room(self.inputs.pixels.image_tokens)
 
     def _read(self, part: list[Draws]) -> NDArray[np.float32]:
         """The margins of these ranges' passes, one behind the other."""
@@ -142,7 +75,7 @@ class VllmGuard:
         self.clock.mark("noise")
         features = self._images.features(images, self.clock).cpu()
         prompts, answered_by = self._prompts(part, features)
-        found = self._engine.logprobs(prompts).astype(np.float64)
+        found = self.engine.logprobs(prompts).astype(np.float64)
         self.clock.mark("tails")
         unsafe, safe = np.split(found, [len(self._prompt.unsafe)], axis=1)
         with np.errstate(invalid="ignore"):  # what is not finite is refused once all is known

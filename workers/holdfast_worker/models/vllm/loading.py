@@ -71,9 +71,8 @@ def load_vllm_guard(folder: Path, config: GuardConfig) -> VllmGuard:
         else _server(config.vllm_url, folder, inputs, dtype)
     )
     name = digest([("guard", plain.encode()), ("engine", engine.name.encode())])
-    guard = VllmGuard(inputs, images, engine, fingerprint=name)
-    guard.restore()
-    return guard
+    engine.start()
+    return VllmGuard(inputs, images, engine, fingerprint=name)
 
 
 def load_image_path(

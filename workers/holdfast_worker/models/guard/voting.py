@@ -1,0 +1,101 @@
+"""What every guard does, whatever runs it: inputs made ready, noise written over them, draws voted on."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from holdfast.contract.guard.spec import GuardSpec
+from holdfast.contract.models import GuardInfo
+from holdfast.queue.jobs import JobInput
+from holdfast_worker.models.draws import Draws, PreparedInput
+from holdfast_worker.models.guard.config import GuardConfig, TabularConfig
+from holdfast_worker.models.vllm.engine import Engine
+
+__all__ = ["Guard", "GuardInputs"]
+
+
+class GuardInputs(Protocol):
+    """The input side of a guard."""
+
+    def prepare_job(self, spec: GuardSpec, given: JobInput) -> PreparedInput:
+        """Prepares a job's input for the threat that its spec names.
+
+        Raises:
+            InputRefusedError: The input does not fit the guard or the threat.
+        """
+
+    def noised(
+        self, spec: GuardSpec, base: NDArray[np.int64], *, seed: str, start: int, stop: int, strata: int
+    ) -> NDArray[np.int64]:
+        """Draws a job's token noise and writes it over slots.
+
+        Args:
+            spec: What is certified; it names the kernel.
+            base: A prepared input's ``tail_base``, or the first slots of it, shape (slots,).
+            seed: The job's secret seed.
+            start: First draw index.
+            stop: One past the last draw index.
+            strata: Cells beyond the first: cell k has k leading masked slots, the last at least that many.
+
+        Returns:
+            Shape (draws, strata + 1, slots).
+        """
+
+    def example(self, index: int) -> JobInput:
+        """One of some inputs that are fixed: what the guard is warmed up and examined on."""
+
+
+class Guard(Protocol):
+    """What votes on draws; one thread at a time may call it."""
+
+    @property
+    def config(self) -> GuardConfig | TabularConfig:
+        """The guard's settings."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Name of exactly this base classifier."""
+
+    @property
+    def info(self) -> GuardInfo:
+        """The guard as the API describes it."""
+
+    @property
+    def inputs(self) -> GuardInputs:
+        """What prepares inputs."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number type of weights and activations."""
+
+    @property
+    def engine(self) -> Engine | None:
+        """What runs its language model outside this process, and may die there; None: nothing does."""
+
+    def margins(self, batch: Sequence[Draws]) -> list[NDArray[np.float32]]:
+        """The log-odds of Unsafe against Safe of the draws of any jobs; above 0 is Unsafe, a tie is Safe.
+
+        Margins move by some 1e-6 with the shape of a batch (float32), so a vote that close to a tie may fall either
+        way when it is redone in other company.
+
+        Args:
+            batch: Ranges of draws, in any mixture of jobs and shapes.
+
+        Returns:
+            For each range shape (draws, cells).
+
+        Raises:
+            ModelOutputError: The model returned a number that is not finite.
+            EngineLostError: The engine died; none of the draws is answered.
+            torch.OutOfMemoryError: A single draw does not fit the device.
+        """
+
+    def room(self, prepared: PreparedInput, *, cells: int) -> int:
+        """Draws of an input in so many cells that one pass takes."""

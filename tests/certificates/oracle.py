@@ -1,6 +1,7 @@
 """Slow 50-digit references, written from the definitions and sharing no code with the package."""
 
 import math
+from collections.abc import Callable, Collection
 from fractions import Fraction
 from itertools import product
 
@@ -9,8 +10,11 @@ import numpy as np
 
 mp.mp.dps = 50
 
+Number = mp.mpf | float
+Pair = tuple[mp.mpf, mp.mpf]
 
-def token_pairs(beta, size, d):
+
+def token_pairs(beta: Number, size: int | None, d: int) -> list[Pair]:
     """[(clean mass, attacked mass)] of every noisy string of d positions, summed by how many differ from each.
 
     `size` None is the absorbing kernel. The clean string is 0...0, the attacked one 1...1.
@@ -19,7 +23,7 @@ def token_pairs(beta, size, d):
         masked = mp.mpf(beta) ** d
         return [(1 - masked, mp.mpf(0)), (masked, masked), (mp.mpf(0), 1 - masked)]
     keep, other = 1 - mp.mpf(beta), mp.mpf(beta) / (size - 1)
-    masses = {}
+    masses: dict[tuple[int, int], Pair] = {}
     for i, j in product(range(d + 1), repeat=2):
         both = i + j - d
         if both >= 0:
@@ -28,29 +32,33 @@ def token_pairs(beta, size, d):
     return [pair for pair in masses.values() if pair != (0, 0)]
 
 
-def neyman_pearson(p, pairs, shift):
-    """Least attacked mass of a test that holds clean mass p, by bisection on the threshold."""
+def neyman_pearson(p: Number, pairs: list[Pair], shift: Number) -> mp.mpf:
+    """Least attacked mass of a test that holds clean mass p: Newton steps on the threshold, kept within a bracket."""
     p, shift = mp.mpf(p), mp.mpf(shift)
     free = sum((clean for clean, attacked in pairs if attacked == 0), mp.mpf(0))
     both = [(clean, attacked, mp.log(attacked / clean)) for clean, attacked in pairs if attacked and clean]
     if p <= free:
         return mp.mpf(0)
 
-    def arguments(u):
+    def arguments(u: mp.mpf) -> list[mp.mpf]:
         return [(u - log_ratio) / shift + shift / 2 for _, _, log_ratio in both]
-
-    def clean_mass(u):
-        return free + sum(row[0] * mp.ncdf(y) for row, y in zip(both, arguments(u), strict=True))
 
     low = min(row[2] for row in both) - 45 * shift - shift**2
     high = max(row[2] for row in both) + 45 * shift + shift**2
-    for _ in range(110):
-        middle = (low + high) / 2
-        low, high = (middle, high) if clean_mass(middle) < p else (low, middle)
-    return sum(row[1] * mp.ncdf(y - shift) for row, y in zip(both, arguments(low), strict=True))
+    u = (low + high) / 2
+    for _ in range(400):
+        ys = arguments(u)
+        excess = free + sum(row[0] * mp.ncdf(y) for row, y in zip(both, ys, strict=True)) - p
+        low, high = (u, high) if excess < 0 else (low, u)
+        if abs(excess) < mp.mpf(10) ** -44 or high - low < mp.mpf(10) ** -44:
+            break
+        slope = sum(row[0] * mp.npdf(y) for row, y in zip(both, ys, strict=True)) / shift
+        step = u - excess / slope if slope else low
+        u = step if low < step < high else (low + high) / 2
+    return sum(row[1] * mp.ncdf(y - shift) for row, y in zip(both, arguments(u), strict=True))
 
 
-def knapsack(p, pairs):
+def knapsack(p: Number, pairs: list[Pair]) -> mp.mpf:
     """Least attacked mass of clean mass p without any image noise."""
     left, value = mp.mpf(p), mp.mpf(0)
     ascending = sorted((attacked / clean, clean) for clean, attacked in pairs if clean)
@@ -60,7 +68,7 @@ def knapsack(p, pairs):
     return value
 
 
-def log_mixture(successes, draws, p):
+def log_mixture(successes: int, draws: int, p: Number) -> mp.mpf:
     """log M_n(p) of the any-time bound (section 4)."""
     half = mp.mpf(1) / 2
     evidence = sum(
@@ -70,7 +78,7 @@ def log_mixture(successes, draws, p):
     return mp.log(evidence) - successes * mp.log(p) - (draws - successes) * mp.log(1 - p)
 
 
-def binomial_tail(successes, draws, p):
+def binomial_tail(successes: int, draws: int, p: float | Fraction) -> Fraction:
     """P[Binomial(draws, p) >= successes], in rationals."""
     numerator, whole = Fraction(p).as_integer_ratio()
     upper = 2 * successes > draws
@@ -80,7 +88,9 @@ def binomial_tail(successes, draws, p):
     return side if upper else 1 - side
 
 
-def prefix_failure(lower, p, draws, sizes=None):
+def prefix_failure(
+    lower: Callable[[int, int], float], p: float, draws: int, sizes: Collection[int] | None = None
+) -> float:
     """P[lower(k, n) > p at some n <= draws], exactly up to float sums, by following every path of successes.
 
     `sizes` narrows the sample sizes that count.

@@ -2,9 +2,12 @@ from functools import cache
 
 import numpy as np
 import pytest
-from scipy.stats import binom
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binom, norm
 
-from holdfast.certificates import AbsorbingKernel, UniformKernel, any_time_lower, decide, suffix_value
+from holdfast.certificates import AbsorbingKernel, UniformKernel, answer, any_time_lower, decide
+from tests.certificates.asking import asked, counted
 
 QUERY = {"kernel": UniformKernel(0.25, 30000), "tokens": 3, "epsilon": 0.5, "sigma": 0.5, "tau": 4.6e-5, "alpha": 0.01}
 NEVER = 1e-9
@@ -43,18 +46,37 @@ def test_no_draws_abstain():
 def test_the_risk_is_halved_then_shared_by_the_cells_that_count():
     cells = [(9, 9), (30, 29), (20, 15)]
     question = {"kernel": AbsorbingKernel(0.8), "tokens": 1, "epsilon": 0.4, "sigma": 1.0, "alpha": 0.08}
-    lower = [0.0, *(any_time_lower(unsafe, draws, 0.02) for draws, unsafe in cells[1:])]
-    value = suffix_value(lower, kernel=question["kernel"], tokens=1, epsilon=0.4, sigma=1.0)
+    lower = [any_time_lower(unsafe, draws, 0.02) for draws, unsafe in cells[1:]]
+    value = float(np.array([0.16, 0.64]) @ norm.cdf(norm.ppf(lower) - 0.4))
     assert decide(cells, tau=value * (1 - 1e-9), **question) is True
     assert decide(cells, tau=value, **question) is None
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(
+    draws=st.lists(st.integers(0, 80), min_size=1, max_size=4),
+    misses=st.integers(0, 2),
+    tau=st.floats(0.01, 0.9),
+    epsilon=st.floats(0.0, 1.5),
+    data=st.data(),
+)
+def test_it_is_the_answer_to_its_target(draws, misses, tau, epsilon, data):
+    lean, tokens = data.draw(st.booleans()), data.draw(st.integers(0, len(draws) - 1))
+    cells = [(n, max(0, n - misses) if lean else min(n, misses)) for n in draws]
+    wanted = tuple(range(tokens, len(cells)))
+    question = asked(
+        beta=0.9, slots=len(draws) - 1, tau=tau, target=(tokens, epsilon), wanted=wanted, alpha=0.2, epsilons=()
+    )
+    found = answer(question, counted(*cells)).target
+    asks = {"kernel": AbsorbingKernel(0.9), "tokens": tokens, "epsilon": epsilon, "sigma": 1.0, "tau": tau}
+    assert decide(cells, alpha=0.2, **asks) is {"unsafe": True, "safe": False, None: None}[found]
 
 
 @pytest.mark.parametrize("q", [0.3, 0.5, 0.7])
 def test_a_verdict_that_does_not_hold_comes_at_most_as_often_as_its_risk(q):
     # 200 paths are wrong at most as often as Binomial(200, 0.3): the limit is passed with probability below 1e-9.
     question = {"kernel": AbsorbingKernel(0.9), "tokens": 1, "epsilon": 0.2, "sigma": 1.0, "alpha": 0.3}
-    worst = suffix_value([0.0, q], kernel=question["kernel"], tokens=1, epsilon=0.2, sigma=1.0)
-    best = suffix_value([0.0, 1 - q], kernel=question["kernel"], tokens=1, epsilon=0.2, sigma=1.0, verdict="safe")
+    worst, best = 0.9 * norm.cdf(norm.ppf(q) - 0.2), 1 - 0.9 * norm.cdf(norm.ppf(1 - q) - 0.2)
     rng, wrong = np.random.default_rng(3), 0
 
     @cache

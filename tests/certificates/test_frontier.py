@@ -3,29 +3,23 @@ from fractions import Fraction
 from itertools import pairwise
 from types import FunctionType
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom
+from scipy.stats import norm
 
 from holdfast import certificates
 from holdfast.certificates import (
-    AbsorbingKernel,
     UniformKernel,
+    answer,
     any_time_lower,
-    cell_lower_bounds,
-    clopper_pearson_lower,
     passes_to_detect,
     suffix_frontier,
-    suffix_radii,
-    suffix_value,
-    worst_case,
 )
+from tests.certificates.asking import asked, counted
 
 SETTING = {"kernel": UniformKernel(0.25, 30000), "sigma": 1.0, "tau": 4.6e-5, "alpha": 0.01}
 BOUNDS = ["any_time", "clopper_pearson"]
-NEVER = 1e-9
 
 
 def rank(radius):
@@ -65,30 +59,23 @@ def test_half_the_passes_unsafe_still_certify_six_tokens(bound):
     assert suffix_frontier([(1000, 500)] * 9, bound=bound, **SETTING)[6] > 0
 
 
-def test_the_risk_is_shared_by_all_cells():
-    cells = [(50, 50), (40, 13), (7, 0)]
-    for bound, function in [("any_time", any_time_lower), ("clopper_pearson", clopper_pearson_lower)]:
-        shared = [function(unsafe, draws, 0.03 / 3) for draws, unsafe in cells]
-        assert cell_lower_bounds(cells, 0.03, bound) == pytest.approx(shared, rel=1e-12)
-
-
-@pytest.mark.parametrize("bound", BOUNDS)
-def test_a_frontier_exceeds_the_true_one_with_at_most_its_risk(bound):
-    # 400 frontiers fail at most as often as Binomial(400, 0.3): the limit is passed with probability below 1e-9.
-    rng, kernel = np.random.default_rng(4), AbsorbingKernel(0.5)
-    exact = np.array([0.97, 0.8, 0.5, 0.3])
-    truth = [rank(radius) for radius in suffix_radii(exact, kernel=kernel, sigma=1.0, tau=0.01)]
-    failures = 0
-    for counts in rng.binomial(12, exact, size=(400, 4)):
-        cells = [(12, int(unsafe)) for unsafe in counts]
-        radii = suffix_frontier(cells, kernel=kernel, sigma=1.0, tau=0.01, alpha=0.3, bound=bound)
-        failures += any(rank(radius) > true for radius, true in zip(radii, truth, strict=True))
-    assert failures <= binom.isf(NEVER, 400, 0.3)
-
-
 COUNTS = st.lists(
     st.integers(0, 500).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))), min_size=1, max_size=9
 )
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(
+    cells=COUNTS, bound=st.sampled_from(BOUNDS), verdict=st.sampled_from(["unsafe", "safe"]), tau=st.floats(0.01, 0.9)
+)
+def test_it_is_the_answers_own_frontier(cells, bound, verdict, tau):
+    question = asked(
+        kernel="uniform", beta=0.6, alphabets=(50,), slots=len(cells) - 1, sigma=0.5, tau=tau, alpha=0.05, bound=bound,
+        sides=(verdict,),
+    )  # fmt: skip
+    found = answer(question, counted(*cells)).frontier
+    noise = {"kernel": UniformKernel(0.6, 50), "sigma": 0.5, "tau": tau, "alpha": 0.05}
+    assert suffix_frontier(cells, bound=bound, verdict=verdict, **noise) == [point.radius for point in found]
 
 
 @pytest.mark.parametrize("bound", BOUNDS)
@@ -125,16 +112,8 @@ def test_a_radius_is_never_zero_and_nothing_certified_is_none():
 
 
 def test_one_cell_is_the_image_certificate_at_the_full_risk():
-    single = suffix_frontier([(500, 490)], **SETTING)
-    assert single == suffix_radii([any_time_lower(490, 500, 0.01)], kernel=SETTING["kernel"], sigma=1.0, tau=4.6e-5)
-
-
-def test_the_worst_case_grid_has_every_budget_in_order():
-    lower, noise = [0.9, 0.8, 0.7], {"kernel": AbsorbingKernel(0.5), "sigma": 0.5}
-    grid = worst_case(lower, epsilons=[0, 0.25], **noise)
-    assert [row[:2] for row in grid] == [(d, e) for d in range(3) for e in (0, 0.25)]
-    for tokens, epsilon, value in grid:
-        assert value == suffix_value(lower, tokens=tokens, epsilon=epsilon, **noise)
+    (radius,) = suffix_frontier([(500, 490)], **SETTING)
+    assert radius == pytest.approx(norm.ppf(any_time_lower(490, 500, 0.01)) - norm.ppf(4.6e-5), rel=1e-9)
 
 
 @pytest.mark.parametrize("p", [1e-5, 4.6e-5, 0.0117, 0.3, 0.5, 0.9, 0.99, 0.999, 1.0])

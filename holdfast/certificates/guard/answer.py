@@ -297,6 +297,8 @@ def _better(one: Reach, other: Reach) -> Reach:
 
 
 def _reaches(question: Question, proof: _Proof, threshold: float) -> list[Reach]:
+    if threshold == 1.0:  # a tau below 2^-53, which no bound on the Safe probability can exceed
+        return [(None, None)] * (question.max_tokens + 1)
     reaches = proof.reaches(threshold)
     if question.sigma > 0.0:
         return reaches

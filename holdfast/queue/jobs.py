@@ -20,7 +20,7 @@ from holdfast.contract.guard.certificates import Certificate
 from holdfast.contract.guard.spec import GuardSpec
 from holdfast.contract.jobs import Job, JobState, Progress
 from holdfast.contract.problems import Problem
-from holdfast.queue import events, keys
+from holdfast.queue import events, keys, scripts
 from holdfast.queue.broker import AsyncRedis
 
 __all__ = [
@@ -45,24 +45,6 @@ _SPEC: TypeAdapter[Spec] = TypeAdapter(Annotated[Spec, Field(discriminator="kind
 _CERTIFICATE: TypeAdapter[Certificate | FeatureCertificate] = TypeAdapter(
     Annotated[Certificate | FeatureCertificate, Field(discriminator="kind")]
 )
-
-_FINISH = """
-local state = redis.call('HGET', KEYS[1], 'state')
-if state ~= 'queued' and state ~= 'running' then return 0 end
-redis.call('HSET', KEYS[1], 'state', ARGV[2], 'finished_at', ARGV[3], ARGV[4], ARGV[5])
-redis.call('DEL', KEYS[2], KEYS[3], KEYS[7])
-redis.call('SREM', KEYS[6], ARGV[1])
-redis.call('XADD', KEYS[5], 'MAXLEN', '~', 1000, '*', 'event', ARGV[2], 'data', ARGV[7])
-for _, key in ipairs({KEYS[1], KEYS[4], KEYS[5]}) do redis.call('EXPIRE', key, ARGV[6]) end
-return 1
-"""
-
-_SETTLE = """
-local state = redis.call('HGET', KEYS[1], 'state')
-if state ~= 'queued' and state ~= 'running' then return {} end
-if redis.call('EXISTS', KEYS[2]) == 0 then redis.call('HSET', KEYS[2], unpack(ARGV)) end
-return redis.call('HGETALL', KEYS[2])
-"""
 
 
 @dataclass(frozen=True)
@@ -198,7 +180,7 @@ async def settle(redis: AsyncRedis, job_id: str, fields: Mapping[str, bytes]) ->
         What stands for the job; empty where it has ended.
     """
     flat = [part for pair in fields.items() for part in pair]
-    answer = await redis.register_script(_SETTLE)(keys=[keys.job(job_id), keys.settled(job_id)], args=flat)
+    answer = await scripts.run(redis, "settle", [keys.job(job_id), keys.settled(job_id)], *flat)
     return {name.decode(): value for name, value in zip(answer[::2], answer[1::2], strict=True)}
 
 
@@ -222,25 +204,12 @@ async def finish(
     problem: Problem | None = None,
 ) -> bool:
     """Ends an open job and deletes its input and what was settled of it; False if it had ended already."""
-    what = ("certificate", certificate) if certificate is not None else ("problem", problem)
-    ended = await redis.register_script(_FINISH)(
-        keys=[
-            keys.job(job_id),
-            keys.inputs(job_id),
-            keys.plan(job_id),
-            keys.tallies(job_id),
-            keys.events(job_id),
-            keys.ACTIVE_JOBS,
-            keys.settled(job_id),
-        ],
-        args=[
-            job_id,
-            outcome,
-            datetime.now(UTC).isoformat(),
-            what[0] if what[1] is not None else "state",
-            what[1].model_dump_json() if what[1] is not None else outcome,
-            retention_s,
-            events.outcome_data(job_id, outcome),
-        ],
-    )
-    return bool(ended)
+    held = [key(job_id) for key in (keys.job, keys.inputs, keys.plan, keys.tallies, keys.events)]
+    touched = [*held, keys.ACTIVE_JOBS, keys.settled(job_id)]
+    field, value = "state", str(outcome)
+    if certificate is not None:
+        field, value = "certificate", certificate.model_dump_json()
+    elif problem is not None:
+        field, value = "problem", problem.model_dump_json()
+    written = job_id, outcome, datetime.now(UTC).isoformat(), field, value, retention_s
+    return bool(await scripts.run(redis, "finish", touched, *written, events.outcome_data(job_id, outcome)))

@@ -16,6 +16,17 @@
 | `worker:{id}` | string: the models it serves | 10 s, renewed every 3 s | its heartbeat thread |
 
 All of them stand under `holdfast:`. Values are JSON, or bytes where the table says so; never pickle.
+
+What must change together changes in one Lua script, which no other client can come between; each file says what it
+takes and answers.
+
+| script | what it does, if the job is open | called by |
+|---|---|---|
+| `issue.lua` | `plan`, `orders`, and the job runs | certifier |
+| `complete.lua` | `tallies` and its hint; the order is acknowledged even where the job has ended | worker |
+| `requeue.lua` | the order from one stream to another, whatever the job | worker |
+| `settle.lua` | `settled`, once | worker |
+| `finish.lua` | the outcome in `job` and `events`; `input`, `plan`, `settled` and the place in `jobs:active` go | all |
 """
 
 PREFIX = "holdfast:"

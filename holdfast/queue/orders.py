@@ -15,7 +15,7 @@ from pydantic import ConfigDict, TypeAdapter
 from redis.exceptions import ResponseError
 
 from holdfast.contract.problems import PassFailedError
-from holdfast.queue import jobs, keys
+from holdfast.queue import jobs, keys, scripts
 from holdfast.queue.broker import AsyncRedis
 from holdfast.queue.leases import live_workers
 
@@ -39,34 +39,6 @@ MAX_ATTEMPTS = 3
 _CLOSED = ConfigDict(extra="forbid", allow_inf_nan=False)
 _READ_AT_ONCE = 64
 _CLAIM_IDLE_MS = 3000  # two claimers cannot take the same order: the first claim resets its idle time
-
-_ISSUE = """
-local state = redis.call('HGET', KEYS[1], 'state')
-if state ~= 'queued' and state ~= 'running' then return 0 end
-if redis.call('HSETNX', KEYS[2], ARGV[1], ARGV[2]) == 0 then return 0 end
-redis.call('HSET', KEYS[1], 'state', 'running')
-redis.call('XADD', KEYS[3], '*', 'order', ARGV[2], 'attempt', 1)
-return 1
-"""
-
-_COMPLETE = """
-local state = redis.call('HGET', KEYS[1], 'state')
-local counted = 0
-if state == 'queued' or state == 'running' then
-  counted = redis.call('HSETNX', KEYS[2], ARGV[1], ARGV[2])
-  redis.call('XADD', KEYS[4], 'MAXLEN', '~', 10000, '*', 'job', ARGV[5])
-end
-redis.call('XACK', KEYS[3], ARGV[3], ARGV[4])
-redis.call('XDEL', KEYS[3], ARGV[4])
-return counted
-"""
-
-_REQUEUE = """
-if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 then return 0 end
-redis.call('XDEL', KEYS[1], ARGV[2])
-redis.call('XADD', KEYS[2], '*', 'order', ARGV[3], 'attempt', ARGV[4])
-return 1
-"""
 
 
 @dataclass(frozen=True)
@@ -197,9 +169,8 @@ async def open_streams(redis: AsyncRedis, fingerprints: Iterable[str] = ()) -> N
 
 async def issue(redis: AsyncRedis, fingerprint: str, order: Order) -> bool:
     """Hands the order to the workers of its model; False if it was issued before or its job has ended."""
-    script = redis.register_script(_ISSUE)
-    stream_keys = [keys.job(order.job_id), keys.plan(order.job_id), keys.orders(fingerprint)]
-    return bool(await script(keys=stream_keys, args=[order.index, _ORDER.dump_json(order)]))
+    touched = [keys.job(order.job_id), keys.plan(order.job_id), keys.orders(fingerprint)]
+    return bool(await scripts.run(redis, "issue", touched, order.index, _ORDER.dump_json(order)))
 
 
 async def take(
@@ -207,13 +178,7 @@ async def take(
 ) -> list[Delivery]:
     """Up to `count` new orders per model; waits `block_ms` for the first, or not at all for None."""
     streams = {keys.orders(fingerprint): ">" for fingerprint in fingerprints}
-    answer = await redis.xreadgroup(
-        keys.ORDER_GROUP,
-        worker_id,
-        streams,
-        count=count,
-        block=block_ms,
-    )
+    answer = await redis.xreadgroup(keys.ORDER_GROUP, worker_id, streams, count=count, block=block_ms)
     return [
         Delivery(
             _ORDER.validate_json(fields[b"order"], strict=True),
@@ -229,11 +194,9 @@ async def take(
 async def complete(redis: AsyncRedis, delivery: Delivery, tally: Tally) -> bool:
     """Writes the tally, hints the certifiers and acknowledges; False if the tally was there or the job has ended."""
     order = delivery.order
-    counted = await redis.register_script(_COMPLETE)(
-        keys=[keys.job(order.job_id), keys.tallies(order.job_id), delivery.stream, keys.TALLY_HINTS],
-        args=[order.index, _TALLY.dump_json(tally), keys.ORDER_GROUP, delivery.entry, order.job_id],
-    )
-    return bool(counted)
+    touched = [keys.job(order.job_id), keys.tallies(order.job_id), delivery.stream, keys.TALLY_HINTS]
+    written = order.index, _TALLY.dump_json(tally), keys.ORDER_GROUP, delivery.entry, order.job_id
+    return bool(await scripts.run(redis, "complete", touched, *written))
 
 
 async def drop(redis: AsyncRedis, delivery: Delivery) -> None:
@@ -251,10 +214,8 @@ async def retry(redis: AsyncRedis, delivery: Delivery, *, reason: str, retention
         target, attempt = delivery.stream, delivery.attempt + 1
     else:
         target, attempt = keys.DEAD_ORDERS, delivery.attempt
-    moved = await redis.register_script(_REQUEUE)(
-        keys=[delivery.stream, target],
-        args=[keys.ORDER_GROUP, delivery.entry, _ORDER.dump_json(order), attempt],
-    )
+    written = keys.ORDER_GROUP, delivery.entry, _ORDER.dump_json(order), attempt
+    moved = await scripts.run(redis, "requeue", [delivery.stream, target], *written)
     if moved and target == keys.DEAD_ORDERS:
         await redis.xtrim(keys.DEAD_ORDERS, maxlen=1000, approximate=True)
         detail = f"draws {order.start}..{order.stop} failed {MAX_ATTEMPTS} times, last: {reason}"

@@ -2,9 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+
+from pydantic import TypeAdapter
 
 __all__ = ["Settled"]
+
+_RAW = ("reference", "embedding")
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,26 +34,15 @@ class Settled:
     shape: tuple[int, ...] = ()
 
     def to_fields(self) -> dict[str, bytes]:
-        """The fields of the job's hash."""
-        numbers = {
-            "operator_norm": self.operator_norm,
-            "label": self.label,
-            "cosines": self.cosines,
-            "distances": self.distances,
-            "shape": self.shape,
-        }
-        return {"reference": self.reference, "embedding": self.embedding, "numbers": json.dumps(numbers).encode()}
+        """The fields of the job's hash: the long ones as bytes, the rest as JSON."""
+        numbers = asdict(self)
+        raw: dict[str, bytes] = {name: numbers.pop(name) for name in _RAW}
+        return {**raw, "numbers": json.dumps(numbers).encode()}
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, bytes]) -> "Settled":
         """Reads the job's hash."""
-        numbers = json.loads(fields["numbers"])
-        lists = {name: None if numbers[name] is None else tuple(numbers[name]) for name in ("cosines", "distances")}
-        return cls(
-            reference=fields["reference"],
-            operator_norm=numbers["operator_norm"],
-            label=numbers["label"],
-            embedding=fields["embedding"],
-            shape=tuple(numbers["shape"]),
-            **lists,
-        )
+        return _SETTLED.validate_python({**json.loads(fields["numbers"]), **{name: fields[name] for name in _RAW}})
+
+
+_SETTLED = TypeAdapter(Settled)

@@ -23,6 +23,7 @@ def test_the_wheel_carries_five_packages_their_types_and_the_reference_guard(whe
     packages = {name.split("/")[0] for name in names if ".dist-info" not in name}
     assert packages == {"holdfast", "holdfast_service", "holdfast_worker", "holdfast_client", "holdfast_lab"}
     assert {f"{package}/py.typed" for package in packages} <= names
+    assert {f"holdfast/queue/{script.name}" for script in (ROOT / "holdfast/queue").glob("*.lua")} <= names
     guard = "holdfast_worker/models/reference_guard"
     assert {f"{guard}/{file}" for file in ("model.safetensors", "holdfast.json", "README.md")} <= names
 

@@ -1,10 +1,11 @@
 """Checking a certificate without the service: its numbers from its evidence, its signature from the keys."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from holdfast.contract.jobs import Check, Issued, KeySet, Verification
+from holdfast.contract.strict_json import strict_json
 
 __all__ = ["Checkable", "as_json", "certificate_from_json", "verify"]
 
@@ -63,22 +64,9 @@ def certificate_from_json(content: str | bytes) -> dict[str, Any]:
         ValueError: it is none.
     """
     try:
-        certificate = json.loads(content, object_pairs_hook=_object, parse_constant=_no_number)
-    except RecursionError:
-        certificate = None
+        certificate = strict_json(content)
     except ValueError as error:
         raise ValueError(f"the certificate is no JSON ({error}); give what `holdfast certify --json` printed") from None
     if not isinstance(certificate, dict):
         raise ValueError("the certificate must be a JSON object; give what `holdfast certify --json` printed")
     return certificate
-
-
-def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):  # another reader may take the value that this one drops
-        raise ValueError("a field is given twice")
-    return found
-
-
-def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is no number")

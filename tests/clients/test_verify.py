@@ -164,9 +164,10 @@ def test_standard_input_is_read_and_json_is_the_checks_and_nothing_else(
     [
         ("{", "is no JSON"),
         ("[]", "must be a JSON object"),
-        ("[" * 100_000, "must be a JSON object"),
+        ("[" * 100_000, "nested too deeply"),
         ('{"tau": 1, "tau": 2}', "a field is given twice"),
         ('{"tau": NaN}', "NaN is no number"),
+        ('{"tau": 1e999}', "a number is too large"),
     ],
 )
 def test_what_is_no_certificate_cannot_be_checked(content: str, remedy: str, tmp_path: Path, capsys: Capture) -> None:

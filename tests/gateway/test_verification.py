@@ -115,6 +115,7 @@ BODIES = {
     "half": (b'{"id": "cert_1"', 400, "malformed-request"),
     "not UTF-8": (b'{"id": "\xff"}', 400, "malformed-request"),
     "NaN": (b'{"tau": NaN}', 400, "malformed-request"),
+    "infinity in digits": (b'{"tau": -1e999}', 400, "malformed-request"),
     "integer of 5,000 digits": (b'{"tau": ' + b"1" * 5000 + b"}", 400, "malformed-request"),
     "one field twice": (b'{"tau": 0.1, "tau": 0.3}', 400, "malformed-request"),
     "nested a hundred thousand deep": (b'{"tau": ' + b"[" * 100_000, 400, "malformed-request"),

@@ -1,6 +1,5 @@
 """The routes that let anyone check a certificate: recompute it, and the public keys it may be signed with."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +15,7 @@ from holdfast.contract.problems import (
     TooLargeError,
     UnsupportedMediaTypeError,
 )
+from holdfast.contract.strict_json import strict_json
 from holdfast.signing import check_signature
 from holdfast_service.gateway.context import GatewayOfApp
 from holdfast_service.gateway.limits import require_json
@@ -73,28 +73,10 @@ def _certificate(body: bytes) -> Mapping[str, Any]:
         InvalidValueError: it is no object.
     """
     try:
-        found = json.loads(body, object_pairs_hook=_distinct, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise MalformedRequestError(_unreadable(error)) from None
+        found = strict_json(body)
+    except ValueError as error:
+        message = f"the body cannot be read as JSON: {error}; send the certificate as it was issued"
+        raise MalformedRequestError(message) from None
     if not isinstance(found, dict):
         raise InvalidValueError("the body must be a certificate, a JSON object; send the whole certificate")
     return found
-
-
-def _unreadable(error: Exception) -> str:
-    if isinstance(error, RecursionError):
-        return "the body's JSON is nested too deeply; send the certificate as it was issued"
-    if isinstance(error, json.JSONDecodeError):
-        return f"the body is not JSON: {error.msg} (character {error.pos}); send the certificate as it was issued"
-    return "the body cannot be read as JSON; send the certificate as it was issued, in UTF-8"
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError
-    return found
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(name)

@@ -52,8 +52,8 @@ def main() -> None:
     installed = {_plain(found.metadata["Name"]): found.version for found in distributions()}
     if unused_cuda(installed, gpu=any(path.exists() for path in _GPUS)):
         print(
-            f"Note: torch {installed['torch']} is a build for CUDA, and this machine has no GPU: several GB for nothing."
-            " It works; to be rid of it, run `make clean`, make the CPU builds of PyTorch's own index known to pip"
+            f"Note: torch {installed['torch']} is a build for CUDA, and this machine has no GPU: several GB for"
+            " nothing. It works; to be rid of it, run `make clean`, make PyTorch's own index of CPU builds known to pip"
             " (extra-index-url), and try again.",
             file=sys.stderr,
         )

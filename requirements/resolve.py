@@ -45,25 +45,34 @@ def _extras(*names: str) -> tuple[str, ...]:
     return ("pyproject.toml", *(part for name in names for part in ("--extra", name)))
 
 
-_BUILD = ("requirements/build.in",)
+_BUILD = "requirements/build.in"
 _TORCH = "requirements/torch.txt"
-_VLLM = "deploy/vllm-cpu"
 _DEV = "requirements/dev.txt"
+_CPU = "deploy/vllm-cpu"
 ENVIRONMENTS = (
-    Environment(_DEV, (*_extras("dev"), *_BUILD), _TORCH, owns_builds=True),
-    Environment("requirements/run.txt", (*_extras("service", "worker", "lab"), *_BUILD), _TORCH, follows=_DEV),
+    Environment(_DEV, (*_extras("dev"), _BUILD), _TORCH, owns_builds=True),
+    Environment("requirements/run.txt", (*_extras("service", "worker", "lab"), _BUILD), _TORCH, follows=_DEV),
     Environment("requirements/service.txt", _extras("service"), follows=_DEV),
     Environment("requirements/worker.txt", _extras("worker"), _TORCH, follows=_DEV),
-    Environment("requirements/build.txt", _BUILD, follows=_DEV),
+    Environment("requirements/build.txt", (_BUILD,), follows=_DEV),
     Environment("requirements/uv.txt", ("requirements/uv.in",)),
     Environment(
-        f"{_VLLM}/requirements.txt",
-        (*_extras("worker"), *_BUILD, f"{_VLLM}/requirements.in", "--overrides", f"{_VLLM}/torch.txt", "--excludes", f"{_VLLM}/without.txt"),
-        f"{_VLLM}/torch.txt",
+        "requirements/vllm-cuda.txt",
+        _extras("vllm"),
+        "requirements/vllm-cuda-torch.txt",
+        owns_builds=True,
         prereleases="if-necessary",
     ),
-    Environment("requirements/vllm-cuda.txt", _extras("vllm"), "requirements/vllm-cuda-torch.txt", owns_builds=True, prereleases="if-necessary"),
-)  # fmt: skip
+    Environment(
+        f"{_CPU}/requirements.txt",
+        (
+            *(*_extras("worker"), _BUILD, f"{_CPU}/requirements.in"),
+            *("--overrides", f"{_CPU}/torch.txt", "--excludes", f"{_CPU}/without.txt"),
+        ),
+        f"{_CPU}/torch.txt",
+        prereleases="if-necessary",
+    ),
+)
 
 
 @dataclass(frozen=True)

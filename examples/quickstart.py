@@ -2,11 +2,13 @@
 
 Usage: `python examples/quickstart.py` stays until Ctrl-C, so that you can certify inputs of your own;
 `python examples/quickstart.py --once` stops the service and exits: 0 if every verdict was the expected one.
+The service listens on port 8420 of this machine, or on HOLDFAST_PORT.
 """
 
 import argparse
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -25,8 +27,9 @@ from holdfast_client import CertificationCancelledError, Client, ConnectionFaile
 from holdfast_client.render import certificate_view, problem_view, terminal, watch
 
 EXAMPLES = Path(__file__).parent / "examples.json"
-START_WITHIN_S = 120
-STOP_WITHIN_S = 15
+DEFAULT_PORT = 8420
+START_WITHIN_S = 600
+STOP_WITHIN_S = 60
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,9 @@ def read_examples(listing: Path) -> list[Example]:
 
 @contextmanager
 def embedded_service(console: Console) -> Iterator[tuple[Client, "subprocess.Popen[bytes]"]]:
-    """Runs `holdfast serve` on a free loopback port while the context is open."""
+    """Runs `holdfast serve` on a loopback port, 8420 or `HOLDFAST_PORT`, while the context is open."""
+    port = free_port()
     with tempfile.TemporaryFile() as log:
-        port = free_port()
         command = [sys.executable, "-m", "holdfast_client", "serve", "--host", "127.0.0.1", "--port", str(port)]
         environment = {name: value for name, value in os.environ.items() if name != "HOLDFAST_REDIS_URL"}
         service = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
@@ -72,10 +75,24 @@ def embedded_service(console: Console) -> Iterator[tuple[Client, "subprocess.Pop
 
 
 def free_port() -> int:
-    """A loopback port that nothing listens on."""
+    """The port to serve on: where people and commands expect the service, unless the environment says otherwise.
+
+    Raises:
+        ServiceError: something listens there.
+    """
+    asked = os.environ.get("HOLDFAST_PORT") or str(DEFAULT_PORT)
+    if not asked.isdecimal() or not 0 < int(asked) < 65536:
+        raise ServiceError(f"HOLDFAST_PORT={asked} must be a port, from 1 to 65535; correct it")
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", int(asked)))
+        except OSError as error:
+            raise ServiceError(
+                f"port {asked} cannot be listened on ({error.strerror}), perhaps another service runs there; stop it,"
+                f" or choose another port: HOLDFAST_PORT={int(asked) % 65535 + 1} make run"
+            ) from None
+    return int(asked)
 
 
 def wait_until_ready(client: Client, service: "subprocess.Popen[bytes]", log: IO[bytes]) -> None:
@@ -135,15 +152,27 @@ def certify(client: Client, example: Example, console: Console) -> bool:
 
 def stay(client: Client, service: "subprocess.Popen[bytes]", example: Example, console: Console) -> None:
     """Keeps the service up until Ctrl-C."""
-    command = f'holdfast certify --url {client.url} --text "{example.text}" --image {example.image}'
     console.print(
-        f"The service runs at {client.url} until Ctrl-C; from another terminal:\n\n  {command}\n", soft_wrap=True
+        f"The service runs at {client.url} until Ctrl-C; from another terminal:\n\n  {command(client.url, example)}\n",
+        soft_wrap=True,
     )
     try:
         status = service.wait()
     except KeyboardInterrupt:
         return
     raise ServiceError(f"the service ended by itself with status {status}")
+
+
+def command(url: str, example: Example) -> str:
+    """What certifies the example from another terminal in this folder, whatever is on its PATH."""
+    program, image = (here(path) for path in (Path(sys.executable).with_name("holdfast"), example.image))
+    where = "" if url == f"http://127.0.0.1:{DEFAULT_PORT}" else f" --url {url}"
+    return f"{shlex.quote(program)} certify --text {shlex.quote(example.text)} --image {shlex.quote(image)}{where}"
+
+
+def here(path: Path) -> str:
+    """The path as one types it in this folder."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def main() -> int:

@@ -29,7 +29,8 @@ from random_llava import build, configuration, guard_of, write_beside
 from holdfast_worker.inspection.bench import bench
 from holdfast_worker.inspection.fixed_draws import input_draws
 from holdfast_worker.inspection.flops import language_flops, vision_flops
-from holdfast_worker.models.guard.config import load_config
+from holdfast_worker.models.folder import load_config
+from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.llava import LlavaGuard
 from holdfast_worker.models.weights import find_device, find_dtype
 from holdfast_worker.sampling.guard import example
@@ -104,7 +105,7 @@ def rows(model: Any, folder: Path, options: argparse.Namespace) -> Iterator[Row]
     on_cpu = model.device.type == "cpu"
     peak = frontier = 0.0
     for tiles in options.tiles:
-        guard = guard_of(model, folder, load_config(folder, {"tiles": tiles}))
+        guard = guard_of(model, folder, load_config(GuardConfig, folder, {"tiles": tiles}))
         draws = options.draws or (1 if on_cpu else None)
         found = bench(guard, seconds=0.0 if on_cpu else 20.0, draws=draws, warm_up=not on_cpu)
         assert found.flops_per_draw is not None
@@ -115,7 +116,7 @@ def rows(model: Any, folder: Path, options: argparse.Namespace) -> Iterator[Row]
         rate, peak, frontier = found.passes_per_s, found.peak_flops, found.passes
         yield Row(f"holdfast, {tiles}", passes, rate, per_pass, found.utilisation, found.frontier_s, stages)
     if not options.no_published:
-        guard = guard_of(model, folder, load_config(folder, {"tiles": "anyres"}))
+        guard = guard_of(model, folder, load_config(GuardConfig, folder, {"tiles": "anyres"}))
         yield published(model, guard, folder, options.passes, peak, frontier)
 
 

@@ -23,7 +23,8 @@ from throughput import least_seconds
 
 from holdfast.certificates.noise.kernels import UniformKernel, suffix_draws
 from holdfast_worker.models.draws import Draws
-from holdfast_worker.models.guard.config import load_config
+from holdfast_worker.models.folder import load_config
+from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.llava import LlavaGuard
 from holdfast_worker.noise import replace_tokens
 
@@ -65,7 +66,7 @@ def random_guard(folder: Path) -> LlavaGuard:
     config = configuration(VISION, TEXT)
     write_beside(folder, config, SETTINGS)
     model = build(config, torch.float32, torch.device("cpu"), share_layers=False)
-    return guard_of(model, folder, load_config(folder, {}))
+    return guard_of(model, folder, load_config(GuardConfig, folder, {}))
 
 
 def nine_cells(guard: LlavaGuard, draws: int) -> Draws:

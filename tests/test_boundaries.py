@@ -1,7 +1,8 @@
 """The floor plan, enforced: which room may import which, and what the certificates may not touch."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,39 @@ def test_the_contract_needs_no_numpy() -> None:
 def test_outer_folders_are_source_roots_not_packages() -> None:
     for folder in ("service", "workers", "clients", "lab"):
         assert not (ROOT / folder / "__init__.py").exists()
+
+
+def modules(room: str) -> dict[str, Path]:
+    """A room's files by the name of their module, `__init__` aside."""
+    base = ROOMS[room].parents[room.count(".")]
+    paths = [path for path in ROOMS[room].rglob("*.py") if path.name != "__init__.py"]
+    return {".".join(path.relative_to(base).with_suffix("").parts): path for path in paths}
+
+
+def longest_chain(imports_of: Mapping[str, Set[str]]) -> list[str]:
+    """The most modules of which each imports the next; no circle is a chain."""
+
+    @cache
+    def from_here(module: str) -> list[str]:
+        return [module, *max((from_here(below) for below in imports_of[module]), key=len, default=[])]
+
+    return max(map(from_here, imports_of), key=len)
+
+
+@pytest.mark.parametrize(("room", "most"), [("holdfast.certificates", 10), ("holdfast_worker", 10)])
+def test_no_chain_of_imports_is_longer_than_a_reader_follows(room: str, most: int) -> None:
+    files = modules(room)
+    found = {
+        module: {
+            name
+            for imported_name, _ in imported(ast.parse(path.read_text("utf-8")))
+            for name in (imported_name, imported_name.rpartition(".")[0])
+            if name in files
+        }
+        for module, path in files.items()
+    }
+    assert len(longest_chain(found)) <= most
+
+
+def test_a_chain_is_counted_in_modules() -> None:
+    assert longest_chain({"a": {"b", "d"}, "b": {"c"}, "c": set(), "d": set()}) == ["a", "b", "c"]

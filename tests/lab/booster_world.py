@@ -13,9 +13,10 @@ from holdfast_lab.booster.loop import Setting
 from holdfast_lab.booster.recipes import DenoiserRecipe, MapperRecipe
 from holdfast_worker.denoisers.mapper import MapperShape
 from holdfast_worker.denoisers.unet import UNetShape
-from holdfast_worker.models.encoder.config import load_encoder_config
+from holdfast_worker.models.encoder.config import EncoderConfig
 from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.encoder.loading import load_encoder
+from holdfast_worker.models.folder import load_config
 
 WIDTH, SIDE, SIGMA = 8, 16, 0.25
 UNET = UNetShape(width=4, multipliers=(1, 2), blocks=1, embedding=4)
@@ -48,7 +49,7 @@ def write_encoder(folder: Path) -> Path:
 
 def small_encoder(folder: Path) -> Encoder:
     """The encoder of `write_encoder`, loaded."""
-    return load_encoder(folder, load_encoder_config(folder, {}))
+    return load_encoder(folder, load_config(EncoderConfig, folder, {}))
 
 
 def write_scenes(folder: Path, count: int = 8) -> Path:

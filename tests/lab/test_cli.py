@@ -13,7 +13,8 @@ from holdfast_lab.evaluation import load
 from holdfast_lab.export import export
 from holdfast_lab.prompt import build_prompt
 from holdfast_lab.tokenizer import build_tokenizer
-from holdfast_worker.models.guard.config import load_config
+from holdfast_worker.models.folder import load_config
+from holdfast_worker.models.guard.config import GuardConfig
 
 
 def test_an_exported_model_loads_as_itself_rounded_to_half_precision(tmp_path: Path) -> None:
@@ -42,7 +43,7 @@ def test_measuring_rewrites_the_configuration_and_the_card_and_nothing_else(tmp_
     (folder / "holdfast.json").unlink()
     (folder / "README.md").unlink()
     main(["measure-reference-guard", "--folder", str(folder), "--examples", "20", "--scenes", "4", "--steps", "7"])
-    defaults = load_config(folder, {}).defaults
+    defaults = load_config(GuardConfig, folder, {}).defaults
     assert defaults.l0 is not None
     assert defaults.l0.false_flag is not None
     assert defaults.l0.false_flag.scenes == 4

@@ -9,7 +9,8 @@ from holdfast_lab.evaluation import Guard, Noise, held_out, load, margins, noisy
 from holdfast_lab.noise import gaussian, image_tensor, noisy_tokens
 from holdfast_lab.prompt import IMAGE_TOKENS, encode_text
 from holdfast_worker.models.draws import Draws
-from holdfast_worker.models.guard.config import load_config
+from holdfast_worker.models.folder import load_config
+from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.llava import LlavaGuard
 from holdfast_worker.models.guard.loading import load_guard
 from holdfast_worker.models.guard.prompt import load_prompt
@@ -22,7 +23,7 @@ def guard() -> Guard:
 
 @pytest.fixture(scope="module")
 def served() -> LlavaGuard:
-    return load_guard(shipped_folder(), load_config(shipped_folder(), {"device": "cpu"}))
+    return load_guard(shipped_folder(), load_config(GuardConfig, shipped_folder(), {"device": "cpu"}))
 
 
 def test_both_render_the_same_prompt(guard: Guard, served: LlavaGuard) -> None:

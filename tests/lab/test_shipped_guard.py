@@ -17,7 +17,8 @@ from holdfast_lab.report import L0, SUFFIX, OperatingPoint, Report, one_modality
 from holdfast_lab.sample_inputs import sample_inputs
 from holdfast_lab.scenes import Example
 from holdfast_lab.tokenizer import build_tokenizer
-from holdfast_worker.models.guard.config import load_config
+from holdfast_worker.models.folder import load_config
+from holdfast_worker.models.guard.config import GuardConfig
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NOISY = {"clean": CLEAN, "σ=.25, β=.9 uniform": Noise(0.25, 0.9), "σ=.5, β=.9 uniform": Noise(0.5, 0.9)}
@@ -61,14 +62,14 @@ def test_the_shipped_serving_configuration_is_the_exported_one_and_loads() -> No
     stored = json.loads((shipped_folder() / "holdfast.json").read_text(encoding="utf-8"))
     suffix, l0 = (_point(bound) for bound in (stored["false_flag"], stored["defaults"]["l0"]["false_flag"]))
     assert stored == measured_config(Report((), (), suffix=suffix, l0=l0))
-    config = load_config(shipped_folder(), {})
+    config = load_config(GuardConfig, shipped_folder(), {})
     assert config.false_flag is not None
     assert config.defaults.l0 is not None
     assert config.defaults.l0.false_flag is not None
 
 
 def test_the_bounds_are_the_ones_that_the_card_states(card: str) -> None:
-    config = load_config(shipped_folder(), {})
+    config = load_config(GuardConfig, shipped_folder(), {})
     assert config.defaults.l0 is not None
     stated = re.findall(r"False flags: (\d+) of (\d+) Safe examples, a rate of at most (\S+) ", card)
     bounds = [bound for bound in (config.false_flag, config.defaults.l0.false_flag) if bound is not None]

@@ -16,7 +16,8 @@ from transformers.models.llava_onevision import LlavaOnevisionImageProcessorPil
 
 from holdfast.certificates.noise.kernels import UniformKernel, suffix_draws
 from holdfast_worker.models.draws import Draws
-from holdfast_worker.models.guard.config import load_config
+from holdfast_worker.models.folder import load_config
+from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.loading import load_guard
 from holdfast_worker.noise import replace_tokens
 
@@ -109,7 +110,7 @@ def base_folder(checkpoint):
 @pytest.fixture
 def guard(base_folder):
     """A freshly loaded one-tile guard."""
-    return load_guard(base_folder, load_config(base_folder, {}))
+    return load_guard(base_folder, load_config(GuardConfig, base_folder, {}))
 
 
 @pytest.fixture(scope="session")

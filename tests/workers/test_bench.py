@@ -19,7 +19,8 @@ from holdfast_worker.inspection.fixed_draws import input_draws
 from holdfast_worker.inspection.flops import draw_flops, peak_flops
 from holdfast_worker.models import registry
 from holdfast_worker.models.draws import Draws
-from holdfast_worker.models.guard.config import load_config
+from holdfast_worker.models.folder import load_config
+from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.llava import LlavaGuard
 from holdfast_worker.models.guard.loading import load_guard
 from holdfast_worker.sampling.guard import example
@@ -57,7 +58,7 @@ def test_the_arithmetic_of_the_reference_guard_is_what_torch_counts(draws: int) 
 )
 def test_the_arithmetic_of_tiles_and_layers_is_what_torch_counts(checkpoint: Any, shape: dict[str, Any]) -> None:
     folder = checkpoint(pinpoints=((32, 32), (32, 64), (64, 32)), **shape)
-    guard = load_guard(folder, load_config(folder, {}))
+    guard = load_guard(folder, load_config(GuardConfig, folder, {}))
     batch = default_draws(guard, 3)
     guard.margins([batch.part(0, 1)])  # what is read once for all draws is read here
     assert 3 * draw_flops(guard, batch).total == pytest.approx(counted(guard, batch), rel=0.02)

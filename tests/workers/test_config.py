@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from holdfast_worker.models.errors import ModelConfigError
+from holdfast_worker.models.folder import load_config
 from holdfast_worker.models.guard.answers import Reading
-from holdfast_worker.models.guard.config import GuardConfig, load_config
+from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.policies import LLAVAGUARD_V1_2, MULTIMODAL_SAFETY_V1, policy_text
 
 SHARED = Path(__file__).parents[3] / "shared"
@@ -20,16 +21,18 @@ def folder(tmp_path):
 
 
 def test_settings_are_laid_over_the_file_field_by_field(folder):
-    config = load_config(folder, {"defaults": {"slots": 2}, "tiles": "base"})
+    config = load_config(GuardConfig, folder, {"defaults": {"slots": 2}, "tiles": "base"})
     assert (config.name, config.tiles) == ("a", "base")
     assert (config.defaults.beta, config.defaults.slots) == (0.9, 2)
 
 
 def test_a_folder_without_the_file_is_served_by_settings_alone(tmp_path):
-    config = load_config(tmp_path, {"name": "llava-guard", "unsafe_tokens": ["Unsafe"], "safe_tokens": ["Safe"]})
+    config = load_config(
+        GuardConfig, tmp_path, {"name": "llava-guard", "unsafe_tokens": ["Unsafe"], "safe_tokens": ["Safe"]}
+    )
     assert config.name == "llava-guard"
     with pytest.raises(ModelConfigError, match="name: Field required"):
-        load_config(tmp_path, {})
+        load_config(GuardConfig, tmp_path, {})
 
 
 @pytest.mark.parametrize(
@@ -53,19 +56,19 @@ def test_a_folder_without_the_file_is_served_by_settings_alone(tmp_path):
 )
 def test_a_setting_out_of_range_is_refused_by_name(folder, change, message):
     with pytest.raises(ModelConfigError, match=message):
-        load_config(folder, change)
+        load_config(GuardConfig, folder, change)
 
 
 @pytest.mark.parametrize("content", ["{", "[1]"])
 def test_a_file_that_is_no_object_is_refused(folder, content):
     (folder / "holdfast.json").write_text(content)
     with pytest.raises(ModelConfigError, match=r"holdfast\.json .*rewrite it"):
-        load_config(folder, {})
+        load_config(GuardConfig, folder, {})
 
 
 def test_a_config_cannot_be_changed(folder):
     with pytest.raises(ValueError, match="frozen"):
-        load_config(folder, {}).name = "b"
+        load_config(GuardConfig, folder, {}).name = "b"
 
 
 def test_every_field_says_what_it_means():
@@ -103,9 +106,9 @@ def test_llavaguards_policy_asks_for_the_rating_in_the_form_that_is_read():
 
 def test_a_false_flag_bound_does_not_outlive_what_it_was_measured_on() -> None:
     with resources.as_file(resources.files("holdfast_worker.models") / "reference_guard") as folder:
-        kept = load_config(folder, {"device": "cpu", "name": "mine"})
-        changed = load_config(folder, {"defaults": {"sigma": 0.25}})
-        measured_again = load_config(folder, {"policy": "other", "false_flag": kept.false_flag})
+        kept = load_config(GuardConfig, folder, {"device": "cpu", "name": "mine"})
+        changed = load_config(GuardConfig, folder, {"defaults": {"sigma": 0.25}})
+        measured_again = load_config(GuardConfig, folder, {"policy": "other", "false_flag": kept.false_flag})
     assert kept.false_flag is not None
     assert kept.defaults.l0 is not None
     assert kept.defaults.l0.false_flag is not None

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from holdfast_worker.models.encoder.config import EncoderConfig, load_encoder_config
+from holdfast_worker.models.encoder.config import EncoderConfig
 from holdfast_worker.models.errors import ModelConfigError
+from holdfast_worker.models.folder import load_config
 
 CLIP: dict[str, Any] = {"name": "e", "kind": "encoder", "architecture": "clip"}
 LAYERS: dict[str, Any] = {
@@ -24,7 +25,7 @@ LAYERS: dict[str, Any] = {
 
 def test_settings_come_from_the_folder_with_the_workers_laid_over(tmp_path: Path) -> None:
     (tmp_path / "holdfast.json").write_text(json.dumps(CLIP | {"defaults": {"sigma": 0.5, "draws": 100}}))
-    config = load_encoder_config(tmp_path, {"name": "mine", "defaults": {"draws": 200}})
+    config = load_config(EncoderConfig, tmp_path, {"name": "mine", "defaults": {"draws": 200}})
     assert (config.name, config.defaults.sigma, config.defaults.draws) == ("mine", 0.5, 200)
 
 
@@ -65,4 +66,4 @@ def test_declared_layers_have_no_feature_to_choose() -> None:
 )
 def test_settings_that_cannot_be_meant_are_refused(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelConfigError, match=message):
-        load_encoder_config(tmp_path, settings)
+        load_config(EncoderConfig, tmp_path, settings)

@@ -10,7 +10,8 @@ from transformers import AutoTokenizer
 
 from holdfast.queue.jobs import JobInput
 from holdfast_worker.models.errors import ModelConfigError
-from holdfast_worker.models.guard.config import load_config
+from holdfast_worker.models.folder import load_config
+from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.loading import load_guard
 from holdfast_worker.models.vision.preprocessing import to_tiles
 from holdfast_worker.noise import gaussian
@@ -46,7 +47,7 @@ def folder(base_folder, tmp_path_factory):
 def load(folder):
     def load(rule, **settings):
         own = {"decision": "generate", "max_new_tokens": 5, **RULES[rule]}
-        return load_guard(folder, load_config(folder, own | settings))
+        return load_guard(folder, load_config(GuardConfig, folder, own | settings))
 
     return load
 

@@ -14,7 +14,8 @@ from torch.nn import functional
 from holdfast_worker.models import registry
 from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.errors import ModelConfigError
-from holdfast_worker.models.vision.layers import Layer, LayersTower, build_layers
+from holdfast_worker.models.vision.layers import Layer, build_layers
+from holdfast_worker.models.vision.towers import LayersTower
 from tests.workers.cifar import cifar_encoder, cifar_images
 
 SIZE = (8, 8)

@@ -9,7 +9,8 @@ from tokenizers import Tokenizer, normalizers
 
 from holdfast_worker.models.draws import Draws
 from holdfast_worker.models.errors import InputRefusedError, ModelConfigError, ModelOutputError
-from holdfast_worker.models.guard.config import load_config
+from holdfast_worker.models.folder import load_config
+from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.loading import load_guard
 from holdfast_worker.models.guard.prefix import cache_word
 from holdfast_worker.models.vision.preprocessing import to_tiles
@@ -61,21 +62,21 @@ def test_the_guards_own_plain_passes_equal_the_models_forward(guard, draw):
 
 
 def test_the_settings_may_say_how_large_a_batch_is_to_begin_with(base_folder, guard):
-    limited = load_guard(base_folder, load_config(base_folder, {"batch_limit": 700}))
+    limited = load_guard(base_folder, load_config(GuardConfig, base_folder, {"batch_limit": 700}))
     assert limited.batching.limit == 700 != guard.batching.limit
 
 
 @pytest.mark.parametrize("shape", [{"layer": -2}, {"layer": [-1, -2]}, {"sliding": 90, "max_text_bytes": 20}])
 def test_other_feature_layers_and_sliding_windows_equal_the_plain_forward(checkpoint, draw, shape):
     folder = checkpoint(tiles="base", **shape)
-    guard = load_guard(folder, load_config(folder, {}))
+    guard = load_guard(folder, load_config(GuardConfig, folder, {}))
     draws = draw(guard, 0, 3)
     np.testing.assert_allclose(guard.margins([draws])[0], plain_margins(guard, draws), atol=1e-5)
 
 
 def test_a_policy_that_is_read_once_before_the_image_gives_the_plain_forwards_margins(checkpoint, draw):
     folder = checkpoint(tiles="base", layout="policy_first")
-    guard = load_guard(folder, load_config(folder, {}))
+    guard = load_guard(folder, load_config(GuardConfig, folder, {}))
     batch = [draw(guard, 3, 8), draw(guard, 0, 3, text="a much longer text", sigma=0.5), draw(guard, 0, 2, sigma=0.0)]
     for draws, margins in zip(batch, guard.margins(batch), strict=True):
         np.testing.assert_allclose(margins, plain_margins(guard, draws), atol=1e-5)
@@ -83,7 +84,7 @@ def test_a_policy_that_is_read_once_before_the_image_gives_the_plain_forwards_ma
 
 def test_the_policy_before_the_image_is_read_once_for_all_draws(checkpoint, draw, monkeypatch):
     folder = checkpoint(tiles="base", layout="policy_first")
-    guard = load_guard(folder, load_config(folder, {}))
+    guard = load_guard(folder, load_config(GuardConfig, folder, {}))
     inner, read = guard._model.model.language_model, []
     forward, word = inner.forward, cache_word(type(inner).forward)
     monkeypatch.setattr(inner, "forward", lambda **given: read.append(given[word].get_seq_length()) or forward(**given))
@@ -199,14 +200,14 @@ def test_a_prompt_longer_than_the_context_is_refused(base_folder, tmp_path, phot
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.normalizer = normalizers.Replace("z", "z" * 20)
     tokenizer.save(str(folder / "tokenizer.json"))
-    guard = load_guard(folder, load_config(folder, {}))
+    guard = load_guard(folder, load_config(GuardConfig, folder, {}))
     with pytest.raises(InputRefusedError, match=r"the prompt has \d+ tokens, must be at most 600"):
         guard.inputs.prepare("z" * 200, "", photo, slots=4)
 
 
 def test_a_text_limit_that_the_context_cannot_hold_is_refused_at_load(base_folder):
     with pytest.raises(ModelConfigError, match=r"max_text_bytes=600 must be at most \d{3}, so that any text fits"):
-        load_guard(base_folder, load_config(base_folder, {"max_text_bytes": 600}))
+        load_guard(base_folder, load_config(GuardConfig, base_folder, {"max_text_bytes": 600}))
 
 
 @pytest.mark.parametrize(
@@ -223,7 +224,7 @@ def test_a_text_limit_that_the_context_cannot_hold_is_refused_at_load(base_folde
     ],
 )
 def test_a_guard_says_how_it_is_asked_otherwise_than_published(base_folder, settings, notes):
-    guard = load_guard(base_folder, load_config(base_folder, settings))
+    guard = load_guard(base_folder, load_config(GuardConfig, base_folder, settings))
     found = spec_of(guard, threat={"text": {"slots": 4}}).notes
     assert len(found) == len(notes)
     assert all(re.search(wanted, note) for wanted, note in zip(notes, found, strict=True))

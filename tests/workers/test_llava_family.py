@@ -21,7 +21,8 @@ from transformers.models.llava_next import LlavaNextImageProcessorPil
 
 from holdfast_worker.models.draws import Draws
 from holdfast_worker.models.errors import ModelConfigError
-from holdfast_worker.models.guard.config import load_config
+from holdfast_worker.models.folder import load_config
+from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.llava import context_length
 from holdfast_worker.models.guard.loading import load_guard
 from holdfast_worker.models.stages import StageClock
@@ -81,7 +82,7 @@ def folders(tmp_path_factory, chat_tokenizer):
 def load(folders):
     def load(kind, size=(SIDE, SIDE), **settings):
         own = {"noise_height": size[0], "noise_width": size[1]} | settings
-        return load_guard(folders[kind], load_config(folders[kind], own))
+        return load_guard(folders[kind], load_config(GuardConfig, folders[kind], own))
 
     return load
 
@@ -199,7 +200,7 @@ def test_a_processor_that_does_something_else_is_refused(copy, kind, change, mes
     path = folder / "preprocessor_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ModelConfigError, match=message):
-        load_guard(folder, load_config(folder, {}))
+        load_guard(folder, load_config(GuardConfig, folder, {}))
 
 
 @pytest.mark.parametrize(
@@ -214,7 +215,7 @@ def test_a_choice_of_tokens_that_was_never_published_is_refused(copy, kind, chan
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ModelConfigError, match=message):
-        load_guard(folder, load_config(folder, {}))
+        load_guard(folder, load_config(GuardConfig, folder, {}))
 
 
 def test_weights_of_another_model_are_refused(copy, folders):
@@ -222,7 +223,7 @@ def test_weights_of_another_model_are_refused(copy, folders):
     for name in ("config.json", "preprocessor_config.json"):
         shutil.copy(folders["next-llama"] / name, folder / name)
     with pytest.raises(ModelConfigError, match=r"1 weights are missing or misshapen \(first: model.image_newline\)"):
-        load_guard(folder, load_config(folder, {}))
+        load_guard(folder, load_config(GuardConfig, folder, {}))
 
 
 def test_a_window_of_every_layer_bounds_the_context():

@@ -7,7 +7,8 @@ from safetensors.torch import load_file, save_file
 
 from holdfast_worker.models import registry
 from holdfast_worker.models.errors import ModelConfigError
-from holdfast_worker.models.guard.config import load_config
+from holdfast_worker.models.folder import load_config
+from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.loading import load_guard
 from tests.workers.builders import votes
 
@@ -18,7 +19,7 @@ def copy(base_folder, tmp_path):
 
 
 def fingerprint(folder, **settings):
-    return load_guard(folder, load_config(folder, settings)).fingerprint
+    return load_guard(folder, load_config(GuardConfig, folder, settings)).fingerprint
 
 
 def change_weights(folder, change):
@@ -84,19 +85,19 @@ def test_pickled_weights_are_refused(copy):
     (copy / "model.safetensors").unlink()
     message = r"pickled: \['pytorch_model.bin'\].*must be safetensors, since unpickling runs code"
     with pytest.raises(ModelConfigError, match=message):
-        load_guard(copy, load_config(copy, {}))
+        load_guard(copy, load_config(GuardConfig, copy, {}))
 
 
 def test_a_missing_weight_is_refused_rather_than_left_random(copy):
     change_weights(copy, lambda weights: weights.pop("image_newline"))
     with pytest.raises(ModelConfigError, match=r"1 weights are missing or misshapen \(first: model.image_newline\)"):
-        load_guard(copy, load_config(copy, {}))
+        load_guard(copy, load_config(GuardConfig, copy, {}))
 
 
 def test_another_architecture_is_refused(copy):
     (copy / "config.json").write_text('{"model_type": "qwen2_vl"}')
     with pytest.raises(ModelConfigError, match="model_type='qwen2_vl' must be one of llava, llava_next, llava_one"):
-        load_guard(copy, load_config(copy, {}))
+        load_guard(copy, load_config(GuardConfig, copy, {}))
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "preprocessor_config.json"])
@@ -104,23 +105,23 @@ def test_a_checkpoint_that_asks_for_its_own_code_is_refused(copy, name):
     stored = json.loads((copy / name).read_text()) if (copy / name).is_file() else {}
     (copy / name).write_text(json.dumps(stored | {"auto_map": {"AutoModel": "modeling_own.OwnModel"}}))
     with pytest.raises(ModelConfigError, match=f"{name} has an auto_map, .* and none is run; use a checkpoint that"):
-        load_guard(copy, load_config(copy, {}))
+        load_guard(copy, load_config(GuardConfig, copy, {}))
 
 
 def test_a_folder_without_a_checkpoint_is_refused(tmp_path):
     with pytest.raises(ModelConfigError, match=r"holds no config\.json"):
-        load_guard(tmp_path, load_config(tmp_path, {"name": "x"}))
+        load_guard(tmp_path, load_config(GuardConfig, tmp_path, {"name": "x"}))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is present")
 def test_a_device_that_is_not_there_is_refused(copy):
     with pytest.raises(ModelConfigError, match="no CUDA device is present; use device=auto or cpu"):
-        load_guard(copy, load_config(copy, {"device": "cuda"}))
+        load_guard(copy, load_config(GuardConfig, copy, {"device": "cuda"}))
 
 
 def test_bfloat16_votes_like_float32_where_the_margin_is_wide(base_folder, draw):
-    exact = load_guard(base_folder, load_config(base_folder, {}))
-    rounded = load_guard(base_folder, load_config(base_folder, {"dtype": "bfloat16"}))
+    exact = load_guard(base_folder, load_config(GuardConfig, base_folder, {}))
+    rounded = load_guard(base_folder, load_config(GuardConfig, base_folder, {"dtype": "bfloat16"}))
     margins = exact.margins([draw(exact, 0, 30)])[0]
     wide = abs(margins) > 0.5
     assert wide.mean() > 0.3

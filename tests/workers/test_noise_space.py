@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from holdfast_worker.models.errors import InputRefusedError
 from holdfast_worker.models.guard.llava import LlavaGuard
-from holdfast_worker.models.vision.noise_space import MAX_SIDE, axis_matrix, resize_norm, to_noise_space
-from holdfast_worker.models.vision.preprocessing import resize
+from holdfast_worker.models.vision.noise_space import MAX_SIDE, resize_norm, to_noise_space
+from holdfast_worker.models.vision.resize import axis_matrix, resize
 
 SIZES = [
     ((10, 12), (8, 8)),

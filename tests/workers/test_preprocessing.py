@@ -6,7 +6,8 @@ from transformers.models.llava_onevision import LlavaOnevisionImageProcessorPil
 
 from holdfast_worker.models.draws import Draws
 from holdfast_worker.models.errors import ModelConfigError
-from holdfast_worker.models.guard.config import load_config
+from holdfast_worker.models.folder import load_config
+from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.loading import load_guard
 from holdfast_worker.models.vision.preprocessing import Pixels, pack, to_tiles
 from holdfast_worker.models.vision.tiling import grid_for
@@ -92,13 +93,13 @@ def test_features_are_packed_as_the_model_packs_them(checkpoint_model, size, mos
 @pytest.fixture(scope="module")
 def checkpoint_model(checkpoint):
     folder = checkpoint(pinpoints=PINPOINTS)
-    return load_guard(folder, load_config(folder, {}))._model.model
+    return load_guard(folder, load_config(GuardConfig, folder, {}))._model.model
 
 
 @pytest.mark.parametrize(("size", "most"), [((32, 32), 9), ((20, 90), 9), ((48, 40), 1)])
 def test_anyres_margins_equal_transformers_own_path(checkpoint, draw, size, most):
     folder = checkpoint(pinpoints=PINPOINTS, most=most, noise_height=size[0], noise_width=size[1])
-    guard = load_guard(folder, load_config(folder, {}))
+    guard = load_guard(folder, load_config(GuardConfig, folder, {}))
     image = picture(size)
     prepared = guard.inputs.prepare("how are you?", "", image, slots=2)
     draws = Draws(prepared, "s", 0.0, 0, 1, prepared.tail_base[None, None])
@@ -119,7 +120,7 @@ EVERY = [(rows * TILE, columns * TILE) for rows in range(1, 7) for columns in ra
 @pytest.fixture(scope="module")
 def every_tiling(checkpoint):
     folder = checkpoint(pinpoints=EVERY)
-    return load_guard(folder, load_config(folder, {}))._model.model
+    return load_guard(folder, load_config(GuardConfig, folder, {}))._model.model
 
 
 @pytest.mark.parametrize("trim", [(0, 0), (5, 3)])
@@ -160,4 +161,4 @@ def test_a_processor_that_does_something_else_is_refused(checkpoint, change, mes
         setattr(processor, name, value)
     processor.save_pretrained(folder)
     with pytest.raises(ModelConfigError, match=message):
-        load_guard(folder, load_config(folder, {}))
+        load_guard(folder, load_config(GuardConfig, folder, {}))

@@ -23,9 +23,10 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from holdfast_worker.models.encoder.config import load_encoder_config
+from holdfast_worker.models.encoder.config import EncoderConfig
 from holdfast_worker.models.encoder.loading import load_encoder
 from holdfast_worker.models.errors import ModelConfigError
+from holdfast_worker.models.folder import load_config
 from holdfast_worker.models.smoothed_tower import (
     SmoothedVisionTower,
     Smoothing,
@@ -232,7 +233,7 @@ def encoder_of(tmp_path):
         (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
         settings = {"name": "tiny", "kind": "encoder", "architecture": "llava", "device": "cpu"}
         (tmp_path / "holdfast.json").write_text(json.dumps(settings))
-        return load_encoder(tmp_path, load_encoder_config(tmp_path, {}))
+        return load_encoder(tmp_path, load_config(EncoderConfig, tmp_path, {}))
 
     return load
 

@@ -25,9 +25,10 @@ from transformers import (
 from transformers.models.clip import CLIPImageProcessorPil
 from transformers.models.siglip import SiglipImageProcessorPil
 
-from holdfast_worker.models.encoder.config import load_encoder_config
+from holdfast_worker.models.encoder.config import EncoderConfig
 from holdfast_worker.models.encoder.loading import load_tower
 from holdfast_worker.models.errors import ModelConfigError
+from holdfast_worker.models.folder import load_config
 from holdfast_worker.models.vision.towers import Tower
 from tests.workers.checkpoints import SIDE, clip_folder, llava_folder, open_clip_folder, siglip_folder, siglip_vision
 
@@ -54,7 +55,7 @@ def llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def load(folder: Path, **settings: Any) -> Tower:
-    return load_tower(folder, load_encoder_config(folder, settings), torch.float32)
+    return load_tower(folder, load_config(EncoderConfig, folder, settings), torch.float32)
 
 
 def feature(folder: Path, **settings: Any) -> Tensor:
@@ -227,7 +228,7 @@ def test_gradients_reach_the_images_and_no_weight(clip: Path, settings: dict[str
 
 
 def test_half_precision_stays_near(clip: Path) -> None:
-    tower = load_tower(clip, load_encoder_config(clip, {}), torch.bfloat16)
+    tower = load_tower(clip, load_config(EncoderConfig, clip, {}), torch.bfloat16)
     rounded = tower.pooled(tower.tokens(IMAGES))
     assert rounded.dtype == tower.tokens(IMAGES).dtype == torch.float32
     similarity = torch.cosine_similarity(rounded, feature(clip))

@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from holdfast_worker.models.encoder.config import load_encoder_config
+from holdfast_worker.models.encoder.config import EncoderConfig
 from holdfast_worker.models.encoder.loading import load_tower
 from holdfast_worker.models.errors import ModelConfigError
+from holdfast_worker.models.folder import load_config
 from tests.workers.checkpoints import clip_folder, llava_folder, open_clip_folder, siglip_folder, siglip_vision
 
 
@@ -30,7 +31,7 @@ def copy(clip: Path, tmp_path: Path) -> Path:
 
 def refused(folder: Path, message: str, **settings: Any) -> None:
     with pytest.raises(ModelConfigError, match=message):
-        load_tower(folder, load_encoder_config(folder, settings), torch.float32)
+        load_tower(folder, load_config(EncoderConfig, folder, settings), torch.float32)
 
 
 def rewrite(path: Path, **changes: Any) -> None:
@@ -84,7 +85,7 @@ def test_a_projection_that_is_missing_or_misshapen_is_refused_only_where_it_is_u
 
     change_weights(copy, change)
     refused(copy, r"must have one of shape \(E, 16\) for feature=projection")
-    assert load_tower(copy, load_encoder_config(copy, {"feature": "cls"}), torch.float32).size == (32, 32)
+    assert load_tower(copy, load_config(EncoderConfig, copy, {"feature": "cls"}), torch.float32).size == (32, 32)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def test_code_in_the_folder_is_never_run(copy: Path, tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     (copy / "code.py").write_text(f"open({str(trace)!r}, 'w')")
     rewrite(copy / "config.json", auto_map={"AutoConfig": "code.Config", "AutoModel": "code.Model"})
-    load_tower(copy, load_encoder_config(copy, {}), torch.float32)
+    load_tower(copy, load_config(EncoderConfig, copy, {}), torch.float32)
     assert not trace.exists()
 
 

@@ -12,7 +12,8 @@ from transformers import AutoConfig
 from holdfast_worker.models import registry
 from holdfast_worker.models.draws import Draws
 from holdfast_worker.models.errors import EngineLostError, ModelConfigError, ModelOutputError
-from holdfast_worker.models.guard.config import load_config
+from holdfast_worker.models.folder import load_config
+from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.llava import LlavaGuard
 from holdfast_worker.models.guard.loading import load_guard
 from holdfast_worker.models.vllm import loading as vllm_loading
@@ -52,7 +53,7 @@ def test_it_judges_as_the_guard_on_transformers(
     checkpoint: Callable[..., Path], draw: Callable[..., Draws], shape: dict[str, object]
 ) -> None:
     folder = checkpoint(**shape)
-    plain = load_guard(folder, load_config(folder, {}))
+    plain = load_guard(folder, load_config(GuardConfig, folder, {}))
     apart, _ = split_guard(folder, plain)
     long = draw(plain, 0, 3, text="a much longer text", sigma=0.5, slots=2)
     batch = [draw(plain, 3, 8), long, draw(plain, 0, 2, sigma=0.0)]

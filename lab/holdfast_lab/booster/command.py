@@ -14,9 +14,10 @@ from holdfast_lab.booster.training import train_booster
 from holdfast_worker.denoisers.loading import Booster, load_booster
 from holdfast_worker.denoisers.mapper import MapperShape
 from holdfast_worker.denoisers.unet import UNetShape
-from holdfast_worker.models.encoder.config import load_encoder_config
+from holdfast_worker.models.encoder.config import EncoderConfig
 from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.encoder.loading import load_encoder
+from holdfast_worker.models.folder import load_config
 
 SCENES = "scenes"
 
@@ -161,7 +162,7 @@ def _plain_encoder(arguments: argparse.Namespace) -> Encoder:
     if not folder.is_dir():
         folder = Path(str(files("holdfast_worker.models"))) / arguments.encoder.replace("-", "_")
     bare: dict[str, Any] = {"booster": None, "diffusion": None, "device": arguments.device}
-    return load_encoder(folder, load_encoder_config(folder, bare))
+    return load_encoder(folder, load_config(EncoderConfig, folder, bare))
 
 
 def _images(arguments: argparse.Namespace) -> Images:

@@ -21,7 +21,7 @@ from holdfast_worker.denoisers.diffusion import OneShotDiffusion
 from holdfast_worker.denoisers.mapper import MapperShape, ResidualMapper
 from holdfast_worker.denoisers.unet import BoosterUNet, UNetShape
 from holdfast_worker.models.errors import ModelConfigError
-from holdfast_worker.models.fingerprint import weights_and_files
+from holdfast_worker.models.folder import weights_and_files
 
 __all__ = ["BOOSTER_FILE", "Booster", "Diffusion", "load_booster", "load_diffusion", "save_booster"]
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from holdfast.certificates import Counts, Question, answer, position_masks
+from holdfast.certificates import Counts, answer, position_masks
 from holdfast.contract.guard.spec import GuardSpec
+from holdfast.questions import question_of
 from holdfast_worker.inspection.batch_size import positions_of
 from holdfast_worker.inspection.fixed_draws import fixed_image, input_draws
 from holdfast_worker.inspection.flops import draw_flops, encoder_flops, peak_flops
@@ -213,7 +214,7 @@ def certificate_seconds(spec: GuardSpec) -> float:
     Args:
         spec: What is certified; every cell gets an equal share of its passes, nine tenths of them Unsafe.
     """
-    question, counts = _question(spec), _counts(spec)
+    question, counts = question_of(spec), _counts(spec)
     answer(question, counts)
     start = time.process_time()
     answer(question, counts)
@@ -225,29 +226,5 @@ def _counts(spec: GuardSpec) -> Counts:
     cells = ((draws, draws * 9 // 10),) * spec.cells
     if not spec.masks_matter:
         return Counts(cells)
-    masks = position_masks(_question(spec), positions=spec.slots, seed=SEED, start=0, stop=draws)
+    masks = position_masks(question_of(spec), positions=spec.slots, seed=SEED, start=0, stop=draws)
     return Counts(cells, masks, np.arange(draws) % 10 != 0)
-
-
-def _question(spec: GuardSpec) -> Question:
-    return Question(
-        text=spec.text,
-        tabular=spec.kind == "tabular",
-        slots=spec.slots,
-        max_tokens=spec.max_tokens,
-        strata=spec.strata,
-        natural=spec.natural,
-        per_budget=False,
-        token_kernel=spec.token_kernel,
-        beta=spec.beta,
-        alphabets=spec.alphabets,
-        sigma=spec.sigma,
-        tau=spec.tau,
-        alpha=spec.alpha,
-        sides=("unsafe", "safe"),
-        method=spec.method,
-        bound="any_time",
-        wanted=spec.wanted_cells,
-        target=None,
-        epsilons=spec.epsilons,
-    )

@@ -9,8 +9,7 @@ import torch
 
 from holdfast_worker.inspection.bench import Bench, bench
 from holdfast_worker.inspection.examined import Examined, close
-from holdfast_worker.inspection.models_command import run
-from holdfast_worker.inspection.naming import add_config, fields_of, meant, settings_there
+from holdfast_worker.inspection.naming import add_config, fields_of, meant, run, settings_there
 
 __all__ = ["command", "table"]
 

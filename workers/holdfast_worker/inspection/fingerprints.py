@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from holdfast_worker.models.fingerprint import digest, weights_and_files
+from holdfast_worker.models.folder import digest, weights_and_files
 from holdfast_worker.models.guard.llava import LlavaGuard
 from holdfast_worker.models.guard.policies import POLICIES, policy_text
 from holdfast_worker.models.registry import Model

@@ -4,32 +4,27 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-from pydantic import ValidationError
-
 from holdfast_worker.inspection.batch_size import BatchPoint, measure_batches, recommended
 from holdfast_worker.inspection.examined import Absent, Examined, close
 from holdfast_worker.inspection.fingerprints import fingerprint_parts
-from holdfast_worker.inspection.naming import add_config, fields_of, meant, settings_path, settings_there
+from holdfast_worker.inspection.naming import add_config, fields_of, meant, run, settings_path, settings_there
 from holdfast_worker.inspection.self_test import self_test
 from holdfast_worker.inspection.settings_file import (
-    SettingsFileError,
     read_settings_file,
     with_model,
     write_settings_file,
 )
 from holdfast_worker.models import registry
 from holdfast_worker.models.encoder.encoder import Encoder
-from holdfast_worker.models.errors import ModelError
 from holdfast_worker.models.guard.llava import LlavaGuard
 from holdfast_worker.settings import WorkerSettings
 
-__all__ = ["add", "check", "list_models", "run"]
+__all__ = ["add", "check", "list_models"]
 
 _ADD = """\
 The checkpoint is loaded as a worker would load it and examined on fixed draws (`holdfast models check`); then the batch
@@ -59,23 +54,6 @@ examples:
 
 Exit status: 0 nothing failed, 1 something failed or it cannot be loaded, 2 wrong usage.
 """
-
-
-def run(work: Callable[[], int]) -> int:
-    """Runs a command's work: what it refuses is said in one line."""
-    try:
-        return work()
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        sys.stderr.write(f"error: the settings do not fit a worker ({problems}); correct them\n")
-    except (ModelError, SettingsFileError) as error:
-        sys.stderr.write(f"error: {error}\n")
-    except torch.OutOfMemoryError:
-        sys.stderr.write("error: the model does not fit the device's memory; use a smaller one, or another device\n")
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        return 130
-    return 1
 
 
 def add(argv: list[str]) -> int:

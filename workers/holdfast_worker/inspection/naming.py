@@ -1,19 +1,40 @@
-"""Which model a command line means: a name of the settings, one that ships, or a folder; and the fields beside it."""
+"""What commands on models share: which model is meant, the fields beside it, and how a refusal is said."""
 
 import argparse
 import os
+import sys
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from holdfast_worker.inspection.settings_file import nested, read_settings_file
+import torch
+from pydantic import ValidationError
+
+from holdfast_worker.inspection.settings_file import SettingsFileError, nested, read_settings_file
 from holdfast_worker.models import registry
-from holdfast_worker.models.errors import ModelConfigError
+from holdfast_worker.models.errors import ModelConfigError, ModelError
 from holdfast_worker.models.folder import read_settings
 from holdfast_worker.settings import WorkerSettings
 
-__all__ = ["add_config", "fields_of", "meant", "settings_path", "settings_there"]
+__all__ = ["add_config", "fields_of", "meant", "run", "settings_path", "settings_there"]
+
+
+def run(work: Callable[[], int]) -> int:
+    """Runs a command's work: what it refuses is said in one line."""
+    try:
+        return work()
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        sys.stderr.write(f"error: the settings do not fit a worker ({problems}); correct them\n")
+    except (ModelError, SettingsFileError) as error:
+        sys.stderr.write(f"error: {error}\n")
+    except torch.OutOfMemoryError:
+        sys.stderr.write("error: the model does not fit the device's memory; use a smaller one, or another device\n")
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
+    return 1
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:

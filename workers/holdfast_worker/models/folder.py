@@ -1,7 +1,8 @@
-"""The settings that a model's folder carries in ``holdfast.json``, and those of the worker laid over them."""
+"""A model's folder: its settings in ``holdfast.json`` with the worker's laid over them, and digests of its files."""
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,11 +10,37 @@ from pydantic import BaseModel, ValidationError
 
 from holdfast_worker.models.errors import ModelConfigError
 
-__all__ = ["CONFIG_FILE", "read_settings", "validated"]
+__all__ = ["CONFIG_FILE", "digest", "load_config", "read_settings", "weights_and_files"]
 
 CONFIG_FILE = "holdfast.json"
+_SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
+_ENGINE = {"engine", "engine_batch", "engine_memory", "vllm_url"}  # another arithmetic, within rounding the same guard
+_HARMLESS = _ENGINE | {"name", "device", "batch_limit", "max_slots", "max_text_bytes", "max_tokens", "false_flag"}
 
 Config = TypeVar("Config", bound=BaseModel)
+
+
+def load_config(kind: type[Config], folder: Path, overrides: Mapping[str, Any]) -> Config:
+    """Reads ``holdfast.json`` and lays the given fields over it; nested objects merge field by field.
+
+    Args:
+        kind: What the settings are of: ``GuardConfig``, ``TabularConfig`` or ``EncoderConfig``.
+        folder: A model's folder; it need not hold ``holdfast.json`` when ``overrides`` gives what has no default.
+        overrides: Fields of that kind.
+
+    Raises:
+        ModelConfigError: The file is not a JSON object, or a field is missing, unknown or out of range.
+    """
+    settings = read_settings(folder, overrides)
+    if "false_flag" in kind.model_fields and set(overrides) - _HARMLESS:
+        settings = _unmeasured(settings, overrides)
+    try:
+        return kind.model_validate(settings)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'model'}: {e['msg']}" for e in error.errors())
+        raise ModelConfigError(
+            f"model in {folder}: {problems}; correct {CONFIG_FILE} or the worker's settings"
+        ) from error
 
 
 def read_settings(folder: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,19 +59,13 @@ def read_settings(folder: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
     return _merged(stored, overrides)
 
 
-def validated(model: type[Config], folder: Path, settings: Mapping[str, Any]) -> Config:
-    """The settings as a configuration of this kind.
-
-    Raises:
-        ModelConfigError: A field is missing, unknown or out of range.
-    """
-    try:
-        return model.model_validate(settings)
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'model'}: {e['msg']}" for e in error.errors())
-        raise ModelConfigError(
-            f"model in {folder}: {problems}; correct {CONFIG_FILE} or the worker's settings"
-        ) from error
+def _unmeasured(settings: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings without the folder's false-flag bounds, as an override changes what those were measured on."""
+    defaults = dict(settings.get("defaults") or {})
+    if isinstance(defaults.get("l0"), Mapping):
+        given = (overrides.get("defaults") or {}).get("l0") or {}
+        defaults["l0"] = {**defaults["l0"], "false_flag": given.get("false_flag")}
+    return {**settings, "defaults": defaults, "false_flag": overrides.get("false_flag")}
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,3 +74,22 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         below = merged.get(key)
         merged[key] = _merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
     return merged
+
+
+def weights_and_files(folder: Path) -> list[tuple[str, bytes]]:
+    """Name and SHA-256 of every file of a checkpoint folder that may decide a vote, ``holdfast.json`` left out."""
+    paths = [path for path in sorted(folder.iterdir()) if path.suffix in _SUFFIXES and path.name != CONFIG_FILE]
+    return [(path.name, _file_digest(path)) for path in paths]
+
+
+def digest(parts: Iterable[tuple[str, bytes]]) -> str:
+    """SHA-256 over framed (name, bytes) pairs, as ``sha256:`` and 64 hexadecimal digits."""
+    found = hashlib.sha256()
+    for name, content in parts:
+        found.update(len(name).to_bytes(8, "big") + name.encode() + len(content).to_bytes(8, "big") + content)
+    return f"sha256:{found.hexdigest()}"
+
+
+def _file_digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()

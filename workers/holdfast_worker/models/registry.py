@@ -6,12 +6,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from holdfast_worker.models.encoder.config import load_encoder_config
+from holdfast_worker.models.encoder.config import EncoderConfig
 from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.encoder.loading import load_encoder
 from holdfast_worker.models.errors import ModelConfigError
-from holdfast_worker.models.folder import read_settings
-from holdfast_worker.models.guard.config import load_config, load_tabular_config
+from holdfast_worker.models.folder import load_config, read_settings
+from holdfast_worker.models.guard.config import GuardConfig, TabularConfig
 from holdfast_worker.models.guard.loading import load_guard
 from holdfast_worker.models.guard.tabular import load_tabular
 from holdfast_worker.models.guard.voting import Guard
@@ -53,10 +53,10 @@ def load(folder_or_name: str | Path, overrides: Mapping[str, Any]) -> Model:
     with _folder(folder_or_name) as folder:
         kind = read_settings(folder, overrides).get("kind")
         if kind == "tabular":
-            return load_tabular(folder, load_tabular_config(folder, overrides))
+            return load_tabular(folder, load_config(TabularConfig, folder, overrides))
         if kind == "encoder":
-            return load_encoder(folder, load_encoder_config(folder, overrides))
-        config = load_config(folder, overrides)
+            return load_encoder(folder, load_config(EncoderConfig, folder, overrides))
+        config = load_config(GuardConfig, folder, overrides)
         return load_vllm_guard(folder, config) if config.engine == "vllm" else load_guard(folder, config)
 
 

@@ -1,16 +1,13 @@
 """What an encoder is, apart from its weights: the kind of tower, which feature of it, the noise space, its helpers."""
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from holdfast.contract.models import EncoderDefaults
-from holdfast_worker.models.folder import read_settings, validated
 from holdfast_worker.models.vision.layers import Layer
 
-__all__ = ["EncoderConfig", "load_encoder_config"]
+__all__ = ["EncoderConfig"]
 
 _Channels = tuple[float, float, float]
 _Positive = Annotated[float, Field(gt=0)]
@@ -89,16 +86,3 @@ class EncoderConfig(BaseModel):
     def used_feature(self) -> str | None:
         """The feature in force; none for layers."""
         return self.feature or {"llava": "tokens", "layers": None}.get(self.architecture, "projection")
-
-
-def load_encoder_config(folder: Path, overrides: Mapping[str, Any]) -> EncoderConfig:
-    """Reads ``holdfast.json`` and lays the given fields over it; nested objects merge field by field.
-
-    Args:
-        folder: An encoder's folder.
-        overrides: Fields of ``EncoderConfig``.
-
-    Raises:
-        ModelConfigError: The file is not a JSON object, or a field is missing, unknown or out of range.
-    """
-    return validated(EncoderConfig, folder, read_settings(folder, overrides))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from holdfast.contract.models import HeadInfo
 from holdfast_worker.models.errors import ModelConfigError
-from holdfast_worker.models.fingerprint import digest
+from holdfast_worker.models.folder import digest
 from holdfast_worker.models.weights import opened
 
 __all__ = ["MAX_CLASSES", "Head", "load_head"]

@@ -13,9 +13,9 @@ from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.encoder.heads import load_head
 from holdfast_worker.models.encoder.vision import load_vision
 from holdfast_worker.models.errors import ModelConfigError
-from holdfast_worker.models.fingerprint import digest, weights_and_files
-from holdfast_worker.models.vision.layers import LayersTower, build_layers
-from holdfast_worker.models.vision.towers import Tower
+from holdfast_worker.models.folder import digest, weights_and_files
+from holdfast_worker.models.vision.layers import build_layers
+from holdfast_worker.models.vision.towers import LayersTower, Tower
 from holdfast_worker.models.weights import find_device, find_dtype, read_tensors, require_safetensors, tensor_places
 
 __all__ = ["HEADS", "load_encoder", "load_tower"]

@@ -4,19 +4,14 @@ A checkpoint folder carries these settings in ``holdfast.json``; a folder withou
 LLaVA-Guard, say) is served by giving them all in the worker's settings. ``kind`` says which of the two it is.
 """
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from holdfast.contract.models import Defaults, FalseFlag, FieldInfo
-from holdfast_worker.models.folder import read_settings, validated
 
-__all__ = ["GuardConfig", "TabularConfig", "load_config", "load_tabular_config"]
+__all__ = ["GuardConfig", "TabularConfig"]
 
-_ENGINE = {"engine", "engine_batch", "engine_memory", "vllm_url"}  # another arithmetic, within rounding the same guard
-_HARMLESS = _ENGINE | {"name", "device", "batch_limit", "max_slots", "max_text_bytes", "max_tokens", "false_flag"}
 
 Tokens = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
 
@@ -163,33 +158,3 @@ class TabularConfig(BaseModel):
         if self.defaults.token_kernel != "uniform":
             raise ValueError("defaults.token_kernel=absorbing needs a mask value, which fields lack; use uniform")
         return self
-
-
-def load_config(folder: Path, overrides: Mapping[str, Any]) -> GuardConfig:
-    """Reads ``holdfast.json`` and lays the given fields over it; nested objects merge field by field.
-
-    Args:
-        folder: A checkpoint folder; it need not hold ``holdfast.json`` when ``overrides`` gives what has
-            no default.
-        overrides: Fields of ``GuardConfig``.
-
-    Raises:
-        ModelConfigError: The file is not a JSON object, or a field is missing, unknown or out of range.
-    """
-    return validated(GuardConfig, folder, _unmeasured(read_settings(folder, overrides), overrides))
-
-
-def load_tabular_config(folder: Path, overrides: Mapping[str, Any]) -> TabularConfig:
-    """As ``load_config``, for a tabular guard."""
-    return validated(TabularConfig, folder, _unmeasured(read_settings(folder, overrides), overrides))
-
-
-def _unmeasured(settings: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings without the folder's false-flag bounds where an override changes what those were measured on."""
-    if not set(overrides) - _HARMLESS:
-        return settings
-    defaults = dict(settings.get("defaults") or {})
-    if isinstance(defaults.get("l0"), Mapping):
-        given = (overrides.get("defaults") or {}).get("l0") or {}
-        defaults["l0"] = {**defaults["l0"], "false_flag": given.get("false_flag")}
-    return {**settings, "defaults": defaults, "false_flag": overrides.get("false_flag")}

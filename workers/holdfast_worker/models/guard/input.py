@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from holdfast_worker.models.vision.noise_space import require_image, resize_norm
 from holdfast_worker.models.vision.preprocessing import Pixels
 from holdfast_worker.noise import kernel_of, replace_tokens
 
-__all__ = ["GuardInput"]
+__all__ = ["GuardInput", "context_length"]
 
 # Positions in one forward pass to begin with: on a CPU what stays in its caches, on a GPU what fills it.
 _POSITIONS = {"cpu": 8192, "cuda": 131_072}
@@ -196,3 +197,12 @@ def _notes(config: GuardConfig, pixels: Pixels) -> Iterator[str]:
             f" at most. An answer that gives neither verdict counts as {config.unparseable.title()} and is not asked"
             " again."
         )
+
+
+def context_length(text: Any) -> int:
+    """Positions that a language model of this configuration can read."""
+    # Where no types of layers are named, a window is every layer's (Mistral).
+    slides = "sliding_attention" in (getattr(text, "layer_types", None) or ("sliding_attention",))
+    window = getattr(text, "sliding_window", None) if slides else None
+    longest: int = text.max_position_embeddings
+    return min(longest, window or longest)

@@ -28,7 +28,7 @@ from holdfast_worker.models.draws import (
 )
 from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.generation import Writer
-from holdfast_worker.models.guard.input import GuardInput
+from holdfast_worker.models.guard.input import GuardInput, context_length
 from holdfast_worker.models.guard.prefix import read_on
 from holdfast_worker.models.guard.prompt import Prompt
 from holdfast_worker.models.guard.tails import shared_with_last, tail_layout
@@ -202,12 +202,3 @@ class LlavaGuard:
             position_ids=layout.positions,
         ).last_hidden_state
         return self._margins(hidden[:, layout.last])
-
-
-def context_length(text: Any) -> int:
-    """Positions that a language model of this configuration can read."""
-    # Where no types of layers are named, a window is every layer's (Mistral).
-    slides = "sliding_attention" in (getattr(text, "layer_types", None) or ("sliding_attention",))
-    window = getattr(text, "sliding_window", None) if slides else None
-    longest: int = text.max_position_embeddings
-    return min(longest, window or longest)

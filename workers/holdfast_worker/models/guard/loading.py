@@ -4,9 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from transformers import (
     LlavaForConditionalGeneration,
     LlavaNextForConditionalGeneration,
@@ -15,18 +13,15 @@ from transformers import (
 from transformers.utils import logging
 
 from holdfast_worker.models.errors import ModelConfigError
-from holdfast_worker.models.fingerprint import digest, weights_and_files
 from holdfast_worker.models.guard.config import GuardConfig
+from holdfast_worker.models.guard.fingerprint import fingerprint
 from holdfast_worker.models.guard.llava import LlavaGuard
-from holdfast_worker.models.guard.policies import policy_text
 from holdfast_worker.models.guard.prompt import load_prompt
 from holdfast_worker.models.vision.image_path import Llava
 from holdfast_worker.models.vision.preprocessing import load_pixels
 from holdfast_worker.models.weights import find_device, find_dtype, require_no_code, require_safetensors
 
-__all__ = ["fingerprint", "load_guard"]
-
-_RULES = {"layout", "decision", "answer", "answer_prefix", "max_new_tokens", "unparseable"}
+__all__ = ["load_guard"]
 
 _MODELS: dict[str, Any] = {
     "llava": LlavaForConditionalGeneration,
@@ -90,37 +85,3 @@ def _load_model(folder: Path, dtype: torch.dtype) -> Llava:
         )
     frozen: Llava = model.eval().requires_grad_(False)
     return frozen
-
-
-def fingerprint(folder: Path, config: GuardConfig, alphabet: NDArray[np.int64], *, dtype: str, device: str) -> str:
-    """Hashes all that a vote depends on besides the draw itself.
-
-    SHA-256 over framed (name, bytes) pairs: every weight, configuration, tokenizer, template and image-processor file
-    of the folder by name except ``holdfast.json``, then the policy's text, the user template, the verdict, filler and
-    mask tokens, the alphabet's ids (little-endian int64), the tiling, the noise size, the number type, and the kind of
-    device, since the noise of a seed differs between kinds. What is not the default of layout and decision rule follows
-    them, if anything. Limits, defaults and the served name are left out.
-
-    Args:
-        folder: Checkpoint folder.
-        config: The guard's settings.
-        alphabet: Replacement alphabet, shape (V,).
-        dtype: Number type in use, e.g. ``float32``.
-        device: Kind of device in use, ``cpu`` or ``cuda``.
-
-    Returns:
-        ``sha256:`` and 64 hexadecimal digits.
-    """
-    prompt = config.model_dump(include={"user_template", "unsafe_tokens", "safe_tokens", "filler_token", "mask_token"})
-    space = config.model_dump(include={"tiles", "noise_height", "noise_width"})
-    rules = config.model_dump(include=_RULES, exclude_defaults=True)
-    return digest(
-        [
-            *weights_and_files(folder),
-            ("policy", policy_text(config.policy).encode()),
-            ("prompt", json.dumps(prompt, sort_keys=True).encode()),
-            ("alphabet", alphabet.astype("<i8").tobytes()),
-            ("computation", json.dumps(space | {"dtype": dtype, "device": device}, sort_keys=True).encode()),
-            *([("rules", json.dumps(rules, sort_keys=True).encode())] if rules else []),
-        ]
-    )

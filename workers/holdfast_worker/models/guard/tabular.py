@@ -25,7 +25,7 @@ from holdfast.contract.models import GuardInfo, Limits, NoiseSpace
 from holdfast.queue.jobs import JobInput
 from holdfast_worker.models.draws import Draws, PreparedInput, images_of_draws, margins_by_range, noisy_images
 from holdfast_worker.models.errors import InputRefusedError, ModelConfigError
-from holdfast_worker.models.fingerprint import digest, weights_and_files
+from holdfast_worker.models.folder import digest, weights_and_files
 from holdfast_worker.models.guard.config import TabularConfig
 from holdfast_worker.models.weights import find_device
 from holdfast_worker.noise import kernel_of

@@ -7,15 +7,13 @@ its place in the list, as ``nn.Sequential`` counts, unless it says another.
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
 from holdfast_worker.models.errors import ModelConfigError
-from holdfast_worker.models.vision.towers import Tower
 
-__all__ = ["Layer", "LayersTower", "build_layers"]
+__all__ = ["Layer", "build_layers"]
 
 _Count = Annotated[int, Field(gt=0, le=65_536)]
 _TRACKED = "num_batches_tracked"  # counts training steps; evaluation never reads it
@@ -152,45 +150,3 @@ def _weight(stored: Mapping[str, Tensor], name: str, own: Tensor) -> Tensor:
     if not stored[name].isfinite().all():
         raise ModelConfigError(f"weight {name} has a number that is not finite, all must be; save it again")
     return stored[name]
-
-
-class LayersTower(Tower):
-    """A declared encoder: its output, one vector per image, is its only token."""
-
-    def __init__(
-        self,
-        network: nn.Sequential,
-        *,
-        size: tuple[int, int],
-        mean: Sequence[float],
-        std: Sequence[float],
-        dtype: torch.dtype,
-    ) -> None:
-        super().__init__(size, mean, std, dtype)
-        self._network = network.to(dtype)
-        _require_one_vector(network, torch.zeros(1, 3, *size, dtype=dtype))
-
-    def tokens(self, images: Tensor) -> Tensor:
-        """As ``Tower.tokens``, with L = 1."""
-        hidden: Tensor = self._network(self._pixels(images))
-        return hidden.float()[:, None]
-
-    def pooled(self, tokens: Tensor) -> Tensor:
-        """As ``Tower.pooled``: the one token."""
-        return tokens[:, 0]
-
-
-def _require_one_vector(network: nn.Sequential, hidden: Tensor) -> None:
-    for index, layer in enumerate(network):
-        try:
-            hidden = layer(hidden)
-        except RuntimeError as error:
-            raise ModelConfigError(
-                f"layers.{index} does not take what comes before it, shape {tuple(hidden.shape[1:])} per image;"
-                " correct the layers or the noise size"
-            ) from error
-    if hidden.ndim != 2:
-        raise ModelConfigError(
-            f"the layers end in shape {tuple(hidden.shape[1:])} per image, must end in one vector; add a flatten or"
-            " an average_pool"
-        )

@@ -10,14 +10,13 @@ from torch import Tensor
 
 from holdfast.certificates import resize_operator_norm
 from holdfast_worker.models.errors import InputRefusedError
-from holdfast_worker.models.vision.preprocessing import resize
+from holdfast_worker.models.vision.resize import axis_matrix, resize
 
-__all__ = ["MAX_SIDE", "axis_matrix", "require_image", "resize_norm", "to_noise_space"]
+__all__ = ["MAX_SIDE", "require_image", "resize_norm", "to_noise_space"]
 
 MAX_SIDE = 8192
 """Longest side of an image in pixels: the resize's matrices take its square in time."""
 
-_STRIP = 256
 # Half a unit in the last place of a float32 in [0,1], at either of two images, and a little for float64 on the way.
 _ROUNDING = 2.0**-24 * (1 + 1e-4)
 
@@ -75,15 +74,3 @@ def resize_norm(own: tuple[int, int], size: tuple[int, int]) -> float:
     rows, columns = (axis_matrix(*axis) for axis in zip(own, size, strict=True))
     reach = np.count_nonzero(rows, axis=0).max() * np.count_nonzero(columns, axis=0).max()
     return math.nextafter(resize_operator_norm(rows, columns) + 255 * _ROUNDING * math.sqrt(reach), 2e9)
-
-
-def axis_matrix(own: int, size: int) -> NDArray[np.float64]:
-    """The resize of one axis as a matrix, shape (size, own): what it makes of each unit vector."""
-    strips = []
-    for start in range(0, own, _STRIP):
-        # Never an image one pixel wide: torch's filter mixes up the memory layouts of such an output.
-        strip = torch.zeros(own, _STRIP, dtype=torch.float64)
-        unit = torch.arange(min(_STRIP, own - start))
-        strip[start + unit, unit] = 1
-        strips.append(resize(strip[None, None], (size, _STRIP))[0, 0, :, : len(unit)])
-    return torch.cat(strips, dim=1).numpy()

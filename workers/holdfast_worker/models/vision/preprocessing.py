@@ -20,9 +20,10 @@ from transformers.models.llava_next import LlavaNextImageProcessorPil
 from transformers.models.llava_onevision import LlavaOnevisionImageProcessorPil
 
 from holdfast_worker.models.errors import ModelConfigError
+from holdfast_worker.models.vision.resize import resize
 from holdfast_worker.models.vision.tiling import Grid, grid_for, shortest_edge
 
-__all__ = ["Pixels", "load_pixels", "pack", "resize", "to_tiles"]
+__all__ = ["Pixels", "load_pixels", "pack", "to_tiles"]
 
 _PROCESSORS: dict[str, Any] = {
     "llava": LlavaImageProcessorPil,
@@ -148,13 +149,6 @@ def _require_reproducible(processor: Any, kind: str, tile: int) -> None:
             raise ModelConfigError(
                 f"image processor: {name}={found} must be {wanted}; correct preprocessor_config.json"
             )
-
-
-def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resizes (n, C, H, W) by PIL's antialiased bicubic filter, unrounded; the same size is the identity."""
-    if tuple(images.shape[-2:]) == size:
-        return images
-    return functional.interpolate(images, size, mode="bicubic", antialias=True)
 
 
 def to_tiles(images: Tensor, pixels: Pixels) -> Tensor:

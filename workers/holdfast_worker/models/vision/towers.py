@@ -6,9 +6,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from holdfast_worker.models.vision.preprocessing import resize
+from holdfast_worker.models.errors import ModelConfigError
+from holdfast_worker.models.vision.resize import resize
 
-__all__ = ["Tower", "to_sphere"]
+__all__ = ["LayersTower", "Tower", "to_sphere"]
 
 
 class Tower(nn.Module):
@@ -65,6 +66,48 @@ class Tower(nn.Module):
     def _pixels(self, images: Tensor) -> Tensor:
         """Resized and normalised, in the tower's number type."""
         return ((resize(images, self.size) - self.mean) / self.std).to(self.dtype)
+
+
+class LayersTower(Tower):
+    """A declared encoder: its output, one vector per image, is its only token."""
+
+    def __init__(
+        self,
+        network: nn.Sequential,
+        *,
+        size: tuple[int, int],
+        mean: Sequence[float],
+        std: Sequence[float],
+        dtype: torch.dtype,
+    ) -> None:
+        super().__init__(size, mean, std, dtype)
+        self._network = network.to(dtype)
+        _require_one_vector(network, torch.zeros(1, 3, *size, dtype=dtype))
+
+    def tokens(self, images: Tensor) -> Tensor:
+        """As ``Tower.tokens``, with L = 1."""
+        hidden: Tensor = self._network(self._pixels(images))
+        return hidden.float()[:, None]
+
+    def pooled(self, tokens: Tensor) -> Tensor:
+        """As ``Tower.pooled``: the one token."""
+        return tokens[:, 0]
+
+
+def _require_one_vector(network: nn.Sequential, hidden: Tensor) -> None:
+    for index, layer in enumerate(network):
+        try:
+            hidden = layer(hidden)
+        except RuntimeError as error:
+            raise ModelConfigError(
+                f"layers.{index} does not take what comes before it, shape {tuple(hidden.shape[1:])} per image;"
+                " correct the layers or the noise size"
+            ) from error
+    if hidden.ndim != 2:
+        raise ModelConfigError(
+            f"the layers end in shape {tuple(hidden.shape[1:])} per image, must end in one vector; add a flatten or"
+            " an average_pool"
+        )
 
 
 def to_sphere(vectors: Tensor) -> Tensor:

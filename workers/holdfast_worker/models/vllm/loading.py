@@ -11,11 +11,10 @@ from transformers import AutoConfig, AutoModel, LlavaOnevisionConfig
 from transformers.models.llava_onevision.modeling_llava_onevision import LlavaOnevisionMultiModalProjector
 
 from holdfast_worker.models.errors import ModelConfigError
-from holdfast_worker.models.fingerprint import digest
+from holdfast_worker.models.folder import digest
 from holdfast_worker.models.guard.config import GuardConfig
-from holdfast_worker.models.guard.input import GuardInput
-from holdfast_worker.models.guard.llava import context_length
-from holdfast_worker.models.guard.loading import fingerprint
+from holdfast_worker.models.guard.fingerprint import fingerprint
+from holdfast_worker.models.guard.input import GuardInput, context_length
 from holdfast_worker.models.guard.prompt import load_prompt
 from holdfast_worker.models.vision.image_path import ImagePath
 from holdfast_worker.models.vision.preprocessing import Pixels, load_pixels

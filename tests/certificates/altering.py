@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from holdfast.certificates import Check, verify
@@ -37,6 +38,11 @@ def altered(certificate: Json, path: Path, change: Callable[[Any], None]) -> Jso
     return dict(changed)
 
 
+def set_to(path: Path, value: Any) -> Callable[[Any], None]:
+    """The change that puts this value where the path leads."""
+    return lambda holder: holder.__setitem__(path[-1], value)
+
+
 def others(leaf: Any) -> list[Any]:
     """Values that differ from the leaf by as little as can be, and one of another type."""
     if isinstance(leaf, bool):
@@ -53,11 +59,12 @@ def others(leaf: Any) -> list[Any]:
 def alterations(certificate: Json) -> Iterator[tuple[Path, Json]]:
     for path, leaf in leaves(certificate):
         for other in others(leaf):
-            yield (
-                path,
-                altered(certificate, path, lambda holder, at=path[-1], other=other: holder.__setitem__(at, other)),
-            )
-        yield path, altered(certificate, path, lambda holder, at=path[-1]: holder.__delitem__(at))
+            yield path, altered(certificate, path, set_to(path, other))
+        yield path, altered(certificate, path, partial(_removed, path))
+
+
+def _removed(path: Path, holder: Any) -> None:
+    del holder[path[-1]]
 
 
 def lengthened(certificate: Json) -> Iterator[tuple[Path, Json]]:

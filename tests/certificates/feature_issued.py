@@ -1,45 +1,44 @@
-"""Signed feature certificates as a certifier writes them, of a world whose smoothed features are known."""
+"""Signed feature certificates as the certifier writes them, of a world whose smoothed features are known."""
 
 import json
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from holdfast.certificates import FeatureAnswer, FeatureCounts, FeatureQuestion, ScoreSample, feature_answer
-from holdfast.contract.features.certificates import (
-    ChannelEvidence,
-    FeatureBoundRow,
-    FeatureCertificate,
-    FeatureEvidence,
-    FeatureRadius,
-    FeatureTargetAnswer,
-    Prediction,
-    PredictionRadius,
-    SimilarityRow,
-    SmoothedEmbedding,
-)
-from holdfast.contract.jobs import ModelRef, Stopped
-from holdfast.contract.models import HeadInfo, ImageSpace
+from holdfast.certificates import FeatureCounts, feature_answer
+from holdfast.contract.features.spec import EmbeddingSpec, FeatureSpec
+from holdfast.contract.jobs import Stopped
+from holdfast.contract.models import HeadInfo, NoiseSpace
+from holdfast.questions import feature_question_of
+from holdfast.queue.jobs import JobRecord
+from holdfast.queue.settled import Settled
 from holdfast.signing import sign
-from tests.certificates.half_spaces import ANY_TIME, World, question, random_world
+from holdfast_service.certifier.features.writing import write
+from tests.certificates.half_spaces import World, random_world
 from tests.certificates.issued import BORN, KEY
 
-FEATURE = ("feature_mean", "feature_cdf")
-ALONE = {"label": None, "prototypes": False, "rivals": 0}
-AVERAGED = {"statements": ("feature_cdf",), "cosine_floors": (), "embedding": (4, 0.045), **ALONE}
+LINEAR = HeadInfo(
+    name="signs", version="1", fingerprint="sha256:1", kind="linear", classes=("one", "two", "three"), clip=0.1
+)
+PROTOTYPES = LINEAR.model_copy(update={"kind": "prototypes"})
+VECTOR = {"embedding": EmbeddingSpec(draws=4, tokens=False, alpha=0.045), "cosine_floors": ()}
+TOKENS = {**VECTOR, "embedding": EmbeddingSpec(draws=4, tokens=True, alpha=0.045), "dimension": 4}
+ANY_TIME = {"stop": "any_time"}
+HEADED = {**ANY_TIME, "head": PROTOTYPES}
 KINDS: dict[str, dict[str, Any]] = {
-    "feature": {"statements": FEATURE, **ALONE},
-    "prototypes": {},
-    "linear": {"prototypes": False},
-    "kl": {"statements": FEATURE, "mean_bound": "kl", **ALONE},
-    "any time": {"statements": ("feature_mean",), "fixed": False, **ALONE},
-    "any time with a head": {"statements": ANY_TIME, "fixed": False, "draws": 300},
-    "target": {"statements": ("feature_mean",), "fixed": False, "target": (0.125, 0.5), **ALONE},
-    "target missed": {"statements": ANY_TIME, "fixed": False, "target": (3.0, 0.0), "stopped": "not_certifiable"},
-    "prediction target": {"statements": ANY_TIME, "fixed": False, "target": (0.125, None), "stopped": "target"},
-    "embedding": AVERAGED,
-    "token embedding": {**AVERAGED, "tokens": True},
+    "feature": {},
+    "prototypes": {"head": PROTOTYPES},
+    "linear": {"head": LINEAR},
+    "kl": {"mean_bound": "kl"},
+    "any time": ANY_TIME,
+    "any time with a head": {**HEADED, "passes": 300},
+    "target": {**ANY_TIME, "target": {"epsilon": 0.125, "cosine": 0.5}},
+    "target missed": {**HEADED, "target": {"epsilon": 3.0, "cosine": 0.0}, "stopped": "not_certifiable"},
+    "prediction target": {**HEADED, "target": {"epsilon": 0.125, "cosine": None}},
+    "embedding": VECTOR,
+    "token embedding": TOKENS,
 }
 
 
@@ -49,15 +48,29 @@ def world() -> World:
     return random_world(np.random.default_rng(10))
 
 
-def issue(
-    *, draws: int = 400, stopped: Stopped | None = None, tokens: bool = False, **changes: object
-) -> dict[str, Any]:
-    """A signed certificate of this many draws, as it is parsed from the wire."""
-    asked = question(**{"sigma": 0.25, "operator_norm": 1.25, **changes})
-    counts = _counts(asked, draws)
-    ended = stopped or ("passes_spent" if asked.fixed else "target" if asked.target else "tolerance")
-    made = _written(asked, counts, feature_answer(asked, counts), ended, tokens)
-    made = made.model_copy(update={"signature": sign(made.model_dump(mode="json"), KEY)})
+def spec(**changes: object) -> FeatureSpec:
+    values = {
+        "model": "reference-encoder", "fingerprint": "sha256:0", "sigma": 0.25, "reference": "clean",
+        "epsilons": (0.0, 0.25, 0.5), "cosine_floors": (0.0, 0.5), "head": None, "mean_bound": "betting",
+        "alpha": 0.01, "draws": 400, "selection_draws": 100, "stop": "fixed", "tolerance": 0.02, "target": None,
+        "embedding": None, "space": NoiseSpace(channels=3, height=64, width=64), "dimension": 3,
+    }  # fmt: skip
+    return FeatureSpec.model_validate({**values, **changes})
+
+
+def issue(*, passes: int | None = None, stopped: Stopped | None = None, **changes: object) -> dict[str, Any]:
+    """A signed certificate of so many scored passes, all by default, as it is parsed from the wire."""
+    asked = spec(**changes)
+    scored = asked.draws if passes is None else passes
+    counts = _counts(asked, scored)
+    settled = _settled(asked, counts)
+    question = feature_question_of(
+        asked, label=settled.label, prototypes=settled.cosines is not None, operator_norm=settled.operator_norm
+    )
+    ended = stopped or ("passes_spent" if asked.stop == "fixed" else "target" if asked.target else "tolerance")
+    record = JobRecord("feat_0", "running", asked, "ab" * 32, BORN, (80, 80))
+    made = write(record, asked, settled, counts, feature_answer(question, counts), scored, ended)
+    made = made.model_copy(update={"signature": sign(made, KEY)})
     plain: dict[str, Any] = json.loads(made.model_dump_json())
     return plain
 
@@ -73,124 +86,25 @@ def issued(kind: str) -> dict[str, Any]:
     return plain
 
 
-def _counts(asked: FeatureQuestion, draws: int) -> FeatureCounts:
+def _counts(asked: FeatureSpec, draws: int) -> FeatureCounts:
     """The evidence that this question needs, and no other."""
     found = world().counts(np.random.default_rng(3), draws)
-    head = asked.label is not None
-    return FeatureCounts(
-        reference=found.reference,
-        margins=found.margins if head else (),
-        clipped=found.clipped if "clipped_cdf" in asked.statements else (),
-        votes=found.votes if head else None,
-        cosines=found.cosines if asked.prototypes else None,
-        distances=found.distances if asked.prototypes else None,
-    )
+    head = asked.head
+    if head is None:
+        return FeatureCounts(found.reference)
+    found = found if "clipped_cdf" in asked.statements else replace(found, clipped=())
+    return found if head.kind == "prototypes" else replace(found, cosines=None, distances=None)
 
 
-def _written(
-    asked: FeatureQuestion, counts: FeatureCounts, found: FeatureAnswer, stopped: Stopped, tokens: bool
-) -> FeatureCertificate:
-    return FeatureCertificate(
-        id="feat_0",
-        created_at=BORN,
-        finished_at=BORN,
-        bounds=tuple(
-            FeatureBoundRow(
-                epsilon=row.epsilon,
-                method=row.method,
-                inner_product_at_least=row.inner_product,
-                cosine_at_least=row.cosine,
-            )
-            for row in found.bounds
-        ),
-        radii=tuple(
-            FeatureRadius(
-                cosine_floor=row.cosine_floor, method=row.method, radius=row.radius, native_radius=row.native_radius
-            )
-            for row in found.radii
-        ),
-        prediction=_prediction(asked, found),
-        embedding=_embedding(asked, found, tokens),
-        target=None
-        if asked.target is None
-        else FeatureTargetAnswer(epsilon=asked.target[0], cosine=asked.target[1], certified=bool(found.target)),
-        evidence=_evidence(asked, counts, stopped),
-        reference="clean",
-        sigma=asked.sigma,
-        dimension=4 if tokens else 3,
-        space=ImageSpace(
-            channels=3,
-            height=64,
-            width=64,
-            input_height=80,
-            input_width=80,
-            native_operator_norm=asked.operator_norm,
-        ),
-        model=ModelRef(name="reference-encoder", fingerprint="sha256:0"),
-        seed="ab" * 32,
-        software="holdfast 0.3.0",
-        notice=("The guarantee is for the smoothed feature.",),
-        signature=None,
-    )
-
-
-def _prediction(asked: FeatureQuestion, found: FeatureAnswer) -> Prediction | None:
-    if asked.label is None:
-        return None
-    head = HeadInfo(
-        name="signs",
-        version="1",
-        fingerprint="sha256:1",
-        kind="prototypes" if asked.prototypes else "linear",
-        classes=("one", "two", "three"),
-        clip=0.1,
-    )
-    radii = tuple(
-        PredictionRadius(method=row.method, radius=row.radius, native_radius=row.native_radius)
-        for row in found.prediction
-    )
-    return Prediction(head=head, label=asked.label, class_name=head.classes[asked.label], radii=radii)
-
-
-def _embedding(asked: FeatureQuestion, found: FeatureAnswer, tokens: bool) -> SmoothedEmbedding | None:
-    if asked.embedding is None:
-        return None
-    return SmoothedEmbedding(
-        draws=asked.embedding[0],
-        tokens=tokens,
-        alpha=asked.embedding[1],
-        shape=(2, 2) if tokens else (3,),
-        values=(9.5, -1.25, 0.5, 2.0) if tokens else tuple((0.9 * world().reference).tolist()),
-        similarity=tuple(
-            SimilarityRow(epsilon=row.epsilon, inner_product_at_least=row.inner_product, cosine_at_least=row.cosine)
-            for row in found.similarity
-        ),
-    )
-
-
-def _evidence(asked: FeatureQuestion, counts: FeatureCounts, stopped: Stopped) -> FeatureEvidence:
-    rivals = [rival for rival in range(3) if rival != asked.label]
-    return FeatureEvidence(
-        passes=counts.reference.size,
-        selection_passes=100,
-        channels=(
-            _channel("reference", None, counts.reference),
-            *(_channel("margin", rival, one) for rival, one in zip(rivals, counts.margins, strict=False)),
-            *(_channel("clipped", rival, one) for rival, one in zip(rivals, counts.clipped, strict=False)),
-        ),
-        votes=counts.votes,
+def _settled(asked: FeatureSpec, counts: FeatureCounts) -> Settled:
+    embedding = (0.9 * world().reference) if asked.dimension == 3 else np.array([9.5, -1.25, 0.5, 2.0])
+    shape = (3,) if asked.dimension == 3 else (2, 2)
+    return Settled(
+        reference=world().reference.astype("<f4").tobytes(),
+        operator_norm=1.25,
+        label=None if asked.head is None else world().label,
         cosines=counts.cosines,
         distances=counts.distances,
-        mean_bound=asked.mean_bound,
-        horizon=asked.horizon,
-        alpha=asked.alpha,
-        alpha_split={name: asked.alpha / len(asked.statements) for name in asked.statements},
-        stopped=stopped,
-    )
-
-
-def _channel(name: str, rival: int | None, sample: ScoreSample) -> ChannelEvidence:
-    levels = tuple(map(int, sample.values * 4096))
-    return ChannelEvidence.model_validate(
-        {"name": name, "rival": rival, "levels": levels, "counts": tuple(map(int, sample.counts))}
+        embedding=embedding.astype("<f4").tobytes() if asked.embedding is not None else b"",
+        shape=shape if asked.embedding is not None else (),
     )

@@ -1,82 +1,155 @@
-"""Verification: what the certifier writes passes, and no part of it can be altered unseen."""
+"""Verification of both chapters: what the certifier writes passes, and no part of it can be altered unseen."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from holdfast.certificates import verify
+from holdfast.certificates import native_radius, verify
 from holdfast.certificates.guard.reading import size_faults
-from holdfast.contract.guard.certificates import Certificate
 from holdfast.signing import check_signature, key_set
-from tests.certificates.altering import Json, Path, alterations, altered, failing, leaves, lengthened, unsigned
-from tests.certificates.issued import KEY, KINDS, issue, issued
+from tests.certificates import feature_issued, issued
+from tests.certificates.altering import Json, Path, alterations, altered, failing, leaves, lengthened, set_to, unsigned
+from tests.certificates.contradictions import FEATURE, GUARD, Change
 
-SMALL: dict[str, Json] = {
-    "suffix": {"slots": 2, "max_tokens": 2},
-    "safe": {"slots": 1, "max_tokens": 1, "rate": 0.0},
-    "per budget": {"slots": 1, "max_tokens": 1, "scope": "per_budget"},
-    "target": {"target": {"tokens": 1, "epsilon": 0.5}, "max_tokens": 1, "stopped": "target"},
-    "l0": {**KINDS["l0"], "max_tokens": 1, "method": "stratified", "orders": 4},
-    "tabular": {**KINDS["tabular"], "max_tokens": 1},
+Case = tuple[str, str]  # chapter and kind
+
+CHAPTERS: dict[str, Any] = {"guard": issued, "feature": feature_issued}
+SMALL: dict[str, dict[str, Json]] = {
+    "guard": {
+        "suffix": {"slots": 2, "max_tokens": 2},
+        "safe": {"slots": 1, "max_tokens": 1, "rate": 0.0},
+        "per budget": {"slots": 1, "max_tokens": 1, "scope": "per_budget"},
+        "target": {"target": {"tokens": 1, "epsilon": 0.5}, "max_tokens": 1, "stopped": "target"},
+        "l0": {**issued.KINDS["l0"], "max_tokens": 1, "method": "stratified", "orders": 4},
+        "tabular": {**issued.KINDS["tabular"], "max_tokens": 1},
+    },
+    "feature": {
+        kind: feature_issued.KINDS[kind]
+        for kind in ("feature", "prototypes", "linear", "prediction target", "target missed", "embedding",
+                     "token embedding")
+    },
+}  # fmt: skip
+FEW = {"guard": {"orders": 2, "epsilons": (0.5,)}, "feature": {"draws": 50, "epsilons": (0.05,)}}
+FIELDS = {
+    "guard": {"signature", "evidence", "frontier", "max_tokens", "verdict", "target", "worst_case"},
+    "feature": {"signature", "evidence", "bounds", "radii", "prediction", "embedding", "target"},
 }
+FEATURE_NUMBERS = {"inner_product_at_least", "cosine_at_least", "radius", "native_radius", "certified"}
+EVERY = [(chapter, kind) for chapter, module in CHAPTERS.items() for kind in module.KINDS]
+FEW_OF_EACH = [(chapter, kind) for chapter, kinds in SMALL.items() for kind in kinds]
 
 
-def small(kind: str) -> Json:
-    return issue(**{"orders": 2, "epsilons": (0.5,), **SMALL[kind]})
+def certificate_of(case: Case) -> Json:
+    chapter, kind = case
+    return dict(CHAPTERS[chapter].issued(kind))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_what_the_certifier_writes_is_verified(kind: str) -> None:
-    checks = verify(issued(kind))
+def small(case: Case) -> Json:
+    """A certificate of this kind with as few numbers as can be."""
+    chapter, kind = case
+    return dict(CHAPTERS[chapter].issue(**{**SMALL[chapter][kind], **FEW[chapter]}))
+
+
+def each(cases: list[Case]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("case", cases, ids=["-".join(case) for case in cases])
+
+
+@each(EVERY)
+def test_what_the_certifier_writes_is_verified(case: Case) -> None:
+    checks = verify(certificate_of(case))
     assert [check for check in checks if not check.ok] == []
-    assert {check.field for check in checks} == {
-        "signature", "evidence", "frontier", "max_tokens", "verdict", "target", "worst_case",
-    }  # fmt: skip
+    assert {check.field for check in checks} == FIELDS[case[0]]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_simulated_certificates_are_of_the_kind_they_stand_for(kind: str) -> None:
-    certificate = Certificate.model_validate(issued(kind))
-    wanted = {"safe": "safe", "l0 and safe": "safe", "abstained": "abstained"}
-    assert certificate.verdict == wanted.get(kind, "unsafe")
-    assert (certificate.target is not None) == ("target" in kind)
+@pytest.mark.parametrize("kind", issued.KINDS)
+def test_the_guards_certificates_are_of_the_kind_they_stand_for(kind: str) -> None:
+    certificate, wanted = issued.issued(kind), {"safe": "safe", "l0 and safe": "safe", "abstained": "abstained"}
+    assert certificate["verdict"] == wanted.get(kind, "unsafe")
+    assert (certificate["target"] is not None) == ("target" in kind)
 
 
-@pytest.mark.parametrize("kind", SMALL)
-def test_every_leaf_of_a_signed_certificate_is_guarded_and_named(kind: str) -> None:
-    certificate, keys = small(kind), key_set(KEY)
+@pytest.mark.parametrize("kind", feature_issued.KINDS)
+def test_the_encoders_certificates_are_of_the_kind_they_stand_for_and_certify_something(kind: str) -> None:
+    certificate = feature_issued.issued(kind)
+    headed = {"prototypes", "linear", "any time with a head", "target missed", "prediction target"}
+    assert (certificate["prediction"] is not None) == (kind in headed)
+    assert (certificate["embedding"] is not None) == ("embedding" in kind)
+    assert (certificate["target"] is not None) == ("target" in kind)
+    assert certificate["target"] is None or certificate["target"]["certified"] == ("missed" not in kind)
+    assert all(row["radius"] for row in (certificate["prediction"] or {"radii": []})["radii"])
+    assert certificate["bounds"][0]["cosine_at_least"]
+
+
+@each(FEW_OF_EACH)
+def test_every_leaf_of_a_signed_certificate_is_guarded_and_named(case: Case) -> None:
+    certificate, keys = small(case), key_set(issued.KEY)
     assert not failing(certificate)
     for path, changed in [*alterations(certificate), *lengthened(certificate)]:
         found = [*failing(changed), *(check for check in check_signature(changed, keys) if not check.ok)]
         assert path[0] in [check.field for check in found], path
 
 
-SEEN = ("evidence", "frontier", "max_tokens", "verdict", "target", "worst_case")
-CLAIMS = {("target", "epsilon")}  # another radius is another claim, which the evidence may carry as well
+def near(leaf: Any) -> list[Any]:
+    """Numbers beside this one, far enough away to be another claim."""
+    if isinstance(leaf, bool):
+        return [not leaf, 0.5]
+    return [leaf * 1.01 + 1e-6, leaf * 0.99 - 1e-6] if isinstance(leaf, float) else [leaf + 1, leaf - 1]
 
 
-@pytest.mark.parametrize("kind", SMALL)
-def test_without_a_signature_every_number_of_evidence_and_answer_is_guarded_still(kind: str) -> None:
-    certificate = unsigned(small(kind))
-    for path, leaf in leaves(certificate):
-        if path[0] in SEEN and path not in CLAIMS and isinstance(leaf, int | float) and not isinstance(leaf, bool):
-            for other in (leaf * 1.01 + 1e-6, leaf * 0.99 - 1e-6) if isinstance(leaf, float) else (leaf + 1, leaf - 1):
-                changed = altered(certificate, path, lambda holder, at=path[-1], o=other: holder.__setitem__(at, o))
-                assert failing(changed), (path, leaf, other)
+def is_computed(chapter: str, path: Path, leaf: Any) -> bool:
+    """Whether the verifier must have found this number itself: the target's epsilon is a claim of its own."""
+    if chapter == "feature":
+        return path[0] in FIELDS[chapter] and path[-1] in FEATURE_NUMBERS and leaf is not None
+    numeric = isinstance(leaf, int | float) and not isinstance(leaf, bool)
+    return numeric and path[0] in FIELDS[chapter] and path != ("target", "epsilon")
 
 
-@pytest.mark.parametrize("kind", ["suffix", "safe", "target", "l0", "tabular"])
-@pytest.mark.parametrize("path", [("tau",), ("noise", "beta"), ("noise", "sigma"), ("evidence", "alpha")])
-def test_without_a_signature_every_parameter_is_guarded_still(kind: str, path: Path) -> None:
-    certificate = unsigned(issued(kind))
-    for factor in (0.99, 1.01):
-        scale = lambda holder, at=path[-1], by=factor: holder.__setitem__(at, holder[at] * by)  # noqa: E731
-        assert failing(altered(certificate, path, scale)), (path, factor)
+@each([*FEW_OF_EACH, *(case for case in EVERY if case[0] == "feature" and case not in FEW_OF_EACH)])
+def test_without_a_signature_every_computed_number_is_guarded_still(case: Case) -> None:
+    certificate = unsigned(small(case) if case in FEW_OF_EACH else certificate_of(case))
+    computed = [(path, leaf) for path, leaf in leaves(certificate) if is_computed(case[0], path, leaf)]
+    assert computed
+    for path, leaf in computed:
+        for other in near(leaf):
+            assert failing(altered(certificate, path, set_to(path, other))), (path, leaf, other)
+
+
+PARAMETERS: dict[str, list[Path]] = {
+    "guard": [("tau",), ("noise", "beta"), ("noise", "sigma"), ("evidence", "alpha")],
+    "feature": [("sigma",), ("evidence", "alpha"), ("space", "native_operator_norm")],
+}
+
+
+@each([*(("guard", kind) for kind in ("suffix", "safe", "target", "l0", "tabular")), *FEW_OF_EACH[-7:]])
+def test_without_a_signature_every_parameter_is_guarded_still(case: Case) -> None:
+    certificate = unsigned(certificate_of(case))
+    for path in PARAMETERS[case[0]]:
+        if path[-1] == "native_operator_norm" and not certificate["radii"]:
+            continue  # an embedding has no radius
+        for factor in (0.99, 1.01):
+            scaled = altered(certificate, path, lambda holder, at=path[-1], by=factor: scale(holder, at, by))
+            assert failing(scaled), (path, factor)
+
+
+def scale(holder: Any, at: str | int, factor: float) -> None:
+    holder[at] *= factor
+
+
+def test_a_seed_decides_the_masks_of_an_l0_certificate() -> None:
+    certificate = unsigned(issued.issued("l0 by covers"))
+    certificate["seed"] = "cd" * 32
+    assert failing(certificate)
+
+
+def test_every_count_of_an_encoders_reference_is_guarded_still() -> None:
+    certificate = unsigned(feature_issued.issued("feature"))
+    for path, leaf in leaves(certificate["evidence"]["channels"], ("evidence", "channels")):
+        for other in near(leaf) if isinstance(leaf, int) else ():
+            assert failing(altered(certificate, path, set_to(path, other))), (path, leaf)
 
 
 def test_a_number_on_the_cautious_side_passes_within_a_billionth_and_one_beyond_exact_never() -> None:
-    certificate = unsigned(issued("suffix"))
+    certificate = unsigned(issued.issued("suffix"))
     row = certificate["worst_case"][1]
     exact = row["unsafe_probability_at_least"]
     for factor, passes in ((1 - 1e-10, True), (1 - 1e-8, False), (1 + 1e-15, False)):
@@ -84,91 +157,79 @@ def test_a_number_on_the_cautious_side_passes_within_a_billionth_and_one_beyond_
         assert (not failing(certificate)) == passes, factor
 
 
-def test_a_seed_decides_the_masks_of_an_l0_certificate() -> None:
-    certificate = unsigned(issued("l0 by covers"))
-    certificate["seed"] = "cd" * 32
-    assert failing(certificate)
+def test_the_same_holds_for_an_encoders_bounds_and_radii() -> None:
+    certificate = unsigned(feature_issued.issued("feature"))
+    row, wide = certificate["radii"][0], certificate["bounds"][0]
+    radius, inner = row["radius"], wide["inner_product_at_least"]
+    for step, passes in ((-1e-10, True), (-1e-8, False), (1e-15, False)):
+        wide["inner_product_at_least"] = wide["cosine_at_least"] = inner + step
+        assert (not failing(certificate)) == passes, step
+    wide["inner_product_at_least"] = wide["cosine_at_least"] = inner
+    for step, passes in ((-1e-10, True), (-1e-8, False), (1e-15, False)):
+        row["radius"] = radius + step
+        row["native_radius"] = native_radius(row["radius"], 1.25)
+        assert (not failing(certificate)) == passes, step
 
 
-def test_evidence_that_was_invented_but_agrees_passes_so_the_signature_must_be_checked() -> None:
-    invented = issue(rate=1.0)
+def test_channels_may_come_in_any_order_and_a_share_under_any_spelling_of_its_number() -> None:
+    certificate = unsigned(feature_issued.issued("prototypes"))
+    certificate["evidence"]["channels"].reverse()
+    certificate["evidence"]["alpha_split"] = dict(reversed(certificate["evidence"]["alpha_split"].items()))
+    assert not failing(certificate)
+
+
+@pytest.mark.parametrize(
+    "invented", [issued.issue(rate=1.0), feature_issued.issue(alpha=0.5)], ids=["guard", "feature"]
+)
+def test_evidence_that_was_invented_but_agrees_passes_so_the_signature_must_be_checked(invented: Json) -> None:
     assert not failing(unsigned(invented))
-    (check,) = check_signature(unsigned(invented), key_set(KEY))
+    (check,) = check_signature(unsigned(invented), key_set(issued.KEY))
     assert not check.ok
 
 
-def first_order(**changes: object) -> Callable[[Json], None]:
-    return lambda certificate: certificate["evidence"]["orders"][0].update(changes)
+CONTRADICTIONS = [
+    *(("guard", name, *row) for name, row in GUARD.items()),
+    *(("feature", name, *row) for name, row in FEATURE.items()),
+]
 
 
-def in_evidence(**changes: object) -> Callable[[Json], None]:
-    return lambda certificate: certificate["evidence"].update(changes)
-
-
-CONTRADICTIONS: dict[str, tuple[str, Callable[[Json], None], str, str]] = {
-    "draws that were taken before": ("suffix", lambda c: c["evidence"]["orders"].reverse(), "evidence", "fresh draws"),
-    "a gap between orders": ("suffix", lambda c: c["evidence"]["orders"].pop(0), "evidence", "fresh draws from 0"),
-    "an order counted twice": (
-        "suffix", lambda c: c["evidence"]["orders"].append(c["evidence"]["orders"][-1]), "evidence", "fresh draws"),
-    "an order of no draws": ("suffix", first_order(stop=0), "evidence", "fresh draws"),
-    "cells out of order": ("suffix", first_order(cells=[1, 0, *range(2, 9)]), "evidence", "ascending"),
-    "a cell that was not asked for": ("target", first_order(cells=[0]), "evidence", "asked for"),
-    "more unsafe than draws": ("target", first_order(unsafe=[17]), "evidence", "a count of its 16 draws"),
-    "an outcome too few": ("l0", first_order(outcomes="ff"), "evidence", "a bit for each of its 16 draws"),
-    "an outcome too many": ("l0", first_order(outcomes="ffff80"), "evidence", "a bit for each of its 16 draws"),
-    "outcomes that no mask needs": ("suffix", first_order(outcomes="ffff"), "evidence", "must not be there"),
-    "no outcomes where masks matter": ("l0", first_order(outcomes=None), "evidence", "must be there"),
-    "a share too large": ("suffix", in_evidence(alpha_split={"unsafe": 1, "safe": 1}), "evidence", "equal share"),
-    "a share for one side alone": ("suffix", in_evidence(alpha_split={"unsafe": 1}), "evidence", "equal share"),
-    "a fixed bound that stopped early": (
-        "suffix", in_evidence(bound="clopper_pearson"), "evidence", "passes_spent"),
-    "a target that was not reached": ("suffix", in_evidence(stopped="target"), "evidence", "target"),
-    "positions of no field": ("tabular", in_evidence(positions=2), "evidence", "categorical fields"),
-    "masks beyond memory": ("l0", in_evidence(positions=10**6), "evidence", "33554432 masks"),
-    "slots of the l0 threat": ("l0", lambda c: c["threat"].update(slots=3), "threat", "slots=3 must be 0"),
-    "a budget over the slots": ("suffix", lambda c: c["threat"].update(max_tokens=9), "threat", "at most slots=8"),
-    "an image threat without noise": ("text only", lambda c: c["threat"].update(image="l2"), "threat", "none"),
-    "a radius without image noise": (
-        "text only", lambda c: c["worst_case"][0].update(epsilon=0.5), "worst_case", "epsilon must be 0"),
-    "two alphabets of tokens": ("suffix", lambda c: c["space"].update(alphabets=[5, 6]), "space", "alphabets"),
-    "a range that descends": ("suffix", lambda c: c["space"].update(range=[1, 0]), "space", "ascend"),
-    "a guard per budget of the l0 threat": ("l0", lambda c: c["noise"].update(scope="per_budget"), "noise", "suffix"),
-    "a budget without its point": ("suffix", lambda c: c["frontier"].pop(), "frontier", "9 budgets"),
-    "a row left out": ("suffix", lambda c: c["worst_case"].pop(), "worst_case", "a row for every budget"),
-    "a target of another budget": ("target", lambda c: c["target"].update(tokens=1), "target", "max_tokens=2"),
-    "a radius that is kept back": (
-        "suffix", lambda c: c["frontier"][3].update(radius=None, native_radius=None), "frontier", "[3].radius=None"),
-    "a claim of the other method": (
-        "suffix", lambda c: c["frontier"][0].update(method="stratified"), "frontier", "by method neyman_pearson"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", CONTRADICTIONS)
-def test_a_contradiction_is_named(name: str) -> None:
-    kind, change, field, words = CONTRADICTIONS[name]
-    certificate = unsigned(issued(kind))
+@pytest.mark.parametrize(
+    ("chapter", "name", "kind", "change", "field", "words"), CONTRADICTIONS, ids=[row[1] for row in CONTRADICTIONS]
+)
+def test_a_contradiction_is_named(chapter: str, name: str, kind: str, change: Change, field: str, words: str) -> None:
+    certificate = unsigned(certificate_of((chapter, kind)))
     change(certificate)
     assert any(check.field == field and words in check.detail for check in failing(certificate)), failing(certificate)
 
 
 def test_kernels_without_a_latent_form_are_a_finding_and_no_crash() -> None:
-    certificate = unsigned(issued("suffix"))
+    certificate = unsigned(issued.issued("suffix"))
     certificate["noise"]["beta"] = 0.999
     (check,) = failing(certificate)
     assert "nothing can be computed" in check.detail
     assert "(V-1)/V" in check.detail
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    ("path", "value"),
-    [
+ENDS: dict[str, list[tuple[Path, float]]] = {
+    "guard": [
         (("tau",), 5e-324), (("tau",), 1 - 2**-53), (("evidence", "alpha"), 5e-324), (("noise", "beta"), 1e-300),
         (("noise", "sigma"), 5e-324), (("space", "native_operator_norm"), 5e-324),
     ],
-)  # fmt: skip
-def test_parameters_at_the_ends_of_their_ranges_are_no_crash(kind: str, path: Path, value: float) -> None:
-    assert failing(altered(issued(kind), path, lambda holder: holder.__setitem__(path[-1], value)))
+    "feature": [
+        (("sigma",), 5e-324), (("sigma",), 100.0), (("evidence", "alpha"), 5e-324),
+        (("space", "native_operator_norm"), 5e-324), (("bounds", 0, "epsilon"), 5e-324),
+    ],
+}  # fmt: skip
+
+
+@each([case for case in EVERY if case[0] == "guard" or case[1] in ("prototypes", "any time", "embedding")])
+def test_parameters_at_the_ends_of_their_ranges_are_no_crash(case: Case) -> None:
+    for path, value in ENDS[case[0]]:
+        certificate = certificate_of(case)
+        if case[0] == "feature" and path[-1] == "alpha":
+            shares = certificate["evidence"]["alpha_split"]
+            shares |= dict.fromkeys(shares, value / len(shares))
+        assert failing(altered(certificate, path, set_to(path, value))), (path, value)
 
 
 @pytest.mark.parametrize("given", [None, [], "text", 3])
@@ -184,29 +245,40 @@ def nested(depth: int) -> Any:
     return value
 
 
+OPTIONAL = {"guard": {"signature", "false_flag"}, "feature": {"signature", "embedding"}}
+
+
+@each([("guard", "target"), ("feature", "prediction target")])
 @pytest.mark.parametrize(
     "value",
     [None, True, -1, 10**400, float("nan"), float("inf"), "", "\ud800", [], {}, [None], {"": 0}, nested(900), {1: 2}],
 )
-def test_no_value_in_any_field_is_a_crash(value: Any) -> None:
-    certificate = issued("target")
+def test_no_value_in_any_field_is_a_crash(case: Case, value: Any) -> None:
+    certificate = certificate_of(case)
     for name in certificate:
         for given in (value, [value], {"digests": value}):
             found = failing({**certificate, name: given})
-            nothing = given is None and name in ("signature", "false_flag")
+            nothing = given is None and name in OPTIONAL[case[0]]
             assert nothing or name in [check.field for check in found], name
             assert all(len(check.detail) < 2000 for check in found)
 
 
+def test_a_field_of_guards_is_unknown_to_a_feature_certificate() -> None:
+    certificate = unsigned(feature_issued.issued("feature"))
+    certificate["tau"] = 0.5
+    (check,) = failing(certificate)
+    assert (check.field, "no field 'tau'" in check.detail) == ("tau", True)
+
+
 @pytest.mark.parametrize("name", ["orders", "cells"])
 def test_a_huge_certificate_costs_no_more_than_reading_it(name: str) -> None:
-    certificate = unsigned(issued("l0"))
+    certificate = unsigned(issued.issued("l0"))
     certificate["evidence"][name] = certificate["evidence"][name] * 5_000
     assert failing(certificate)
 
 
 def test_covers_that_would_take_minutes_to_count_are_over_the_limit() -> None:
-    certificate = issued("l0")
+    certificate = issued.issued("l0")
     certificate["evidence"] |= {"positions": 600, "orders": [{"stop": 10_000}]}
     assert not list(size_faults(certificate))
     certificate["evidence"]["orders"] = [{"stop": 20_000}]
@@ -216,13 +288,13 @@ def test_covers_that_would_take_minutes_to_count_are_over_the_limit() -> None:
 
 
 def test_only_limits_stand_against_a_certificate_of_many_budgets() -> None:
-    certificate = issue(slots=66, max_tokens=66, epsilons=(), orders=1, alphabets=(3,), beta=0.5)
+    certificate = issued.issue(slots=66, max_tokens=66, epsilons=(), orders=1, alphabets=(3,), beta=0.5)
     assert [check.field for check in failing(certificate)] == ["threat"]
     assert all(check.ok for check in verify(certificate, limited=False))
 
 
 @pytest.mark.parametrize("field", ["max_tokens", "slots"])
 def test_a_huge_budget_is_no_work(field: str) -> None:
-    certificate = unsigned(issued("suffix"))
+    certificate = unsigned(issued.issued("suffix"))
     certificate["threat"][field] = 10**12
     assert [check.field for check in failing(certificate)] == ["threat"]

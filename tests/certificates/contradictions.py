@@ -1,0 +1,126 @@
+"""Certificates that contradict themselves: of what kind, in what, and which words of which finding say so."""
+
+from collections.abc import Callable
+from typing import Any
+
+from tests.certificates.altering import Json
+
+Change = Callable[[Json], None]
+Contradiction = tuple[str, Change, str, str]
+
+
+def evidence(**changes: object) -> Change:
+    return lambda certificate: certificate["evidence"].update(changes)
+
+
+def first_order(**changes: object) -> Change:
+    return lambda certificate: certificate["evidence"]["orders"][0].update(changes)
+
+
+def channel(index: int, **changes: object) -> Change:
+    return lambda certificate: certificate["evidence"]["channels"][index].update(changes)
+
+
+def within(field: str, **changes: object) -> Change:
+    return lambda certificate: certificate[field].update(changes)
+
+
+def without(*path: str | int) -> Change:
+    def remove(certificate: Any) -> None:
+        for step in path[:-1]:
+            certificate = certificate[step]
+        del certificate[path[-1]]
+
+    return remove
+
+
+GUARD: dict[str, Contradiction] = {
+    "draws that were taken before": ("suffix", lambda c: c["evidence"]["orders"].reverse(), "evidence", "fresh draws"),
+    "a gap between orders": ("suffix", lambda c: c["evidence"]["orders"].pop(0), "evidence", "fresh draws from 0"),
+    "an order counted twice": (
+        "suffix", lambda c: c["evidence"]["orders"].append(c["evidence"]["orders"][-1]), "evidence", "fresh draws"),
+    "an order of no draws": ("suffix", first_order(stop=0), "evidence", "fresh draws"),
+    "cells out of order": ("suffix", first_order(cells=[1, 0, *range(2, 9)]), "evidence", "ascending"),
+    "a cell that was not asked for": ("target", first_order(cells=[0]), "evidence", "asked for"),
+    "more unsafe than draws": ("target", first_order(unsafe=[17]), "evidence", "a count of its 16 draws"),
+    "an outcome too few": ("l0", first_order(outcomes="ff"), "evidence", "a bit for each of its 16 draws"),
+    "an outcome too many": ("l0", first_order(outcomes="ffff80"), "evidence", "a bit for each of its 16 draws"),
+    "outcomes that no mask needs": ("suffix", first_order(outcomes="ffff"), "evidence", "must not be there"),
+    "no outcomes where masks matter": ("l0", first_order(outcomes=None), "evidence", "must be there"),
+    "a share too large": ("suffix", evidence(alpha_split={"unsafe": 1, "safe": 1}), "evidence", "equal share"),
+    "a share for one side alone": ("suffix", evidence(alpha_split={"unsafe": 1}), "evidence", "equal share"),
+    "a fixed bound that stopped early": (
+        "suffix", evidence(bound="clopper_pearson"), "evidence", "passes_spent"),
+    "a target that was not reached": ("suffix", evidence(stopped="target"), "evidence", "target"),
+    "positions of no field": ("tabular", evidence(positions=2), "evidence", "categorical fields"),
+    "masks beyond memory": ("l0", evidence(positions=10**6), "evidence", "33554432 masks"),
+    "slots of the l0 threat": ("l0", lambda c: c["threat"].update(slots=3), "threat", "slots=3 must be 0"),
+    "a budget over the slots": ("suffix", lambda c: c["threat"].update(max_tokens=9), "threat", "at most slots=8"),
+    "an image threat without noise": ("text only", lambda c: c["threat"].update(image="l2"), "threat", "none"),
+    "a radius without image noise": (
+        "text only", lambda c: c["worst_case"][0].update(epsilon=0.5), "worst_case", "epsilon must be 0"),
+    "two alphabets of tokens": ("suffix", lambda c: c["space"].update(alphabets=[5, 6]), "space", "alphabets"),
+    "a range that descends": ("suffix", lambda c: c["space"].update(range=[1, 0]), "space", "ascend"),
+    "a guard per budget of the l0 threat": ("l0", lambda c: c["noise"].update(scope="per_budget"), "noise", "suffix"),
+    "a budget without its point": ("suffix", lambda c: c["frontier"].pop(), "frontier", "9 budgets"),
+    "a row left out": ("suffix", lambda c: c["worst_case"].pop(), "worst_case", "a row for every budget"),
+    "a target of another budget": ("target", lambda c: c["target"].update(tokens=1), "target", "max_tokens=2"),
+    "a radius that is kept back": (
+        "suffix", lambda c: c["frontier"][3].update(radius=None, native_radius=None), "frontier", "[3].radius=None"),
+    "a claim of the other method": (
+        "suffix", lambda c: c["frontier"][0].update(method="stratified"), "frontier", "by method neyman_pearson"),
+}  # fmt: skip
+WHOLE = {"feature_mean": 0.01}
+FEATURE: dict[str, Contradiction] = {
+    "shares that are too large": (
+        "feature", evidence(alpha_split={"feature_mean": 0.01, "feature_cdf": 0.01}), "evidence", "an equal share"),
+    "a statement left out": ("feature", evidence(alpha_split=WHOLE), "bounds", "a row for every epsilon"),
+    "statements of a head that is not there": (
+        "any time", evidence(alpha_split={"feature_mean": 0.005, "vote": 0.005}), "evidence", "alpha_split must give"),
+    "a head without its statements": ("any time with a head", evidence(alpha_split=WHOLE), "evidence", "margin_mean"),
+    "a curve with a target": (
+        "target", evidence(alpha_split={"feature_mean": 0.005, "feature_cdf": 0.005}), "target", "at any time"),
+    "fewer draws than were fixed": ("feature", evidence(horizon=401), "evidence", "passes=400 must be the horizon=401"),
+    "more draws than were planned": ("any time", evidence(horizon=399), "evidence", "at most the horizon=399"),
+    "a fixed number that stopped early": ("feature", evidence(stopped="tolerance"), "evidence", "passes_spent"),
+    "a target that was not reached": ("any time", evidence(stopped="target"), "evidence", "certified"),
+    "a bound of a fixed number at any time": ("any time", evidence(mean_bound="kl"), "evidence", "mean_bound=kl"),
+    "a draw left out": ("feature", evidence(passes=399), "evidence", "add up to passes=399"),
+    "a channel left out": ("linear", without("evidence", "channels", 2), "evidence", "once each"),
+    "a channel twice": ("prototypes", channel(4, rival=1), "evidence", "once each"),
+    "a margin over the label": ("prototypes", channel(1, rival=0), "evidence", "once each"),
+    "clipped margins at any time": ("any time with a head", channel(2, name="clipped"), "evidence", "once each"),
+    "levels that do not ascend": ("feature", channel(0, levels=[4000, 3000], counts=[1, 399]), "evidence", "ascend"),
+    "a level without a count": ("feature", channel(0, levels=[1, 2], counts=[400]), "evidence", "a count for each"),
+    "a level above 1": ("feature", channel(0, levels=[4097], counts=[400]), "evidence", "from 0 to 4096"),
+    "no draw at a level": ("feature", channel(0, levels=[1, 2], counts=[0, 400]), "evidence", "from 1 to"),
+    "no votes": ("linear", evidence(votes=None), "evidence", "votes=None must be there"),
+    "votes of no head": ("feature", evidence(votes=3), "evidence", "votes=3"),
+    "more votes than draws": ("linear", evidence(votes=401), "evidence", "at most passes=400"),
+    "cosines of a linear head": ("linear", evidence(cosines=[1, 0, 0]), "evidence", "cosines must be there for each"),
+    "a prototype without its cosine": ("prototypes", evidence(cosines=[1, 0]), "evidence", "cosines must be"),
+    "prototypes without distances": ("prototypes", evidence(distances=None), "evidence", "distances must be"),
+    "a cosine above 1": ("prototypes", evidence(cosines=[1.1, 0, 0]), "evidence", "cosines[0]=1.1"),
+    "a label of no class": ("linear", within("prediction", label=3), "prediction", "one of the 3 classes"),
+    "another class's name": ("linear", within("prediction", class_name="two"), "prediction", "that of class 0"),
+    "a method left out": ("linear", without("prediction", "radii", 0), "prediction", "in this order"),
+    "a row left out": ("feature", without("bounds", 2), "bounds", "ascending, by mean and by cdf"),
+    "floors out of order": ("feature", lambda c: c["radii"].reverse(), "radii", "every cosine_floor, ascending"),
+    "a radius that is kept back": (
+        "feature", lambda c: c["radii"][0].update(radius=None, native_radius=None), "radii", "[0].radius=None"),
+    "a cosine that is kept back": (
+        "feature", lambda c: c["bounds"][0].update(cosine_at_least=None), "bounds", "[0].cosine_at_least=None"),
+    "a target on no prediction": ("target", within("target", cosine=None), "target", "asks for the prediction"),
+    "a target that is not certified": ("target", within("target", epsilon=3.0), "target", "must be False"),
+    "an embedding with a target": (
+        "embedding", lambda c: c.update(target={"epsilon": 1, "cosine": 0, "certified": True}), "embedding", "without"),
+    "a matrix for a vector": ("embedding", within("embedding", shape=[1, 3]), "embedding", "shape=[1, 3]"),
+    "a vector for tokens": ("token embedding", within("embedding", shape=[4]), "embedding", "shape=[4]"),
+    "a value left out": ("embedding", without("embedding", "values", 0), "embedding", "of 2 values"),
+    "a feature of another length": ("embedding", lambda c: c.update(dimension=4), "embedding", "dimension=4"),
+    "no mean of unit vectors": ("embedding", within("embedding", values=[1, 0.1, 0]), "embedding", "at most 1"),
+    "similarity at other shifts": (
+        "embedding", without("embedding", "similarity", 0), "embedding", "every epsilon of the bounds"),
+    "another average": ("embedding", within("embedding", draws=5), "embedding", "inner_product_at_least"),
+    "a range that descends": ("feature", within("space", range=[1, 0]), "space", "ascend"),
+}  # fmt: skip

@@ -9,12 +9,15 @@
     ├── GoneError                 410  the job's retention time has passed
     ├── TooLargeError             413  the body or the image is over its limit
     ├── UnsupportedMediaTypeError 415  the body or the image has another media type
-    ├── InvalidValueError         422  a value is outside its range
+    ├── MissingFieldError         422  a field that must be given is not
+    ├── UnknownFieldError         422  a field is given that there is none of
+    ├── InvalidValueError         422  a value is of another kind, or outside its range
     ├── InputRefusedError         422  the guard cannot take this input
     ├── QueueFullError            429  as many jobs are queued as the service takes
     ├── InternalError             500  a defect of ours
     ├── PassFailedError           500  the guard failed on this job's passes three times
     ├── QueueUnreachableError     503  Redis does not answer
+    ├── LoadingError              503  a worker is loading this model
     └── NoWorkerError             503  no live worker serves this model
 
 The SDK rebuilds the same classes from the wire with `problem_error`.
@@ -125,10 +128,22 @@ class UnsupportedMediaTypeError(ProblemError):
     slug, title, status = "unsupported-media-type", "Unsupported media type", 415
 
 
-class InvalidValueError(ProblemError):
-    """A value is outside its range."""
+class MissingFieldError(ProblemError):
+    """A field that must be given is not."""
 
-    slug, title, status = "invalid-value", "A value is out of range", 422
+    slug, title, status = "missing-field", "A field is missing", 422
+
+
+class UnknownFieldError(ProblemError):
+    """A field is given that there is none of; others may be missing for it."""
+
+    slug, title, status = "unknown-field", "A field is unknown", 422
+
+
+class InvalidValueError(ProblemError):
+    """A value is of another kind, or outside its range."""
+
+    slug, title, status = "invalid-value", "A value cannot be accepted", 422
 
 
 class InputRefusedError(ProblemError):
@@ -161,6 +176,12 @@ class QueueUnreachableError(ProblemError):
     slug, title, status = "queue-unreachable", "The queue cannot be reached", 503
 
 
+class LoadingError(ProblemError):
+    """A worker is loading this model."""
+
+    slug, title, status = "loading", "A worker is loading this model", 503
+
+
 class NoWorkerError(ProblemError):
     """No live worker serves this model."""
 
@@ -178,12 +199,15 @@ PROBLEMS: dict[str, type[ProblemError]] = {
         GoneError,
         TooLargeError,
         UnsupportedMediaTypeError,
+        MissingFieldError,
+        UnknownFieldError,
         InvalidValueError,
         InputRefusedError,
         QueueFullError,
         InternalError,
         PassFailedError,
         QueueUnreachableError,
+        LoadingError,
         NoWorkerError,
     )
 }

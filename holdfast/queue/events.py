@@ -13,6 +13,7 @@ __all__ = ["Event", "follow", "last_progress", "outcome_data", "publish"]
 
 KEPT = 1000
 _EMPTY_PAUSE_S = 0.02
+_LONGEST_BLOCK_MS = 500
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,16 @@ async def last_progress(redis: AsyncRedis, job_id: str) -> Progress | None:
 
 
 async def follow(
-    redis: AsyncRedis, job_id: str, *, after: str = "0", wait_s: float
+    redis: AsyncRedis, job_id: str, *, after: str = "0", wait_s: float, closing: asyncio.Event | None = None
 ) -> AsyncGenerator[Event | None, None]:
-    """Yields the events after id `after`, and None whenever `wait_s` pass without one; ends with the job's outcome."""
+    """Yields the events after id `after`, and None whenever `wait_s` pass without one.
+
+    It ends with the job's outcome, or within half a second of `closing`.
+    """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wait_s
-    while True:
-        wait_ms = max(1, int((deadline - loop.time()) * 1000))
+    while closing is None or not closing.is_set():
+        wait_ms = max(1, min(_LONGEST_BLOCK_MS, int((deadline - loop.time()) * 1000)))
         answer = await redis.xread({keys.events(job_id): after}, count=100, block=wait_ms)
         for _, entries in answer or []:
             for entry_id, fields in entries:

@@ -13,7 +13,7 @@
 | `events:{id}` | stream of progress and outcome | retention | certifier |
 | `dead:orders` | stream of orders that failed three times | last 1,000 | workers |
 | `workers` | set of worker ids | until found dead | workers |
-| `worker:{id}` | string: the models it serves | 10 s, renewed every 3 s | its heartbeat thread |
+| `worker:{id}` | string: models it serves, names it loads | 10 s, renewed every 3 s | its heartbeat thread |
 
 All of them stand under `holdfast:`. Values are JSON, or bytes where the table says so; never pickle.
 

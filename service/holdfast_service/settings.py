@@ -3,32 +3,32 @@
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr
-from pydantic_settings import SettingsConfigDict
 
 from holdfast.settings import ProcessSettings
-from holdfast.signing import SigningKey, key_set
 
 __all__ = ["ServiceSettings"]
 
 
+# Signatures are imported where they are needed: a worker knows these names too, and has no cryptography.
 def _is_a_seed(secret: SecretStr) -> SecretStr:
+    from holdfast.signing import SigningKey
+
     SigningKey.from_text(secret.get_secret_value())
     return secret
 
 
 def _are_keys(retired: tuple[str, ...]) -> tuple[str, ...]:
+    from holdfast.signing import key_set
+
     key_set(None, retired)
     return retired
 
 
 class ServiceSettings(ProcessSettings):
-    """Settings of the gateway and of the certifier; `ProcessSettings` says where they are read from."""
+    """Settings of the gateway and of the certifier."""
 
-    model_config = SettingsConfigDict(hide_input_in_errors=True)
-
-    redis_url: SecretStr | None = Field(None, description="Redis (>= 7) to queue in; none: an in-process one.")
-    host: str = Field("127.0.0.1", description="Address the gateway listens on.")
-    port: int = Field(8420, ge=0, le=65535, description="Port the gateway listens on.")
+    host: str = Field("127.0.0.1", min_length=1, description="Address the gateway listens on.")
+    port: int = Field(8420, ge=0, le=65535, description="Port the gateway listens on; 0: a free one.")
     max_body_bytes: int = Field(20 * 2**20, gt=0, description="Largest request body.")
     max_image_pixels: int = Field(4096 * 4096, gt=0, description="Largest image, checked before it is decoded.")
     max_active_jobs: int = Field(1000, gt=0, description="Jobs queued or running at once; above it, 429.")

@@ -41,7 +41,7 @@ def test_the_examples_come_out_as_expected_and_no_process_is_left(tmp_path: Path
 def test_a_service_that_dies_fails_the_quickstart_with_the_end_of_its_log(tmp_path: Path) -> None:
     status, out, _, group = quickstart(tmp_path, HOLDFAST_MODELS='["no-such-guard"]')
     assert status == 1
-    assert "the service ended with status 1" in out
+    assert "the service ended with status 2" in out
     assert "no-such-guard" in out
     with pytest.raises(ProcessLookupError):
         os.killpg(group, 0)

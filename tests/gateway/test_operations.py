@@ -55,7 +55,36 @@ async def test_ready_means_a_live_worker(http: httpx.AsyncClient, broker: Broker
     assert_problem(answer, 503, "no-worker")
     assert int(answer.headers["retry-after"]) > 0
     with Heartbeat(broker, "worker", [model]):
-        assert (await http.get("/readyz")).json() == {"status": "ready", "models": ["reference-guard"]}
+        assert (await http.get("/readyz")).json() == {
+            "status": "ready", "models": ["reference-guard"], "loading": [], "workers": {"reference-guard": 1}
+        }  # fmt: skip
+
+
+async def test_what_is_still_being_loaded_is_said_wherever_it_is_missed(
+    http: httpx.AsyncClient, broker: Broker, model: GuardInfo
+) -> None:
+    with Heartbeat(broker, "worker", [], loading=["reference-guard", "large-guard"]) as heartbeat:
+        for method, path in (("GET", "/readyz"), ("GET", "/v1/models/reference-guard"), ("POST", URL)):
+            answer = await http.request(method, path, json=body())
+            problem = assert_problem(answer, 503, "loading")
+            assert problem["detail"] == "a worker is loading large-guard, reference-guard; try again shortly"
+            assert int(answer.headers["retry-after"]) > 0
+        found = await scraped(http)
+        assert (found["holdfast_live_workers"], found["holdfast_loading_workers"]) == (0, 1)
+        heartbeat.announce([model], loading=["large-guard"])
+        ready = (await http.get("/readyz")).json()
+        assert (ready["models"], ready["loading"]) == (["reference-guard"], ["large-guard"])
+        assert_problem(await http.get("/v1/models/large-guard"), 503, "loading")
+        assert_problem(await http.get("/v1/models/other"), 404, "not-found")
+    assert_problem(await http.get("/readyz"), 503, "no-worker")
+
+
+async def test_a_model_that_one_worker_serves_and_another_loads_is_served(
+    http: httpx.AsyncClient, broker: Broker, model: GuardInfo
+) -> None:
+    with Heartbeat(broker, "first", [model]), Heartbeat(broker, "second", [], loading=[model.name]):
+        assert (await http.get("/readyz")).json()["loading"] == []
+        assert (await http.post(URL, json=body())).status_code == 202
 
 
 @pytest.mark.usefixtures("worker")
@@ -99,13 +128,14 @@ async def test_a_redis_without_memory_is_a_full_queue(redis_url: str, model: Gua
     app = create_app(broker, ServiceSettings())
     async with running(app) as http:
         redis = app.state.gateway.redis
+        before = await jobs.active_jobs(redis)
         with Heartbeat(broker, "worker", [model]):
             await redis.config_set("maxmemory", "1")
             try:
                 assert_problem(await http.post(URL, json=body()), 429, "queue-full")
             finally:
                 await redis.config_set("maxmemory", "0")
-            assert await jobs.active_jobs(redis) == set()
+            assert await jobs.active_jobs(redis) == before
 
 
 async def test_a_defect_is_a_500_that_names_the_request_and_nothing_else(

@@ -83,7 +83,6 @@ VALUES: dict[str, tuple[dict[str, Any], str]] = {
     "negative epsilon": (body(epsilons=[0, -1]), "epsilons.1"),
     "65 epsilons": (body(epsilons=list(range(65))), "epsilons"),
     "slots without end": (body(threat={"text": {"slots": 10**12}}), "threat.text.slots"),
-    "unknown field": (body(temperature=1), "temperature"),
     "unknown kernel": (body(noise={"token_kernel": "gaussian"}), "noise.token_kernel"),
 }
 
@@ -124,6 +123,27 @@ async def test_a_value_out_of_range_is_named(http: httpx.AsyncClient, name: str)
     assert path in [error["path"] for error in problem["errors"]]
 
 
+KINDS: dict[str, tuple[dict[str, Any], str, str, set[str]]] = {
+    "a missing field": ({}, "missing-field", "A field is missing", {"input"}),
+    "a missing field of a field": (
+        {"input": {"text": "a", "image": {}}}, "missing-field", "A field is missing", {"input.image.data"}),
+    "an unknown field": (body(temperature=1), "unknown-field", "A field is unknown", {"temperature"}),
+    "a misspelt field": (
+        {"inputs": body()["input"]}, "unknown-field", "A field is unknown", {"input", "inputs"}),
+    "a value of another kind": (body(model=3), "invalid-value", "A value cannot be accepted", {"model"}),
+    "a value beside a missing field": (
+        {"noise": {"sigma": -1}}, "invalid-value", "A value cannot be accepted", {"input", "noise.sigma"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KINDS)
+async def test_a_refusal_is_titled_by_what_is_wrong(http: httpx.AsyncClient, name: str) -> None:
+    content, slug, title, paths = KINDS[name]
+    problem = assert_problem(await http.post(URL, json=content), 422, slug)
+    assert problem["title"] == title
+    assert {error["path"] for error in problem["errors"]} == paths
+
+
 @pytest.mark.parametrize("name", RULES)
 async def test_a_rule_of_the_model_comes_with_a_remedy(http: httpx.AsyncClient, name: str) -> None:
     content, path = RULES[name]
@@ -139,7 +159,7 @@ async def test_a_refused_beta_is_told_its_value_rule_and_remedy(http: httpx.Asyn
 
 
 BODIES = {
-    "nothing": (b"", 422, "invalid-value"),
+    "nothing": (b"", 422, "missing-field"),
     "half a JSON": (b'{"input": {"text": "a', 400, "malformed-request"),
     "not UTF-8": (b'{"input": "\xff"}', 400, "malformed-request"),
     "nested a hundred thousand deep": (b"[" * 100_000, 400, "malformed-request"),
@@ -207,7 +227,7 @@ async def test_a_refusal_never_repeats_the_input(http: httpx.AsyncClient) -> Non
 
 async def test_a_refusal_names_at_most_twenty_fields(http: httpx.AsyncClient) -> None:
     answer = await http.post(URL, json=body() | {f"field{number}": 0 for number in range(90)})
-    assert len(assert_problem(answer, 422, "invalid-value")["errors"]) == 20
+    assert len(assert_problem(answer, 422, "unknown-field")["errors"]) == 20
 
 
 async def test_a_model_that_is_not_served_is_not_found(http: httpx.AsyncClient) -> None:

@@ -8,35 +8,32 @@ import httpx
 import pytest
 
 from holdfast.contract.jobs import Progress
-from holdfast.queue import events
+from holdfast.queue import events, jobs
 from holdfast.queue.broker import AsyncRedis, Broker
 from holdfast_service.gateway.app import serve
+from holdfast_service.listening import listen
 from holdfast_service.settings import ServiceSettings
-from tests.gateway.inputs import URL, assert_nothing_queued, assert_problem, submitted
+from tests.gateway.inputs import URL, assert_nothing_queued, assert_problem, body, submitted
 
 pytestmark = pytest.mark.usefixtures("worker")
 
 
 @pytest.fixture
-async def serving(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[asyncio.Task[None]]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("HOLDFAST_PORT", str(probe.getsockname()[1]))
-    task = asyncio.create_task(serve(broker))
+def listening() -> list[socket.socket]:
+    return listen("127.0.0.1", 0)
+
+
+@pytest.fixture
+async def serving(broker: Broker, listening: list[socket.socket]) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(serve(broker, ServiceSettings(), listening))
     yield task
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
 
 @pytest.fixture
-async def http(serving: asyncio.Task[None]) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{ServiceSettings().port}") as client:
-        for _ in range(100):
-            try:
-                await client.get("/healthz")
-                break
-            except httpx.ConnectError:
-                await asyncio.sleep(0.05)
+async def http(listening: list[socket.socket], serving: asyncio.Task[None]) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{listening[0].getsockname()[1]}") as client:
         yield client
 
 
@@ -65,14 +62,44 @@ async def test_the_refusal_of_a_large_body_reaches_its_sender(
     assert (await http.get("/readyz")).status_code == 200
 
 
-async def test_cancelling_the_role_closes_its_port_even_under_an_open_stream(
+async def test_cancelling_the_role_ends_its_streams_and_closes_its_port(
+    http: httpx.AsyncClient, serving: asyncio.Task[None], caplog: pytest.LogCaptureFixture
+) -> None:
+    job = await submitted(http)
+    async with http.stream("GET", f"{URL}/{job}/events", timeout=60) as answer:
+        assert answer.status_code == 200
+        serving.cancel()
+        assert [line async for line in answer.aiter_lines()] == []  # ends as a stream should: nothing is cut off
+    with pytest.raises(asyncio.CancelledError):
+        await serving
+    with pytest.raises(httpx.ConnectError):
+        await http.get("/healthz")
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_a_role_that_is_cancelled_twice_still_ends_its_streams(
     http: httpx.AsyncClient, serving: asyncio.Task[None]
 ) -> None:
     job = await submitted(http)
-    async with http.stream("GET", f"{URL}/{job}/events", timeout=10) as answer:
-        assert answer.status_code == 200
+    async with http.stream("GET", f"{URL}/{job}/events", timeout=60) as answer:
         serving.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await asyncio.wait_for(asyncio.shield(serving), 6)
-    with pytest.raises(httpx.ConnectError):
-        await http.get("/healthz")
+        await asyncio.sleep(0)
+        serving.cancel()
+        assert [line async for line in answer.aiter_lines()] == []
+    with pytest.raises(asyncio.CancelledError):
+        await serving
+
+
+async def test_who_waits_for_a_certificate_when_the_role_ends_keeps_the_id_of_the_job(
+    http: httpx.AsyncClient, serving: asyncio.Task[None], redis: AsyncRedis
+) -> None:
+    waiting = asyncio.create_task(http.post(URL, json=body(), headers={"Prefer": "wait=60"}, timeout=60))
+    queued: set[str] = set()
+    while not queued:
+        await asyncio.sleep(0.01)
+        queued = await jobs.active_jobs(redis)
+    serving.cancel()
+    answer = await waiting
+    assert answer.status_code == 202
+    assert {answer.json()["id"]} == queued
+    assert answer.headers["location"] == f"{URL}/{answer.json()['id']}"

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from holdfast.queue import jobs, orders
 from holdfast.queue.broker import AsyncRedis, connect
-from holdfast.queue.leases import Heartbeat, live_workers, served_models
+from holdfast.queue.leases import Heartbeat, Lease, live_workers, served_models
 from holdfast.queue.orders import Order, Tally
 from holdfast_worker.models.vllm.engine import ProcessEngine
 from holdfast_worker.models.vllm.guard import VllmGuard
@@ -62,7 +62,9 @@ async def test_a_job_whose_engine_is_killed_ends_in_the_same_evidence(expendable
                 return not await served_models(redis)
 
             await until(withdrawn, 30)
-            assert await live_workers(redis) == {"w": []}  # alive, and its orders still its own
+            assert await live_workers(redis) == {
+                "w": Lease(loading=(expendable.info.name,))
+            }  # alive, and its orders still its own
             assert await tallies(redis, "disturbed", ORDERS) == wanted
             assert await served_models(redis) == {expendable.info.name: expendable.info}
             task.cancel()

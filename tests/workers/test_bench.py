@@ -32,7 +32,7 @@ Capture = pytest.CaptureFixture[str]
 
 @pytest.fixture(autouse=True)
 def own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOLDFAST_CONFIG", str(tmp_path / "none.toml"))
+    monkeypatch.setenv("HOLDFAST_CONFIG", "")
 
 
 def counted(guard: LlavaGuard, draws: Draws) -> int:

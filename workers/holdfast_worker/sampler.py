@@ -59,24 +59,25 @@ class Worker:
         self.infos = self.infos or tuple(kind.model.info for kind in self.models.values())
 
 
-async def serve(broker: Broker) -> None:
+async def serve(broker: Broker, settings: WorkerSettings, worker_id: str, heartbeat: Heartbeat) -> None:
     """Loads the models, runs a real pass through each, then takes orders until cancelled."""
-    settings = WorkerSettings()
     if settings.torch_threads is not None:
         torch.set_num_threads(settings.torch_threads)
-    served = await asyncio.to_thread(_load, settings)
-    worker = Worker(settings, kinds.by_fingerprint(served), infos=tuple(model.info for model in served))
+    served = await asyncio.to_thread(_load, settings, heartbeat)
+    infos = tuple(model.info for model in served)
+    worker = Worker(settings, kinds.by_fingerprint(served), id=worker_id, heartbeat=heartbeat, infos=infos)
     async with broker.client() as redis:
         await _until_reachable(redis, worker)
-        with Heartbeat(broker, worker.id, worker.infos) as worker.heartbeat:
-            _log.info("worker ready", extra={"worker": worker.id, "models": list(settings.models)})
-            await run(redis, worker)
+        await _announce(worker)
+        _log.info("worker ready", extra={"worker": worker.id, "models": list(settings.models)})
+        await run(redis, worker)
 
 
-def _load(settings: WorkerSettings) -> list[registry.Model]:
+def _load(settings: WorkerSettings, heartbeat: Heartbeat) -> list[registry.Model]:
     """The models, one for each name; names that mean the same model share its orders."""
     served = []
-    for name in settings.models:
+    for at, name in enumerate(settings.models):
+        heartbeat.announce((), loading=settings.models[at:])
         model = registry.load_served(name, settings.served)
         kinds.kind_of(model).warm_up()
         served.append(model)
@@ -177,10 +178,11 @@ async def _restore_lost(worker: Worker) -> None:
 
 
 async def _announce(worker: Worker) -> None:
-    """Says what is served: every name whose model can run orders now."""
+    """Says what is served: every name whose model can run orders now; the others are being loaded again."""
     if worker.heartbeat is not None:
-        alive = [info for info in worker.infos if not kinds.is_lost(worker.models[info.fingerprint])]
-        await asyncio.to_thread(worker.heartbeat.announce, alive)
+        lost = [info for info in worker.infos if kinds.is_lost(worker.models[info.fingerprint])]
+        alive = [info for info in worker.infos if info not in lost]
+        await asyncio.to_thread(worker.heartbeat.announce, alive, loading=[info.name for info in lost])
 
 
 async def _run_ready(redis: AsyncRedis, worker: Worker, kind: Kind, wanted: Sequence[tuple[Delivery, Any]]) -> None:

@@ -10,7 +10,7 @@ __all__ = ["WorkerSettings"]
 
 
 class WorkerSettings(ProcessSettings):
-    """Settings of a worker; `ProcessSettings` says where they are read from.
+    """Settings of a worker.
 
     A guard or encoder that is not shipped is served by a table of its own in the TOML file: `folder`, and the fields
     of `GuardConfig`, `TabularConfig` or `EncoderConfig` that the folder's `holdfast.json` does not give.

@@ -7,6 +7,7 @@ from typing import Any
 
 from safetensors.torch import load_file
 
+from holdfast.roles import read
 from holdfast_lab.encoder.card import model_card
 from holdfast_lab.encoder.comparison import Row, compare, table, write_rows
 from holdfast_lab.encoder.draws import Plan
@@ -45,7 +46,7 @@ def load_encoder(name: str | Path, *, heads: bool = True) -> Encoder:
 
 def _settings(name: str | Path) -> dict[str, Any]:
     """What the worker's settings say of an encoder: its folder, and what is laid over the folder's configuration."""
-    return dict(WorkerSettings().served.get(str(name), {}))
+    return dict(read(WorkerSettings).served.get(str(name), {}))
 
 
 def add_encoder_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -72,10 +72,10 @@ def _begin(record: jobs.JobRecord) -> View:
     return GuardView.begin(record, record.spec)
 
 
-async def serve(broker: Broker) -> None:
+async def serve(broker: Broker, settings: ServiceSettings) -> None:
     """Runs a certifier until cancelled."""
     async with broker.client() as redis:
-        await run(redis, ServiceSettings())
+        await run(redis, settings)
 
 
 async def run(redis: AsyncRedis, settings: ServiceSettings) -> None:

@@ -1,9 +1,11 @@
 """The gateway as an ASGI app, and as the role `gateway` of a process."""
 
 import asyncio
+import logging
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from socket import socket
 
 import uvicorn
 from anyio import CapacityLimiter
@@ -22,6 +24,7 @@ from holdfast_service.settings import ServiceSettings
 
 __all__ = ["create_app", "serve"]
 
+_log = logging.getLogger(__name__)
 _READ_TIMEOUT_S = KEEP_ALIVE_S + 5  # above the longest blocking read
 _GRACE_S = 3
 
@@ -34,7 +37,8 @@ def create_app(broker: Broker, settings: ServiceSettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         redis = broker.client(read_timeout_s=_READ_TIMEOUT_S)
-        app.state.gateway = Gateway(redis, settings, metrics, keys, CapacityLimiter(os.cpu_count() or 1))
+        limiter = CapacityLimiter(os.cpu_count() or 1)
+        app.state.gateway = Gateway(redis, settings, metrics, keys, limiter, app.state.closing)
         try:
             yield
         finally:
@@ -48,6 +52,7 @@ def create_app(broker: Broker, settings: ServiceSettings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
+    app.state.closing = asyncio.Event()
     for part in (certifications, features, verification, models, probes):
         app.include_router(part.router)
     handle_problems(app)
@@ -62,23 +67,30 @@ def _published_keys(settings: ServiceSettings) -> KeySet:
     return key_set(current, settings.verification_keys)
 
 
-async def serve(broker: Broker) -> None:
-    """Serves until the process is signalled or the task cancelled; open requests get three seconds to end."""
-    settings = ServiceSettings()
+class _Server(uvicorn.Server):
+    """Leaves signals to the process: it ends when its role is cancelled."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(broker: Broker, settings: ServiceSettings, listening: Sequence[socket]) -> None:
+    """Serves on these sockets until cancelled; then streams end, and other open requests get three seconds to."""
+    app = create_app(broker, settings)
     config = uvicorn.Config(
-        create_app(broker, settings),
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=_GRACE_S,
+        app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=_GRACE_S
     )
-    server = uvicorn.Server(config)
-    serving = asyncio.create_task(server.serve())
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve(list(listening)))
+    for bound in listening:
+        host, port, *_ = bound.getsockname()
+        _log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
     try:
         await asyncio.shield(serving)
-    except asyncio.CancelledError:
+    finally:
+        app.state.closing.set()
         server.should_exit = True
-        await serving
-        raise
+        while not serving.done():  # however often it is cancelled meanwhile
+            with suppress(asyncio.CancelledError):
+                await asyncio.shield(serving)

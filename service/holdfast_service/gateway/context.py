@@ -1,5 +1,6 @@
 """What a request handler needs of its app."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -18,7 +19,8 @@ __all__ = ["Gateway", "GatewayOfApp"]
 class Gateway:
     """One running app: its queue, settings, metrics and published keys, and how much it computes at once.
 
-    `threads` bounds the images that are decoded and the certificates that are verified at the same time.
+    `threads` bounds the images that are decoded and the certificates that are verified at the same time. `closing` is
+    set once the app is about to end: what waits for a job's events waits no longer.
     """
 
     redis: AsyncRedis
@@ -26,6 +28,7 @@ class Gateway:
     metrics: Metrics
     keys: KeySet
     threads: CapacityLimiter
+    closing: asyncio.Event
 
 
 async def _gateway(request: Request) -> Gateway:

@@ -19,13 +19,16 @@ from holdfast.contract.problems import (
     InternalError,
     InvalidValueError,
     JobFinishedError,
+    LoadingError,
     MalformedImageError,
     MalformedRequestError,
+    MissingFieldError,
     NotFoundError,
     NoWorkerError,
     QueueFullError,
     QueueUnreachableError,
     TooLargeError,
+    UnknownFieldError,
     UnsupportedMediaTypeError,
 )
 from holdfast.queue import events, jobs
@@ -65,10 +68,13 @@ ON_SUBMISSION = documented(
     NotFoundError,
     TooLargeError,
     UnsupportedMediaTypeError,
+    MissingFieldError,
+    UnknownFieldError,
     InvalidValueError,
     QueueFullError,
     InternalError,
     QueueUnreachableError,
+    LoadingError,
     NoWorkerError,
 )
 EVENTS: dict[int | str, dict[str, Any]] = {
@@ -152,7 +158,7 @@ def preferred_wait(prefer: str | None) -> int | None:
 
 
 async def _until_ended(gateway: Gateway, job_id: str, wait_s: int) -> None:
-    stream = events.follow(gateway.redis, job_id, wait_s=KEEP_ALIVE_S)
+    stream = events.follow(gateway.redis, job_id, wait_s=KEEP_ALIVE_S, closing=gateway.closing)
     with suppress(TimeoutError):
         async with asyncio.timeout(wait_s), aclosing(stream):
             async for _ in stream:
@@ -187,8 +193,9 @@ async def _any_left(gateway: Gateway, job_id: str, after: str) -> bool:
 
 
 async def _stream(gateway: Gateway, job_id: str, after: str) -> AsyncIterator[str]:
+    following = events.follow(gateway.redis, job_id, after=after, wait_s=KEEP_ALIVE_S, closing=gateway.closing)
     try:
-        async with aclosing(events.follow(gateway.redis, job_id, after=after, wait_s=KEEP_ALIVE_S)) as stream:
+        async with aclosing(following) as stream:
             async for event in stream:
                 if event is not None:
                     yield f"id: {event.id}\nevent: {event.name}\ndata: {event.data}\n\n"

@@ -32,6 +32,7 @@ class Metrics:
     queue_up: Gauge
     jobs_active: Gauge
     live_workers: Gauge
+    loading_workers: Gauge
 
 
 def new_metrics() -> Metrics:
@@ -54,7 +55,8 @@ def new_metrics() -> Metrics:
         ),
         Gauge("holdfast_queue_up", "1 where the queue answered this scrape, else 0.", registry=registry),
         Gauge("holdfast_jobs_active", "Jobs queued or running; NaN where unknown.", registry=registry),
-        Gauge("holdfast_live_workers", "Workers whose lease holds; NaN where unknown.", registry=registry),
+        Gauge("holdfast_live_workers", "Live workers that serve a model; NaN where unknown.", registry=registry),
+        Gauge("holdfast_loading_workers", "Live workers that load a model; NaN where unknown.", registry=registry),
     )
 
 

@@ -6,11 +6,12 @@ from holdfast.contract.models import EncoderInfo, GuardInfo, ModelList, ServedMo
 from holdfast.contract.problems import (
     InternalError,
     InvalidValueError,
+    LoadingError,
     NotFoundError,
     NoWorkerError,
     QueueUnreachableError,
 )
-from holdfast.queue.leases import served_models
+from holdfast.queue.leases import offer, served_models
 from holdfast_service.gateway.context import GatewayOfApp
 from holdfast_service.gateway.problems import documented
 from holdfast_service.gateway.submission import find_model
@@ -31,8 +32,10 @@ async def list_models(gateway: GatewayOfApp) -> ModelList:
     "/{name}",
     summary="One served model",
     response_model=ServedModel,
-    responses=documented(NotFoundError, InvalidValueError, InternalError, QueueUnreachableError, NoWorkerError),
+    responses=documented(
+        NotFoundError, InvalidValueError, InternalError, QueueUnreachableError, LoadingError, NoWorkerError
+    ),
 )
 async def read_model(name: str, gateway: GatewayOfApp) -> GuardInfo | EncoderInfo:
     """A guard's noise space, alphabet, defaults and limits, or an encoder's feature, heads and defaults."""
-    return find_model(await served_models(gateway.redis), name)
+    return find_model(await offer(gateway.redis), name)

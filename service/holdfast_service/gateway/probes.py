@@ -8,12 +8,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict
 from redis.exceptions import RedisError
 
-from holdfast.contract.problems import NoWorkerError, QueueUnreachableError
+from holdfast.contract.problems import LoadingError, NoWorkerError, QueueUnreachableError
 from holdfast.queue import keys
-from holdfast.queue.leases import live_workers, served_models
+from holdfast.queue.leases import live_workers, offer
 from holdfast_service.gateway.context import GatewayOfApp
 from holdfast_service.gateway.problems import documented
-from holdfast_service.gateway.submission import no_worker
+from holdfast_service.gateway.submission import unserved
 
 __all__ = ["router"]
 
@@ -31,12 +31,14 @@ class Alive(BaseModel):
 
 
 class Ready(BaseModel):
-    """The service takes work for these models."""
+    """The service takes work for these models; `loading` are on their way, `workers` says how many serve each."""
 
     model_config = ConfigDict(frozen=True)
 
     status: Literal["ready"] = "ready"
     models: tuple[str, ...]
+    loading: tuple[str, ...]
+    workers: dict[str, int]
 
 
 @router.get("/healthz", summary="Liveness")
@@ -45,14 +47,14 @@ async def healthz() -> Alive:
     return Alive()
 
 
-@router.get("/readyz", summary="Readiness", responses=documented(QueueUnreachableError, NoWorkerError))
+@router.get("/readyz", summary="Readiness", responses=documented(QueueUnreachableError, LoadingError, NoWorkerError))
 async def readyz(gateway: GatewayOfApp) -> Ready:
-    """Answers 200 when the queue can be reached and a worker lives."""
+    """Answers 200 when the queue can be reached and a worker serves something; 503 says what is still being loaded."""
     async with asyncio.timeout(_PATIENCE_S):
-        served = await served_models(gateway.redis)
-    if not served:
-        raise no_worker()
-    return Ready(models=tuple(sorted(served)))
+        offered = await offer(gateway.redis)
+    if not offered.served:
+        raise unserved(offered)
+    return Ready(models=tuple(sorted(offered.served)), loading=offered.loading, workers=offered.workers)
 
 
 @router.get(
@@ -67,11 +69,14 @@ async def metrics(gateway: GatewayOfApp) -> Response:
     try:
         async with asyncio.timeout(_PATIENCE_S):
             active = float(await gateway.redis.scard(keys.ACTIVE_JOBS))
-            workers = float(len(await live_workers(gateway.redis)))
+            leases = (await live_workers(gateway.redis)).values()
+        workers = float(sum(bool(lease.models) for lease in leases))
+        loading = float(sum(bool(lease.loading) for lease in leases))
         known.queue_up.set(1)
     except (RedisError, TimeoutError):
-        active = workers = float("nan")
+        active = workers = loading = float("nan")
         known.queue_up.set(0)
     known.jobs_active.set(active)
     known.live_workers.set(workers)
+    known.loading_workers.set(loading)
     return Response(generate_latest(known.registry), media_type=CONTENT_TYPE_LATEST)

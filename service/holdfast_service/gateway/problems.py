@@ -18,16 +18,19 @@ from holdfast.contract.problems import (
     InvalidValueError,
     MalformedRequestError,
     MethodNotAllowedError,
+    MissingFieldError,
     NotFoundError,
     ProblemError,
     QueueFullError,
     QueueUnreachableError,
+    UnknownFieldError,
 )
 
 __all__ = ["PROBLEM_JSON", "documented", "handle_problems", "problem_response"]
 
 PROBLEM_JSON = "application/problem+json"
 _MAX_ERRORS = 20
+_KINDS: dict[str, type[ProblemError]] = {"missing": MissingFieldError, "extra_forbidden": UnknownFieldError}
 _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
 
@@ -103,8 +106,11 @@ def _invalid(errors: Sequence[Mapping[str, Any]]) -> ProblemError:
         return MalformedRequestError(
             f"the body is not JSON: {first['ctx']['error']} (character {first['loc'][-1]}); send a JSON object"
         )
+    kinds = {_KINDS.get(error["type"], InvalidValueError) for error in errors}
+    # A misspelt field is missing where it belongs: the one explains the other.
+    kind = next(kind for kind in (InvalidValueError, UnknownFieldError, MissingFieldError) if kind in kinds)
     found = [FieldError(path=_path(error["loc"]), message=_message(error["msg"])) for error in errors[:_MAX_ERRORS]]
-    return InvalidValueError("; ".join(f"{error.path}: {error.message}" for error in found), errors=found)
+    return kind("; ".join(f"{error.path}: {error.message}" for error in found), errors=found)
 
 
 def _path(loc: Sequence[str | int]) -> str:

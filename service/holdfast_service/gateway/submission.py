@@ -5,7 +5,6 @@ import hmac
 import json
 import logging
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -17,13 +16,20 @@ from holdfast.contract.features.spec import resolve_embedding, resolve_features
 from holdfast.contract.guard.requests import CertificationRequest, Input
 from holdfast.contract.guard.spec import resolve
 from holdfast.contract.models import EncoderInfo, GuardInfo
-from holdfast.contract.problems import FieldError, InvalidValueError, NotFoundError, NoWorkerError, QueueFullError
+from holdfast.contract.problems import (
+    FieldError,
+    InvalidValueError,
+    LoadingError,
+    NotFoundError,
+    NoWorkerError,
+    QueueFullError,
+)
 from holdfast.images import decode
 from holdfast.queue import jobs, keys
-from holdfast.queue.leases import served_models
+from holdfast.queue.leases import Offer, offer
 from holdfast_service.gateway.context import Gateway
 
-__all__ = ["find_model", "no_worker", "submit"]
+__all__ = ["find_model", "submit", "unserved"]
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +47,7 @@ class _Prepared:
 
 async def submit(gateway: Gateway, request: Request) -> jobs.JobRecord:
     """Queues the request as a job, or raises the problem that keeps it out; then nothing is left in the queue."""
-    model = find_model(await served_models(gateway.redis), request.model)
+    model = find_model(await offer(gateway.redis), request.model)
     spec = _resolved(request, model)
     await _check_quota(gateway)
     prepared = await to_thread.run_sync(_prepared, request.input, model, gateway, limiter=gateway.threads)
@@ -58,18 +64,19 @@ async def submit(gateway: Gateway, request: Request) -> jobs.JobRecord:
     return record
 
 
-def find_model(served: Mapping[str, GuardInfo | EncoderInfo], name: str) -> GuardInfo | EncoderInfo:
+def find_model(offered: Offer, name: str) -> GuardInfo | EncoderInfo:
     """The served model of this name.
 
     Raises:
+        LoadingError: a worker is loading it.
         NoWorkerError: no worker lives at all.
         NotFoundError: workers live, but none serves this model.
     """
-    if not served:
-        raise no_worker()
-    if name not in served:
-        raise NotFoundError(f"no live worker serves a model of this name; served: {', '.join(sorted(served))}")
-    return served[name]
+    if name in offered.served:
+        return offered.served[name]
+    if name in offered.loading or not offered.served:
+        raise unserved(offered)
+    raise NotFoundError(f"no live worker serves a model of this name; served: {', '.join(sorted(offered.served))}")
 
 
 def _resolved(request: Request, model: GuardInfo | EncoderInfo) -> jobs.Spec:
@@ -89,8 +96,10 @@ def _other_kind(name: str, rule: str) -> InvalidValueError:
     return InvalidValueError(message, errors=(FieldError(path="model", message=message),))
 
 
-def no_worker() -> NoWorkerError:
-    """The problem of a service without workers."""
+def unserved(offered: Offer) -> LoadingError | NoWorkerError:
+    """The problem of a service that serves nothing, or nothing yet."""
+    if offered.loading:
+        return LoadingError(f"a worker is loading {', '.join(offered.loading)}; try again shortly", retry_after_s=5)
     return NoWorkerError("no worker is alive; start one, then try again", retry_after_s=10)
 
 

@@ -104,7 +104,7 @@ def _add_examination(parser: argparse.ArgumentParser) -> None:
 def _add(options: argparse.Namespace) -> int:
     path, fields = settings_path(options.config), fields_of(options.fields)
     text = read_settings_file(path)
-    settings = WorkerSettings()
+    settings = settings_there(str(path) if path.exists() else "")
     own = options.folder if options.folder in registry.PACKAGED else str(Path(options.folder).resolve())
     table = {**settings.served.get(options.name, {}), "folder": own}
     folder, overrides = meant(options.name, {options.name: table}, fields)

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 
-from holdfast_worker.inspection.settings_file import SettingsFileError, nested, read_settings_file
+from holdfast.roles import read
+from holdfast.settings import DEFAULT_FILE, StartError
+from holdfast_worker.inspection.settings_file import SettingsFileError, nested
 from holdfast_worker.models import registry
 from holdfast_worker.models.errors import ModelConfigError, ModelError
 from holdfast_worker.models.folder import read_settings
@@ -24,11 +25,8 @@ def run(work: Callable[[], int]) -> int:
     """Runs a command's work: what it refuses is said in one line."""
     try:
         return work()
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        sys.stderr.write(f"error: the settings do not fit a worker ({problems}); correct them\n")
-    except (ModelError, SettingsFileError) as error:
-        sys.stderr.write(f"error: {error}\n")
+    except (ModelError, SettingsFileError, StartError) as error:
+        sys.stderr.writelines(f"error: {line}\n" for line in str(error).splitlines())
     except torch.OutOfMemoryError:
         sys.stderr.write("error: the model does not fit the device's memory; use a smaller one, or another device\n")
     except KeyboardInterrupt:
@@ -45,20 +43,17 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def settings_path(given: str | None) -> Path:
-    """The file that the worker reads, once ``given`` is what it is told."""
-    if given is not None:
-        os.environ["HOLDFAST_CONFIG"] = given
-    return Path(os.environ.get("HOLDFAST_CONFIG", "holdfast.toml"))
+    """The file that the worker reads where ``given`` is what it is told."""
+    return Path(given or os.environ.get("HOLDFAST_CONFIG") or DEFAULT_FILE)
 
 
 def settings_there(given: str | None) -> WorkerSettings:
     """The worker's settings as it would read them.
 
     Raises:
-        SettingsFileError: The file is no TOML.
+        StartError: They are none.
     """
-    read_settings_file(settings_path(given))
-    return WorkerSettings()
+    return read(WorkerSettings, config=given)
 
 
 def fields_of(words: Sequence[str]) -> dict[str, Any]:

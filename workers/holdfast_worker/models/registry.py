@@ -1,11 +1,10 @@
 """Guards and encoders by name: what ships with the worker, and any checkpoint folder."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from importlib import resources
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from holdfast_worker.models.checkpoint import PACKAGED, model_folder
 from holdfast_worker.models.encoder.config import EncoderConfig
 from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.encoder.loading import load_encoder
@@ -20,9 +19,6 @@ from holdfast_worker.models.vllm.loading import load_vllm_guard
 __all__ = ["PACKAGED", "Model", "load", "load_served", "require_guard", "require_one_set_of_heads"]
 
 Model = Guard | Encoder
-
-PACKAGED = {"reference-guard": "reference_guard", "reference-encoder": "reference_encoder"}
-"""Name of a guard or encoder that ships with the worker → its folder beside this module."""
 
 
 def load_served(name: str, served: Mapping[str, Mapping[str, Any]]) -> Model:
@@ -50,7 +46,7 @@ def load(folder_or_name: str | Path, overrides: Mapping[str, Any]) -> Model:
     Raises:
         ModelConfigError: There is no such model, or it cannot be served.
     """
-    with _folder(folder_or_name) as folder:
+    with model_folder(folder_or_name) as folder:
         kind = read_settings(folder, overrides).get("kind")
         if kind == "tabular":
             return load_tabular(folder, load_config(TabularConfig, folder, overrides))
@@ -85,17 +81,3 @@ def require_one_set_of_heads(served: Sequence[Model]) -> None:
                 f"{first.config.name!r} and {encoder.config.name!r} are the same encoder with different heads, must"
                 " have the same; serve it under one name with all of them"
             )
-
-
-@contextmanager
-def _folder(folder_or_name: str | Path) -> Iterator[Path]:
-    packaged = PACKAGED.get(str(folder_or_name))
-    if packaged is not None:
-        with resources.as_file(resources.files(__package__) / packaged) as folder:
-            yield folder
-    elif Path(folder_or_name).is_dir():
-        yield Path(folder_or_name)
-    else:
-        raise ModelConfigError(
-            f"model {str(folder_or_name)!r} must be one of {sorted(PACKAGED)} or an existing folder; correct the name"
-        )

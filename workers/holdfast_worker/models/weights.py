@@ -17,8 +17,6 @@ __all__ = [
     "find_dtype",
     "opened",
     "read_tensors",
-    "require_no_code",
-    "require_safetensors",
     "tensor_places",
 ]
 
@@ -94,35 +92,6 @@ def _shards(folder: Path) -> list[Path]:
     if strange := [name for name in names if not isinstance(name, str) or Path(name).name != name]:
         raise ModelConfigError(f"{_INDEX} names {strange[0]!r}, must name files of its own folder; correct it")
     return [folder / name for name in names]
-
-
-def require_no_code(folder: Path) -> None:
-    """Refuses a folder that names code of its own, which nothing here would run.
-
-    Raises:
-        ModelConfigError: A file names some.
-    """
-    for path in sorted(folder.glob("*config.json")):
-        settings = json.loads(path.read_text("utf-8"))
-        if isinstance(settings, dict) and settings.get("auto_map"):
-            raise ModelConfigError(
-                f"{path.name} has an auto_map, which asks for code of the checkpoint's own, and none is run; use a"
-                " checkpoint that transformers itself knows, or drop auto_map where that is the same model"
-            )
-
-
-def require_safetensors(folder: Path) -> None:
-    """Refuses a folder without safetensors.
-
-    Raises:
-        ModelConfigError: It holds none.
-    """
-    if not any(folder.glob("*.safetensors")):
-        pickles = sorted(file.name for ending in ("*.bin", "*.pt", "*.pth") for file in folder.glob(ending))
-        raise ModelConfigError(
-            f"{folder} holds no safetensors (pickled: {pickles}), weights must be safetensors, since unpickling runs"
-            " code; convert them in a place you trust"
-        )
 
 
 def find_device(name: str) -> torch.device:

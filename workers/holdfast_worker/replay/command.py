@@ -3,7 +3,6 @@
 import argparse
 import io
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -16,6 +15,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 from holdfast.contract.features.certificates import FeatureCertificate
 from holdfast.contract.guard.certificates import Certificate
 from holdfast.queue.jobs import JobInput
+from holdfast.roles import read
+from holdfast.settings import StartError
 from holdfast_worker.models import registry
 from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.errors import ModelError
@@ -66,11 +67,9 @@ def command(argv: list[str]) -> int:
         parser.error(f"--share {options.share:g} must be above 0 and at most 1")
     if _kind(options) is None:
         parser.error("give --text and --image, or --fields for a tabular input, or --image alone for an encoder's")
-    if options.config is not None:
-        os.environ["HOLDFAST_CONFIG"] = options.config
     try:
         return _run(options)
-    except (ReplayError, ModelError) as error:
+    except (ReplayError, ModelError, StartError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     except KeyboardInterrupt:
@@ -111,7 +110,9 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> int:
     certificate = _certificate(options.certificate)
     given = _given(options, certificate)
-    model = registry.load_served(options.model or certificate.model.name, WorkerSettings().served)
+    model = registry.load_served(
+        options.model or certificate.model.name, read(WorkerSettings, config=options.config).served
+    )
     if isinstance(certificate, FeatureCertificate):
         return _run_features(model, certificate, given, as_json=options.json)
     guard, share = registry.require_guard(model), options.share or _SHARE

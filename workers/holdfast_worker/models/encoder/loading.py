@@ -8,6 +8,7 @@ from torch import nn
 
 from holdfast_worker.denoisers.loading import load_booster, load_diffusion
 from holdfast_worker.denoisers.mapper import ResidualMapper
+from holdfast_worker.models.checkpoint import require_safetensors
 from holdfast_worker.models.encoder.config import EncoderConfig
 from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.encoder.heads import load_head
@@ -16,7 +17,7 @@ from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.folder import digest, weights_and_files
 from holdfast_worker.models.vision.layers import build_layers
 from holdfast_worker.models.vision.towers import LayersTower, Tower
-from holdfast_worker.models.weights import find_device, find_dtype, read_tensors, require_safetensors, tensor_places
+from holdfast_worker.models.weights import find_device, find_dtype, read_tensors, tensor_places
 
 __all__ = ["HEADS", "load_encoder", "load_tower"]
 

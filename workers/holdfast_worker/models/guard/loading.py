@@ -12,6 +12,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from holdfast_worker.models.checkpoint import require_llava
 from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.fingerprint import fingerprint
@@ -19,7 +20,7 @@ from holdfast_worker.models.guard.llava import LlavaGuard
 from holdfast_worker.models.guard.prompt import load_prompt
 from holdfast_worker.models.vision.image_path import Llava
 from holdfast_worker.models.vision.preprocessing import load_pixels
-from holdfast_worker.models.weights import find_device, find_dtype, require_no_code, require_safetensors
+from holdfast_worker.models.weights import find_device, find_dtype
 
 __all__ = ["load_guard"]
 
@@ -40,7 +41,7 @@ def load_guard(folder: Path, config: GuardConfig) -> LlavaGuard:
     Raises:
         ModelConfigError: The folder or the settings cannot be served; the message says what to change.
     """
-    _check_folder(folder)
+    require_llava(folder)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     device = find_device(config.device)
     dtype = find_dtype(config.dtype, device)
@@ -52,17 +53,6 @@ def load_guard(folder: Path, config: GuardConfig) -> LlavaGuard:
     prompt = load_prompt(folder, config, image_token=model.config.image_token_id, embeddings=embeddings)
     name = fingerprint(folder, config, prompt.alphabet, dtype=str(dtype).removeprefix("torch."), device=device.type)
     return LlavaGuard(model, prompt=prompt, pixels=pixels, config=config, fingerprint=name)
-
-
-def _check_folder(folder: Path) -> None:
-    path = folder / "config.json"
-    if not path.is_file():
-        raise ModelConfigError(f"{folder} holds no config.json, must be a checkpoint folder; correct the path")
-    kind = json.loads(path.read_text("utf-8")).get("model_type")
-    if kind not in _MODELS:
-        raise ModelConfigError(f"model_type={kind!r} must be one of {', '.join(_MODELS)}; use such a checkpoint")
-    require_no_code(folder)
-    require_safetensors(folder)
 
 
 def _load_model(folder: Path, dtype: torch.dtype) -> Llava:

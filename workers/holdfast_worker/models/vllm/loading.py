@@ -10,6 +10,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, LlavaOnevisionConfig
 from transformers.models.llava_onevision.modeling_llava_onevision import LlavaOnevisionMultiModalProjector
 
+from holdfast_worker.models.checkpoint import require_no_code, require_safetensors
 from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.folder import digest
 from holdfast_worker.models.guard.config import GuardConfig
@@ -26,8 +27,6 @@ from holdfast_worker.models.weights import (
     find_dtype,
     opened,
     read_tensors,
-    require_no_code,
-    require_safetensors,
     tensor_places,
 )
 

@@ -82,10 +82,10 @@ async def test_a_certifier_that_starts_in_the_middle_finishes_the_job(redis: Asy
     await work(redis, random.Random(0))
     view = await advance(redis, SETTINGS, JOB, view)
     assert view is not None
-    assert len(view.tallies) == AHEAD
+    assert view.counted == AHEAD
     fresh = await advance(redis, SETTINGS, JOB)
     assert fresh is not None
-    assert (fresh.found, fresh.tallies, fresh.plan) == (view.found, view.tallies, view.plan)
+    assert (fresh.counted, fresh.wanted, fresh.progress) == (view.counted, view.wanted, view.progress)
 
 
 async def test_a_finished_job_keeps_no_input_and_leaves_the_active_set(redis: AsyncRedis) -> None:

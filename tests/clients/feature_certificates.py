@@ -14,6 +14,7 @@ from holdfast.queue.jobs import JobRecord, new_id
 from holdfast.queue.orders import Scores, Tally
 from holdfast.queue.settled import Settled
 from holdfast_service.certifier.features.view import FeatureView
+from holdfast_service.certifier.views import count
 
 __all__ = [
     "HEAD",
@@ -128,9 +129,9 @@ def certified_embedding(encoder: EncoderInfo) -> dict[str, Any]:
 def _certified(spec: FeatureSpec, settled: Settled) -> dict[str, Any]:
     record = JobRecord(new_id(), "running", spec, "ab" * 32, datetime.now(UTC), (64, 64))
     view = FeatureView.begin(record, spec)
-    while view.stopped is None:
-        view = view.count([_tally(spec, start) for start in range(0, spec.draws, 64)])
-    return view.certificate(settled).model_dump(mode="json")
+    view = count(view, [_tally(spec, start) for start in range(0, spec.draws, 64)])
+    assert view.stopped is not None
+    return view.certificate(view.stopped, settled).model_dump(mode="json")
 
 
 def _tally(spec: FeatureSpec, start: int) -> Tally:

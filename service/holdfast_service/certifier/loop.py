@@ -10,23 +10,22 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Mapping
 
 from redis.exceptions import RedisError
 
 from holdfast.contract.features.certificates import FeatureCertificate
 from holdfast.contract.features.spec import FeatureSpec
 from holdfast.contract.guard.certificates import Certificate
-from holdfast.contract.jobs import Progress, Stopped
+from holdfast.contract.jobs import Stopped
 from holdfast.contract.problems import InternalError
 from holdfast.queue import events, jobs, keys, orders
 from holdfast.queue.broker import AsyncRedis, Broker
-from holdfast.queue.orders import Order, Tally
 from holdfast.queue.settled import Settled
 from holdfast.signing import SigningKey, sign
 from holdfast_service.certifier.features.view import FeatureView
 from holdfast_service.certifier.guard.view import GuardView
+from holdfast_service.certifier.views import View, count
 from holdfast_service.settings import ServiceSettings
 
 __all__ = ["advance", "run", "serve"]
@@ -34,36 +33,6 @@ __all__ = ["advance", "run", "serve"]
 _log = logging.getLogger(__name__)
 _EMPTY_PAUSE_S = 0.02
 _REDIS_PAUSE_S = 1.0
-
-
-class View(Protocol):
-    """An open job as far as it has been counted: a pure function of its contiguous prefix of tallies."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the model that draws."""
-
-    @property
-    def counted(self) -> int:
-        """Tallies that were counted."""
-
-    @property
-    def plan(self) -> tuple[Order, ...]:
-        """The orders that this prefix asks for: some more than are counted, or fewer at the end of the passes."""
-
-    @property
-    def stopped(self) -> Stopped | None:
-        """Why no more draws are wanted, or None."""
-
-    @property
-    def progress(self) -> Progress:
-        """The view as clients see it while the job runs."""
-
-    def count(self, tallies: Sequence[Tally]) -> "View":
-        """Counts one tally after the other, until sampling stops."""
-
-    def certificate(self, settled: Settled | None) -> Certificate | FeatureCertificate:
-        """The certificate, not yet signed, of a job whose sampling has stopped."""
 
 
 def _begin(record: jobs.JobRecord) -> View:
@@ -133,24 +102,24 @@ async def advance(redis: AsyncRedis, settings: ServiceSettings, job_id: str, vie
         return None
     tallies = await orders.read_tallies(redis, job_id, first=view.counted)
     if tallies:
-        view = await asyncio.to_thread(view.count, tallies)
+        view = await asyncio.to_thread(count, view, tallies)
         await events.publish(redis, job_id, view.progress)
     if view.stopped is not None:
         settled = await jobs.read_settled(redis, job_id)
-        certificate = await asyncio.to_thread(_certificate, view, settled, settings)
+        certificate = await asyncio.to_thread(_certificate, view, view.stopped, settled, settings)
         await jobs.finish(redis, job_id, "done", retention_s=settings.retention_s, certificate=certificate)
         _log.info("certified", extra={"job": job_id, "passes": certificate.evidence.passes, "stopped": view.stopped})
         return None
-    for order in view.plan[view.counted :]:
-        await orders.issue(redis, view.fingerprint, order)
+    for order in view.wanted:
+        await orders.issue(redis, view.record.spec.fingerprint, order)
     return view
 
 
 def _certificate(
-    view: View, settled: Mapping[str, bytes], settings: ServiceSettings
+    view: View, stopped: Stopped, settled: Mapping[str, bytes], settings: ServiceSettings
 ) -> Certificate | FeatureCertificate:
     """The job's certificate, signed if there is a key."""
-    certificate = view.certificate(Settled.from_fields(settled) if settled else None)
+    certificate = view.certificate(stopped, Settled.from_fields(settled) if settled else None)
     if settings.signing_key is None:
         return certificate
     key = SigningKey.from_text(settings.signing_key.get_secret_value())

@@ -6,7 +6,6 @@ of tallies says of the mean bounds, which hold at every number of draws (maths.m
 
 import base64
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,7 +29,7 @@ from holdfast.queue.jobs import JobRecord
 from holdfast.queue.orders import Order, Tally
 from holdfast.queue.settled import Settled
 from holdfast_service.certifier.features.writing import write
-from holdfast_service.certifier.guard.allocation import is_checkpoint
+from holdfast_service.certifier.views import is_checkpoint
 
 __all__ = ["FeatureView"]
 
@@ -51,7 +50,6 @@ class FeatureView:
         votes: Draws whose own label was the certified one.
         passes: Draws that were counted.
         counted: Tallies that were counted.
-        plan: The orders that are asked for: `AHEAD` more than are counted, or fewer at the end.
         radius: What the prefix certifies of the first cosine floor; None before the first look or where nothing is.
         stopped: Why no more draws are wanted, or None.
     """
@@ -62,47 +60,43 @@ class FeatureView:
     votes: int = 0
     passes: int = 0
     counted: int = 0
-    plan: tuple[Order, ...] = ()
     radius: float | None = None
     stopped: Stopped | None = None
 
     @classmethod
     def begin(cls, record: JobRecord, spec: FeatureSpec) -> "FeatureView":
         """The view before the first tally."""
-        return cls(record, spec, np.zeros((_channels(spec), LEVELS + 1), np.int64))._planned()
+        return cls(record, spec, np.zeros((_channels(spec), LEVELS + 1), np.int64))
 
     @property
-    def fingerprint(self) -> str:
-        """Of the encoder that draws."""
-        return self.spec.fingerprint
+    def wanted(self) -> list[Order]:
+        """The orders beyond the counted ones: `AHEAD` more, or fewer at the end."""
+        spec, last = self.spec, math.ceil(self.spec.draws / ORDER_DRAWS)
+        return [
+            Order(self.record.id, index, index * ORDER_DRAWS, min(spec.draws, (index + 1) * ORDER_DRAWS))
+            for index in range(self.counted, min(self.counted + AHEAD, last))
+        ]
 
     @property
     def progress(self) -> Progress:
         """The view as clients see it while the job runs; its frontier is the first cosine floor's radius."""
         return Progress(passes=self.passes, max_passes=self.spec.draws, frontier=(self.radius,))
 
-    def count(self, tallies: Sequence[Tally]) -> "FeatureView":
-        """Counts one tally after the other, so that the stop depends on the draws alone."""
-        view = self
-        for tally in tallies:
-            view = view._with(tally)
-            if view.passes == view.spec.draws:
-                view = replace(view, stopped="passes_spent")
-            elif is_checkpoint(view.counted, 0):
-                view = view._looked()
-            if view.stopped is not None:
-                break
-        return view._planned()
+    def add(self, tally: Tally) -> "FeatureView":
+        """Counts the next tally, and looks at the evidence where that is due."""
+        view = self._with(tally)
+        if view.passes == view.spec.draws:
+            return replace(view, stopped="passes_spent")
+        return view._looked() if is_checkpoint(view.counted, 0) else view
 
-    def certificate(self, settled: Settled | None) -> FeatureCertificate:
+    def certificate(self, stopped: Stopped, settled: Settled | None) -> FeatureCertificate:
         """The certificate, not yet signed, of a job whose sampling has stopped.
 
         Raises:
-            ValueError: sampling has not stopped, or the job has no reference.
+            ValueError: the job has no reference.
         """
-        if self.stopped is None or settled is None:
-            missing = "a reference" if settled is None else "an end"
-            raise ValueError(f"job {self.record.id} has no {missing}, must have both; see the worker's log")
+        if settled is None:
+            raise ValueError(f"job {self.record.id} has no reference, must have one; see the worker's log")
         question = feature_question_of(
             self.spec,
             label=settled.label,
@@ -111,7 +105,7 @@ class FeatureView:
         )
         counts = replace(self._counts(), cosines=settled.cosines, distances=settled.distances)
         found = feature_answer(question, counts)
-        return write(self.record, self.spec, settled, counts, found, self.passes, self.stopped)
+        return write(self.record, self.spec, settled, counts, found, self.passes, stopped)
 
     def _with(self, tally: Tally) -> "FeatureView":
         draws, (channels, levels) = tally.passes, self.histograms.shape
@@ -134,14 +128,6 @@ class FeatureView:
             clipped=tuple(samples[1 + margins :]),
             votes=None if self.spec.head is None else self.votes,
         )
-
-    def _planned(self) -> "FeatureView":
-        spec, job_id = self.spec, self.record.id
-        wanted = range(len(self.plan), min(self.counted + AHEAD, math.ceil(spec.draws / ORDER_DRAWS)))
-        more = (
-            Order(job_id, index, index * ORDER_DRAWS, min(spec.draws, (index + 1) * ORDER_DRAWS)) for index in wanted
-        )
-        return replace(self, plan=(*self.plan, *more))
 
     def _looked(self) -> "FeatureView":
         question, counts = feature_question_of(self.spec), self._counts()

@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
+from dataclasses import asdict
 
 import numpy as np
 
@@ -22,10 +21,11 @@ from holdfast.contract.features.certificates import (
     SmoothedEmbedding,
 )
 from holdfast.contract.features.spec import FeatureSpec
-from holdfast.contract.jobs import ModelRef, Stopped
+from holdfast.contract.jobs import Stopped
 from holdfast.contract.models import ImageSpace
 from holdfast.queue.jobs import JobRecord
 from holdfast.queue.settled import Settled
+from holdfast_service.certifier.writing import image_space, issued
 
 __all__ = ["write"]
 
@@ -40,10 +40,9 @@ def write(
     stopped: Stopped,
 ) -> FeatureCertificate:
     """The certificate, not yet signed, of a job whose sampling has stopped after so many scored passes."""
+    target = spec.target
     return FeatureCertificate(
-        id=record.id,
-        created_at=record.created_at,
-        finished_at=datetime.now(UTC),
+        **issued(record, _notice(spec)),
         bounds=tuple(
             FeatureBoundRow(
                 epsilon=row.epsilon,
@@ -53,34 +52,15 @@ def write(
             )
             for row in found.bounds
         ),
-        radii=tuple(
-            FeatureRadius(
-                cosine_floor=row.cosine_floor, method=row.method, radius=row.radius, native_radius=row.native_radius
-            )
-            for row in found.radii
-        ),
+        radii=tuple(FeatureRadius(**asdict(row)) for row in found.radii),
         prediction=_prediction(spec, settled, found),
         embedding=_embedding(spec, settled, found),
-        target=None
-        if spec.target is None
-        else FeatureTargetAnswer(
-            epsilon=spec.target.epsilon, cosine=spec.target.cosine, certified=found.target or False
-        ),
+        target=None if target is None else FeatureTargetAnswer(**dict(target), certified=found.target or False),
         evidence=_evidence(spec, settled, counts, passes, stopped),
         reference=spec.reference,
         sigma=spec.sigma,
         dimension=spec.dimension,
-        space=ImageSpace(
-            **spec.space.model_dump(),
-            input_height=record.input_size[0],
-            input_width=record.input_size[1],
-            native_operator_norm=settled.operator_norm,
-        ),
-        model=ModelRef(name=spec.model, fingerprint=spec.fingerprint),
-        seed=record.seed,
-        software=f"holdfast {version('holdfast')}",
-        notice=tuple(_notice(spec)),
-        signature=None,
+        space=ImageSpace(**image_space(record, settled.operator_norm)),
     )
 
 
@@ -91,10 +71,7 @@ def _prediction(spec: FeatureSpec, settled: Settled, found: FeatureAnswer) -> Pr
         head=spec.head,
         label=settled.label,
         class_name=spec.head.classes[settled.label],
-        radii=tuple(
-            PredictionRadius(method=row.method, radius=row.radius, native_radius=row.native_radius)
-            for row in found.prediction
-        ),
+        radii=tuple(PredictionRadius(**asdict(row)) for row in found.prediction),
     )
 
 

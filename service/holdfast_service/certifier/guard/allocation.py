@@ -13,8 +13,9 @@ from holdfast.contract.guard.spec import GuardSpec
 from holdfast.contract.jobs import Stopped
 from holdfast.queue.orders import Order
 from holdfast_service.certifier.guard.evidence import Cells
+from holdfast_service.certifier.views import is_checkpoint
 
-__all__ = ["AHEAD", "is_checkpoint", "next_order", "stopped"]
+__all__ = ["AHEAD", "next_order", "stopped"]
 
 AHEAD = 4
 """Orders that are out beyond the counted prefix: what keeps workers busy while the certifier thinks."""
@@ -91,16 +92,6 @@ def _one_order_on(cell: tuple[int, int], side: str) -> tuple[int, int]:
     more = draws + ORDER_DRAWS
     hits = math.floor((unsafe if side == "unsafe" else draws - unsafe) * more / draws)
     return more, hits if side == "unsafe" else more - hits
-
-
-def is_checkpoint(counted: int, planned: int) -> bool:
-    """Whether to look at the evidence after this many orders: at first and at the end always, then by eighths.
-
-    A look costs the certifier milliseconds, and what one more order brings shrinks with their number.
-    """
-    if counted == planned:
-        return True
-    return counted % (1 << max(0, counted.bit_length() - 4)) == 0
 
 
 def stopped(spec: GuardSpec, question: Question, counts: Counts, found: Answer, passes: int) -> Stopped | None:

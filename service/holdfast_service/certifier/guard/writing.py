@@ -1,10 +1,9 @@
 """The certificate: evidence, parameters and answer in the words of the contract."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
+from dataclasses import asdict
 
-from holdfast.certificates import Answer, Question, cover_count
+from holdfast.certificates import Answer, Question, Row, cover_count
 from holdfast.contract.guard.certificates import (
     CellEvidence,
     Certificate,
@@ -18,11 +17,12 @@ from holdfast.contract.guard.certificates import (
     WorstCase,
 )
 from holdfast.contract.guard.spec import GuardSpec
-from holdfast.contract.jobs import ModelRef, Stopped
+from holdfast.contract.jobs import Stopped
 from holdfast.questions import question_of
 from holdfast.queue.jobs import JobRecord
 from holdfast.queue.orders import Tally
 from holdfast_service.certifier.guard.evidence import Cells, operator_norm
+from holdfast_service.certifier.writing import image_space, issued
 
 __all__ = ["write"]
 
@@ -38,32 +38,14 @@ def write(
     """The certificate, not yet signed, of a job whose sampling has stopped after these tallies."""
     question = question_of(spec, operator_norm=operator_norm(tallies))
     return Certificate(
-        id=record.id,
+        **issued(record, _notice(spec, found)),
         kind=spec.kind,
-        created_at=record.created_at,
-        finished_at=datetime.now(UTC),
         verdict=found.verdict,
         reason=_reason(spec, found, stopped),
-        frontier=tuple(
-            FrontierPoint(
-                tokens=point.tokens, radius=point.radius, native_radius=point.native_radius, method=point.method
-            )
-            for point in found.frontier
-        ),
+        frontier=tuple(FrontierPoint(**asdict(point)) for point in found.frontier),
         max_tokens=found.max_tokens,
-        target=None
-        if spec.target is None
-        else TargetAnswer(tokens=spec.target.tokens, epsilon=spec.target.epsilon, verdict=found.target),
-        worst_case=tuple(
-            WorstCase(
-                tokens=row.tokens,
-                epsilon=row.epsilon,
-                unsafe_probability_at_least=row.at_least,
-                unsafe_probability_at_most=row.at_most,
-                passes_to_detect=row.passes_to_detect,
-            )
-            for row in found.worst_case
-        ),
+        target=None if spec.target is None else TargetAnswer(**dict(spec.target), verdict=found.target),
+        worst_case=tuple(map(_worst_case, found.worst_case)),
         evidence=_evidence(spec, question, tallies, cells, found, stopped),
         method=spec.method,
         asked_verdict=spec.verdict,
@@ -72,42 +54,27 @@ def write(
         ),
         noise=NoiseUsed(token_kernel=spec.token_kernel, beta=spec.beta, sigma=spec.sigma, scope=spec.scope),
         tau=spec.tau,
-        space=Space(
-            **spec.space.model_dump(),
-            alphabets=spec.alphabets,
-            input_height=record.input_size[0],
-            input_width=record.input_size[1],
-            native_operator_norm=question.operator_norm,
-        ),
-        model=ModelRef(name=spec.model, fingerprint=spec.fingerprint),
+        space=Space(**image_space(record, question.operator_norm), alphabets=spec.alphabets),
         false_flag=spec.false_flag,
-        seed=record.seed,
-        software=f"holdfast {version('holdfast')}",
-        notice=_notice(spec, found),
-        signature=None,
+    )
+
+
+def _worst_case(row: Row) -> WorstCase:
+    return WorstCase(
+        tokens=row.tokens,
+        epsilon=row.epsilon,
+        unsafe_probability_at_least=row.at_least,
+        unsafe_probability_at_most=row.at_most,
+        passes_to_detect=row.passes_to_detect,
     )
 
 
 def _evidence(
-    spec: GuardSpec,
-    question: Question,
-    tallies: Sequence[Tally],
-    cells: Cells,
-    found: Answer,
-    stopped: Stopped,
+    spec: GuardSpec, question: Question, tallies: Sequence[Tally], cells: Cells, found: Answer, stopped: Stopped
 ) -> Evidence:
     return Evidence(
         passes=sum(tally.passes for tally in tallies),
-        orders=tuple(
-            OrderEvidence(
-                start=tally.start,
-                stop=tally.stop,
-                cells=tally.votes.cells,
-                unsafe=tally.votes.unsafe,
-                outcomes=tally.votes.outcomes,
-            )
-            for tally in tallies
-        ),
+        orders=tuple(map(_order, tallies)),
         cells=tuple(
             CellEvidence(
                 leading_masked=_leading_masked(spec, cell),
@@ -126,6 +93,13 @@ def _evidence(
         alpha_split={side: 1 / len(question.sides) for side in question.sides},
         sharing=_sharing(spec, tallies),
         stopped=stopped,
+    )
+
+
+def _order(tally: Tally) -> OrderEvidence:
+    votes = tally.votes
+    return OrderEvidence(
+        start=tally.start, stop=tally.stop, cells=votes.cells, unsafe=votes.unsafe, outcomes=votes.outcomes
     )
 
 

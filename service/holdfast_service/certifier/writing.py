@@ -1,0 +1,36 @@
+"""What every certificate says of its job and its image, whichever kind of model drew."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from holdfast.contract.jobs import Issued, ModelRef
+from holdfast.contract.models import ImageSpace
+from holdfast.queue.jobs import JobRecord
+
+__all__ = ["image_space", "issued"]
+
+
+def issued(record: JobRecord, notice: Iterable[str]) -> dict[str, Any]:
+    """The fields of `Issued`, of a certificate that is written now and not yet signed."""
+    common = Issued(
+        id=record.id,
+        created_at=record.created_at,
+        finished_at=datetime.now(UTC),
+        model=ModelRef(name=record.spec.model, fingerprint=record.spec.fingerprint),
+        seed=record.seed,
+        software=f"holdfast {version('holdfast')}",
+        notice=tuple(notice),
+        signature=None,
+    )
+    return dict(common)
+
+
+def image_space(record: JobRecord, operator_norm: float) -> dict[str, Any]:
+    """The fields of `ImageSpace`: the model's noise space, and the image's own size."""
+    height, width = record.input_size
+    space = ImageSpace(
+        **dict(record.spec.space), input_height=height, input_width=width, native_operator_norm=operator_norm
+    )
+    return dict(space)

@@ -222,7 +222,9 @@ def test_weights_of_another_model_are_refused(copy, folders):
     folder = copy("llava")
     for name in ("config.json", "preprocessor_config.json"):
         shutil.copy(folders["next-llama"] / name, folder / name)
-    with pytest.raises(ModelConfigError, match=r"1 weights are missing or misshapen \(first: model.image_newline\)"):
+    with pytest.raises(
+        ModelConfigError, match=r"1 weights are missing, misshapen or too many \(first: model.image_newline\)"
+    ):
         load_guard(folder, load_config(GuardConfig, folder, {}))
 
 

@@ -90,7 +90,9 @@ def test_pickled_weights_are_refused(copy):
 
 def test_a_missing_weight_is_refused_rather_than_left_random(copy):
     change_weights(copy, lambda weights: weights.pop("image_newline"))
-    with pytest.raises(ModelConfigError, match=r"1 weights are missing or misshapen \(first: model.image_newline\)"):
+    with pytest.raises(
+        ModelConfigError, match=r"1 weights are missing, misshapen or too many \(first: model.image_newline\)"
+    ):
         load_guard(copy, load_config(GuardConfig, copy, {}))
 
 

@@ -35,7 +35,7 @@ folder = "/b"
 
 
 def changed(text: str, name: str = "new", fields: dict[str, Any] = FIELDS) -> dict[str, Any]:
-    return tomllib.loads(with_model(text, name, fields, served=SERVED))
+    return tomllib.loads(with_model(text, name, fields, usual=SERVED))
 
 
 def test_an_empty_file_serves_what_was_served_and_the_model() -> None:
@@ -59,14 +59,14 @@ def test_the_name_joins_the_models_however_they_are_written(models: str) -> None
 
 
 def test_what_is_there_keeps_its_lines_and_comments() -> None:
-    after = with_model(COMMENTED, "new", FIELDS, served=SERVED)
+    after = with_model(COMMENTED, "new", FIELDS, usual=SERVED)
     kept = [line for line in COMMENTED.splitlines() if line not in ("]", "")]
     assert [line for line in after.splitlines() if line in kept] == kept
     assert tomllib.loads(after)["models"] == ["a", "b", "new"]
 
 
 def test_a_table_that_is_there_is_changed_in_the_given_fields_only() -> None:
-    after = with_model(COMMENTED, "a", {"folder": "/else", "batch_limit": 8}, served=SERVED)
+    after = with_model(COMMENTED, "a", {"folder": "/else", "batch_limit": 8}, usual=SERVED)
     table = {"folder": "/else", "defaults": {"beta": 0.25}, "batch_limit": 8}
     assert tomllib.loads(after) == {
         **tomllib.loads(COMMENTED),
@@ -76,13 +76,13 @@ def test_a_table_that_is_there_is_changed_in_the_given_fields_only() -> None:
 
 
 def test_adding_twice_is_adding_once() -> None:
-    once = with_model(COMMENTED, "new", FIELDS, served=SERVED)
-    assert with_model(once, "new", FIELDS, served=SERVED) == once
+    once = with_model(COMMENTED, "new", FIELDS, usual=SERVED)
+    assert with_model(once, "new", FIELDS, usual=SERVED) == once
 
 
 def test_a_dotted_field_is_a_field_of_a_field() -> None:
     fields = {"folder": "/m", "defaults.tau": 4.6e-05, "defaults.beta": 0.5}
-    first = with_model("", "new", fields, served=SERVED)
+    first = with_model("", "new", fields, usual=SERVED)
     assert changed(first, fields={"defaults.tau": 0.3})["served"]["new"]["defaults"] == {"tau": 0.3, "beta": 0.5}
 
 

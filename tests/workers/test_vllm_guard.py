@@ -146,7 +146,7 @@ def test_a_url_without_vllm_is_refused(base_folder: Path) -> None:
 def test_an_image_side_that_lacks_a_weight_is_refused(base_folder: Path, guard: LlavaGuard) -> None:
     wider = AutoConfig.from_pretrained(base_folder)
     wider.vision_config.intermediate_size = 40
-    with pytest.raises(ModelConfigError, match="6 weights are missing or misshapen"):
+    with pytest.raises(ModelConfigError, match="6 weights are missing, misshapen or too many"):
         load_image_path(base_folder, wider, guard.inputs.pixels, torch.float32, torch.device("cpu"))
 
 

@@ -5,7 +5,6 @@ A booster folder holds ``booster.json`` (format, σ it was trained for, the numb
 ``scheduler/``, or one folder with the model's files and ``scheduler_config.json``.
 """
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +19,10 @@ from torch import nn
 from holdfast_worker.denoisers.diffusion import OneShotDiffusion
 from holdfast_worker.denoisers.mapper import MapperShape, ResidualMapper
 from holdfast_worker.denoisers.unet import BoosterUNet, UNetShape
+from holdfast_worker.models.checkpoint import require_safetensors
 from holdfast_worker.models.errors import ModelConfigError
-from holdfast_worker.models.folder import weights_and_files
+from holdfast_worker.models.folder import read_object, weights_and_files
+from holdfast_worker.models.weights import require_fit
 
 __all__ = ["BOOSTER_FILE", "Booster", "Diffusion", "load_booster", "load_diffusion", "save_booster"]
 
@@ -198,7 +199,7 @@ def _diffusers() -> Any:
 
 def _scheduler(folder: Path) -> Any:
     diffusers = _diffusers()
-    config = _json(folder / "scheduler_config.json")
+    config = read_object(folder / "scheduler_config.json")
     kind = config.get("_class_name")
     if kind not in _SCHEDULERS:
         raise ModelConfigError(
@@ -212,15 +213,10 @@ def _scheduler(folder: Path) -> Any:
 
 
 def _unet(folder: Path) -> nn.Module:
-    kind = _json(folder / "config.json").get("_class_name")
+    kind = read_object(folder / "config.json").get("_class_name")
     if kind != "UNet2DModel":
         raise ModelConfigError(f"diffusion model {kind!r} must be 'UNet2DModel'; use an unconditional model of pixels")
-    if not any(folder.glob("*.safetensors")):
-        pickles = sorted(file.name for file in folder.glob("*.bin"))
-        raise ModelConfigError(
-            f"{folder} holds no safetensors (pickled: {pickles}), weights must be safetensors, since unpickling runs"
-            " code; convert them in a place you trust"
-        )
+    require_safetensors(folder)
     try:
         loaded: Any = _diffusers().UNet2DModel.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, output_loading_info=True
@@ -231,22 +227,6 @@ def _unet(folder: Path) -> nn.Module:
             " use the weights that belong to it"
         ) from error
     model, report = loaded
-    if absent := sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]])):
-        raise ModelConfigError(
-            f"{len(absent)} weights are missing or misshapen (first: {absent[0]}), all must fit config.json; use the"
-            " weights that belong to it"
-        )
+    require_fit({kind: report[kind] for kind in ("missing_keys", "mismatched_keys")})
     unet: nn.Module = model
     return unet
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise ModelConfigError(f"{path} is missing, must be there; use a diffusers folder as it is saved") from None
-    except ValueError as error:
-        raise ModelConfigError(f"{path} is not valid JSON; rewrite it") from error
-    if not isinstance(found, dict):
-        raise ModelConfigError(f"{path} holds a {type(found).__name__}, must hold one JSON object; rewrite it")
-    return found

@@ -114,8 +114,8 @@ def _add(options: argparse.Namespace) -> int:
         _say(options.json, f"not added, for a check failed: {', '.join(found['failed'])}", found)
         return 1
     limits = {} if found["batch_limit"] is None else {"batch_limit": found["batch_limit"]}
-    served = WorkerSettings.model_fields["models"].default
-    write_settings_file(path, with_model(text, options.name, {"folder": own, **fields, **limits}, served=served))
+    usual = WorkerSettings.model_fields["models"].default
+    write_settings_file(path, with_model(text, options.name, {"folder": own, **fields, **limits}, usual=usual))
     hidden = [name for name in ("HOLDFAST_MODELS", "HOLDFAST_SERVED") if name in os.environ]
     note = f"; but {hidden[0]} is set, and goes over the file" if hidden else ""
     _say(options.json, f"{options.name} is in {path}{note}", found | {"written": str(path)})

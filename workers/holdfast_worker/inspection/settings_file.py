@@ -44,21 +44,21 @@ def read_settings_file(path: Path) -> str:
     return text
 
 
-def with_model(text: str, name: str, fields: Mapping[str, Any], *, served: tuple[str, ...]) -> str:
+def with_model(text: str, name: str, fields: Mapping[str, Any], *, usual: tuple[str, ...]) -> str:
     """The settings with the model served and its fields laid over those of its table.
 
     Args:
         text: The file's text.
         name: The name under which the API serves the model.
         fields: Fields of its table, ``folder`` among them; a dotted key is a field of a field.
-        served: What is served where the file names no models.
+        usual: What is served where the file names no models.
 
     Raises:
         SettingsFileError: The lines to change could not be found with certainty.
     """
     old = tomllib.loads(text)
-    new = _merged(old, name, fields, served)
-    for candidate in _with_served(text, old, name, served):
+    new = _merged(old, name, fields, usual)
+    for candidate in _with_name(text, old, name, usual):
         changed = _with_table(candidate, old, name, fields)
         if _means(changed, new):
             return changed
@@ -90,9 +90,9 @@ def write_settings_file(path: Path, text: str) -> None:
         raise SettingsFileError(f"{path} cannot be written ({error.strerror}); choose another --config") from error
 
 
-def _merged(old: Mapping[str, Any], name: str, fields: Mapping[str, Any], served: tuple[str, ...]) -> dict[str, Any]:
+def _merged(old: Mapping[str, Any], name: str, fields: Mapping[str, Any], usual: tuple[str, ...]) -> dict[str, Any]:
     """What the file must mean afterwards."""
-    models, tables = list(old.get("models", served)), dict(old.get("served", {}))
+    models, tables = list(old.get("models", usual)), dict(old.get("served", {}))
     table = nested(fields, copy.deepcopy(tables.get(name, {})))
     return {**old, "models": models if name in models else [*models, name], "served": {**tables, name: table}}
 
@@ -121,10 +121,10 @@ def _means(text: str, wanted: Mapping[str, Any]) -> bool:
         return False
 
 
-def _with_served(text: str, old: Mapping[str, Any], name: str, served: tuple[str, ...]) -> Iterator[str]:
+def _with_name(text: str, old: Mapping[str, Any], name: str, usual: tuple[str, ...]) -> Iterator[str]:
     """The ways to put the name among the models, at least one of which is right."""
     if "models" not in old:
-        names = list(served) if name in served else [*served, name]
+        names = list(usual) if name in usual else [*usual, name]
         yield f"models = {_value(names)}\n{text}"
         return
     if name in old["models"]:

@@ -1,6 +1,5 @@
 """What a model's folder must be before anything is imported that could read its weights."""
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import resources
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast_worker.models.errors import ModelConfigError
-from holdfast_worker.models.folder import load_config, read_settings
+from holdfast_worker.models.folder import load_config, model_type, read_object, read_settings
 from holdfast_worker.models.guard.config import GuardConfig, TabularConfig
 
 __all__ = [
@@ -68,21 +67,19 @@ def check_model(folder_or_name: str | Path, overrides: Mapping[str, Any]) -> Non
             require_llava(folder)
 
 
-def require_llava(folder: Path) -> None:
+def require_llava(folder: Path) -> str:
     """Refuses a folder that is no LLaVA checkpoint in safetensors, or that asks for code of its own.
+
+    Returns:
+        Its architecture, of ``LLAVA_TYPES``.
 
     Raises:
         ModelConfigError: It is none.
     """
-    path = folder / "config.json"
-    if not path.is_file():
-        raise ModelConfigError(f"{folder} holds no config.json, must be a checkpoint folder; correct the path")
-    stored = _json(path)
-    kind = stored.get("model_type") if isinstance(stored, dict) else None
-    if kind not in LLAVA_TYPES:
-        raise ModelConfigError(f"model_type={kind!r} must be one of {', '.join(LLAVA_TYPES)}; use such a checkpoint")
+    kind = model_type(folder, LLAVA_TYPES, remedy="; use such a checkpoint")
     require_no_code(folder)
     require_safetensors(folder)
+    return kind
 
 
 def require_no_code(folder: Path) -> None:
@@ -92,8 +89,7 @@ def require_no_code(folder: Path) -> None:
         ModelConfigError: A file names some.
     """
     for path in sorted(folder.glob("*config.json")):
-        settings = _json(path)
-        if isinstance(settings, dict) and settings.get("auto_map"):
+        if read_object(path).get("auto_map"):
             raise ModelConfigError(
                 f"{path.name} has an auto_map, which asks for code of the checkpoint's own, and none is run; use a"
                 " checkpoint that transformers itself knows, or drop auto_map where that is the same model"
@@ -112,10 +108,3 @@ def require_safetensors(folder: Path) -> None:
             f"{folder} holds no safetensors (pickled: {pickles}), weights must be safetensors, since unpickling runs"
             " code; convert them in a place you trust"
         )
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelConfigError(f"{path} is not valid JSON ({error}); rewrite it") from error

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,7 +10,15 @@ from pydantic import BaseModel, ValidationError
 
 from holdfast_worker.models.errors import ModelConfigError
 
-__all__ = ["CONFIG_FILE", "digest", "load_config", "read_settings", "weights_and_files"]
+__all__ = [
+    "CONFIG_FILE",
+    "digest",
+    "load_config",
+    "model_type",
+    "read_object",
+    "read_settings",
+    "weights_and_files",
+]
 
 CONFIG_FILE = "holdfast.json"
 _SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
@@ -50,13 +58,38 @@ def read_settings(folder: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
         ModelConfigError: The file is not a JSON object.
     """
     path = folder / CONFIG_FILE
+    return _merged(read_object(path) if path.is_file() else {}, overrides)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object that a file of a model's folder holds.
+
+    Raises:
+        ModelConfigError: It is missing, or holds something else.
+    """
     try:
-        stored = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise ModelConfigError(
+            f"{path.parent} holds no {path.name}, must be a checkpoint folder; correct the path"
+        ) from None
     except ValueError as error:
         raise ModelConfigError(f"{path} is not valid JSON ({error}); rewrite it") from error
-    if not isinstance(stored, dict):
-        raise ModelConfigError(f"{path} holds a {type(stored).__name__}, must hold one JSON object; rewrite it")
-    return _merged(stored, overrides)
+    if not isinstance(content, dict):
+        raise ModelConfigError(f"{path} holds a {type(content).__name__}, must hold one JSON object; rewrite it")
+    return content
+
+
+def model_type(folder: Path, known: Collection[str], *, remedy: str) -> str:
+    """The architecture that a checkpoint's ``config.json`` names.
+
+    Raises:
+        ModelConfigError: It is none of those known; ``remedy`` says what then.
+    """
+    found = read_object(folder / "config.json").get("model_type")
+    if not isinstance(found, str) or found not in known:
+        raise ModelConfigError(f"model_type={found!r} must be one of {', '.join(known)}{remedy}")
+    return found
 
 
 def _unmeasured(settings: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

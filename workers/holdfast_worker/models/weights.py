@@ -1,7 +1,7 @@
 """Tensors out of a folder's safetensors, shards included, and nothing besides; and where they are put."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ __all__ = [
     "find_dtype",
     "opened",
     "read_tensors",
+    "require_fit",
     "tensor_places",
 ]
 
@@ -92,6 +93,25 @@ def _shards(folder: Path) -> list[Path]:
     if strange := [name for name in names if not isinstance(name, str) or Path(name).name != name]:
         raise ModelConfigError(f"{_INDEX} names {strange[0]!r}, must name files of its own folder; correct it")
     return [folder / name for name in names]
+
+
+def require_fit(report: Mapping[str, Iterable[Any]]) -> None:
+    """Refuses weights that are not exactly those of the model they were loaded into.
+
+    transformers and diffusers only warn, and leave such weights random.
+
+    Args:
+        report: Names by kind of misfit, as their ``from_pretrained`` gives them.
+
+    Raises:
+        ModelConfigError: One is missing, misshapen or too many.
+    """
+    kinds = ("missing_keys", "mismatched_keys", "unexpected_keys")
+    if wrong := sorted(str(name) for kind in kinds for name in report.get(kind, ())):
+        raise ModelConfigError(
+            f"{len(wrong)} weights are missing, misshapen or too many (first: {wrong[0]}), all must fit the"
+            " configuration; use the weights that belong to it"
+        )
 
 
 def find_device(name: str) -> torch.device:

@@ -13,7 +13,7 @@ from holdfast.questions import feature_spec_of
 from holdfast.queue.jobs import JobInput
 from holdfast.queue.settled import Settled
 from holdfast_worker.models.encoder.encoder import Encoder
-from holdfast_worker.replay.guard import NEAR_TIE, ReplayError
+from holdfast_worker.replay.guard import NEAR_TIE, ReplayError, require_own
 from holdfast_worker.sampling.features import ReadyFeatures, prepare_features, scores, settle
 
 __all__ = ["ChannelComparison", "FeatureComparison", "replay_features"]
@@ -87,11 +87,7 @@ def replay_features(encoder: Encoder, certificate: FeatureCertificate, given: Jo
         ModelConfigError: The encoder lacks the certificate's head.
         InputRefusedError: The image does not fit the encoder.
     """
-    if encoder.fingerprint != certificate.model.fingerprint:
-        raise ReplayError(
-            f"the encoder's fingerprint is {encoder.fingerprint}, must be the certificate's"
-            f" {certificate.model.fingerprint}; use the same weights, number type and kind of device"
-        )
+    require_own(encoder, certificate)
     spec, evidence = feature_spec_of(certificate), certificate.evidence
     prepared = prepare_features(encoder, spec, given)
     found = settle(encoder, spec, certificate.seed, prepared)

@@ -5,14 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from holdfast.contract.features.certificates import FeatureCertificate
 from holdfast.contract.guard.certificates import Certificate, OrderEvidence
 from holdfast.questions import spec_of
 from holdfast.queue.jobs import JobInput
 from holdfast.queue.orders import Order, Votes
+from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.guard.voting import Guard
 from holdfast_worker.sampling.guard import Ready, margins, prepare, tally
 
-__all__ = ["NEAR_TIE", "Comparison", "ReplayError", "replay", "spread"]
+__all__ = ["NEAR_TIE", "Comparison", "ReplayError", "replay", "require_own", "spread"]
 
 NEAR_TIE = 1e-5
 """Margins this close to 0 may vote either way in another batch or on another device of the same kind."""
@@ -64,11 +66,7 @@ def replay(guard: Guard, certificate: Certificate, given: JobInput, *, share: fl
         ReplayError: The guard or the input is not the certificate's, or its orders contradict its threat.
         InputRefusedError: The input does not fit the guard.
     """
-    if guard.fingerprint != certificate.model.fingerprint:
-        raise ReplayError(
-            f"the guard's fingerprint is {guard.fingerprint}, must be the certificate's"
-            f" {certificate.model.fingerprint}; use the same weights, policy, number type and kind of device"
-        )
+    require_own(guard, certificate)
     ready = prepare(guard, spec_of(certificate), certificate.seed, given)
     positions = certificate.evidence.positions
     if ready.spec.masks_matter and positions != len(ready.prepared.tail_base):
@@ -78,6 +76,19 @@ def replay(guard: Guard, certificate: Certificate, given: JobInput, *, share: fl
         )
     for index in spread(len(certificate.evidence.orders), share):
         yield _compared(guard, ready, index, certificate.evidence.orders[index])
+
+
+def require_own(model: Guard | Encoder, certificate: Certificate | FeatureCertificate) -> None:
+    """Refuses a model that is not the certificate's.
+
+    Raises:
+        ReplayError: Its fingerprint is another.
+    """
+    if model.fingerprint != certificate.model.fingerprint:
+        raise ReplayError(
+            f"the model's fingerprint is {model.fingerprint}, must be the certificate's"
+            f" {certificate.model.fingerprint}; use the same weights, policy, number type and kind of device"
+        )
 
 
 def spread(count: int, share: float) -> list[int]:

@@ -1,6 +1,5 @@
 """Loads the vision tower of a CLIP, SigLIP, open_clip or LLaVA folder: its weights alone, whatever else lies there."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ from transformers.utils import logging
 
 from holdfast_worker.models.encoder.config import EncoderConfig
 from holdfast_worker.models.errors import ModelConfigError
+from holdfast_worker.models.folder import model_type, read_object
 from holdfast_worker.models.vision.open_clip import from_open_clip, is_open_clip, vision_config
 from holdfast_worker.models.vision.transformer import Feature, VisionTower
-from holdfast_worker.models.weights import read_tensors, tensor_places
+from holdfast_worker.models.weights import read_tensors, require_fit, tensor_places
 
 __all__ = ["load_vision"]
 
@@ -72,32 +72,16 @@ def _configs(folder: Path, architecture: str) -> tuple[Any, Any]:
     """The folder's whole configuration and that of its vision model."""
     if architecture == "open_clip" and (folder / _OPEN_CLIP).is_file():
         try:
-            vision = vision_config(_json(folder / _OPEN_CLIP))
+            vision = vision_config(read_object(folder / _OPEN_CLIP))
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, ModelConfigError):
                 raise
             raise ModelConfigError(f"{_OPEN_CLIP} does not describe a vision model ({error!r}); correct it") from error
         return vision, vision
-    if not (folder / "config.json").is_file():
-        raise ModelConfigError(f"{folder} holds no config.json, must be a checkpoint folder; correct the path")
-    kind = _json(folder / "config.json").get("model_type")
-    if kind not in _TYPES[architecture]:
-        raise ModelConfigError(
-            f"model_type={kind!r} must be one of {', '.join(_TYPES[architecture])} for architecture={architecture};"
-            " correct the architecture"
-        )
+    remedy = f" for architecture={architecture}; correct the architecture"
+    model_type(folder, _TYPES[architecture], remedy=remedy)
     whole = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     return whole, getattr(whole, "vision_config", whole)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ModelConfigError(f"{path} is not valid JSON ({error}); rewrite it") from error
-    if not isinstance(content, dict):
-        raise ModelConfigError(f"{path} holds a {type(content).__name__}, must hold one JSON object; rewrite it")
-    return content
 
 
 def _reading(config: EncoderConfig, whole: Any, vision: VisionConfig) -> tuple[Feature, tuple[int, ...], bool]:
@@ -121,7 +105,7 @@ def _reading(config: EncoderConfig, whole: Any, vision: VisionConfig) -> tuple[F
 def _normalisation(folder: Path, side: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Means and deviations of the image processor, which must do no more than resize, crop and normalise."""
     if (folder / _OPEN_CLIP).is_file() and not (folder / "preprocessor_config.json").is_file():
-        stored = _json(folder / _OPEN_CLIP).get("preprocess_cfg", {})
+        stored = read_object(folder / _OPEN_CLIP).get("preprocess_cfg", {})
         stored = {"image_mean": stored.get("mean"), "image_std": stored.get("std")}
     else:
         stored = _processor(folder)
@@ -142,7 +126,7 @@ def _normalisation(folder: Path, side: int) -> tuple[tuple[float, ...], tuple[fl
 def _processor(folder: Path) -> dict[str, Any]:
     for name in ("preprocessor_config.json", "processor_config.json"):
         if (folder / name).is_file():
-            stored = _json(folder / name)
+            stored = read_object(folder / name)
             inner: dict[str, Any] = stored.get("image_processor", stored)
             return inner
     raise ModelConfigError(
@@ -206,11 +190,6 @@ def _model(vision: VisionConfig, weights: dict[str, Tensor], dtype: torch.dtype)
         ignore_mismatched_sizes=True,  # reported, and refused below
         output_loading_info=True,
     )
-    wrong = [name for part in ("missing_keys", "mismatched_keys", "unexpected_keys") for name in report[part]]
-    if wrong:
-        raise ModelConfigError(
-            f"{len(wrong)} weights are missing, misshapen or too many (first: {sorted(map(str, wrong))[0]}), all must"
-            " fit the configuration; use the weights that belong to it"
-        )
+    require_fit(report)
     frozen: CLIPVisionModel | SiglipVisionModel = model.eval().requires_grad_(False)
     return frozen

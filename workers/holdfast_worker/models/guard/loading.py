@@ -1,6 +1,5 @@
 """Loads a guard's checkpoint: safetensors only, from the folder only, nothing of it executed."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,13 @@ from transformers import (
 from transformers.utils import logging
 
 from holdfast_worker.models.checkpoint import require_llava
-from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.fingerprint import fingerprint
 from holdfast_worker.models.guard.llava import LlavaGuard
 from holdfast_worker.models.guard.prompt import load_prompt
 from holdfast_worker.models.vision.image_path import Llava
 from holdfast_worker.models.vision.preprocessing import load_pixels
-from holdfast_worker.models.weights import find_device, find_dtype
+from holdfast_worker.models.weights import find_device, find_dtype, require_fit
 
 __all__ = ["load_guard"]
 
@@ -41,11 +39,11 @@ def load_guard(folder: Path, config: GuardConfig) -> LlavaGuard:
     Raises:
         ModelConfigError: The folder or the settings cannot be served; the message says what to change.
     """
-    require_llava(folder)
+    kind = require_llava(folder)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     device = find_device(config.device)
     dtype = find_dtype(config.dtype, device)
-    model = _load_model(folder, dtype)
+    model = _load_model(folder, kind, dtype)
     model.to(device)  # type: ignore[arg-type]
     space = config.noise_height, config.noise_width
     pixels = load_pixels(folder, model.config, config.tiles, space)
@@ -55,8 +53,7 @@ def load_guard(folder: Path, config: GuardConfig) -> LlavaGuard:
     return LlavaGuard(model, prompt=prompt, pixels=pixels, config=config, fingerprint=name)
 
 
-def _load_model(folder: Path, dtype: torch.dtype) -> Llava:
-    kind = json.loads((folder / "config.json").read_text("utf-8"))["model_type"]
+def _load_model(folder: Path, kind: str, dtype: torch.dtype) -> Llava:
     loaded: Any = _MODELS[kind].from_pretrained(
         folder,
         dtype=dtype,
@@ -67,11 +64,6 @@ def _load_model(folder: Path, dtype: torch.dtype) -> Llava:
         output_loading_info=True,
     )
     model, report = loaded
-    # transformers only warns and leaves such weights random.
-    if absent := sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]])):
-        raise ModelConfigError(
-            f"{len(absent)} weights are missing or misshapen (first: {absent[0]}), all must fit config.json; use the"
-            " weights that belong to it"
-        )
+    require_fit({kind: report[kind] for kind in ("missing_keys", "mismatched_keys")})
     frozen: Llava = model.eval().requires_grad_(False)
     return frozen

@@ -1,6 +1,5 @@
 """Loads a guard for vLLM: prompt, tiling and image side here, the language model by the engine from the same folder."""
 
-import json
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from transformers.models.llava_onevision.modeling_llava_onevision import LlavaOn
 
 from holdfast_worker.models.checkpoint import require_no_code, require_safetensors
 from holdfast_worker.models.errors import ModelConfigError
-from holdfast_worker.models.folder import digest
+from holdfast_worker.models.folder import digest, model_type
 from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.fingerprint import fingerprint
 from holdfast_worker.models.guard.input import GuardInput, context_length
@@ -27,6 +26,7 @@ from holdfast_worker.models.weights import (
     find_dtype,
     opened,
     read_tensors,
+    require_fit,
     tensor_places,
 )
 
@@ -98,11 +98,9 @@ def load_image_path(
     read = read_tensors(dict(places[name] for name in wanted if name in places))
     state = {own: read[places[name][0]] for name, own in wanted.items() if name in places}
     shapes = {own: tensor.shape for own, tensor in parts.state_dict().items()}
-    if wrong := sorted(own for own, shape in shapes.items() if own not in state or state[own].shape != shape):
-        raise ModelConfigError(
-            f"{len(wrong)} weights are missing or misshapen (first: {wrong[0]}), all must fit config.json; use the"
-            " weights that belong to it"
-        )
+    require_fit(
+        {"missing_keys": [own for own, shape in shapes.items() if own not in state or state[own].shape != shape]}
+    )
     parts.load_state_dict(state)
     parts.to(device=device, dtype=dtype).eval().requires_grad_(False)
     layer: Any = whole.vision_feature_layer
@@ -154,14 +152,7 @@ def _name(name: str) -> str:
 
 
 def _architecture(folder: Path) -> LlavaOnevisionConfig:
-    path = folder / "config.json"
-    if not path.is_file():
-        raise ModelConfigError(f"{folder} holds no config.json, must be a checkpoint folder; correct the path")
-    kind = json.loads(path.read_text("utf-8")).get("model_type")
-    if kind != "llava_onevision":
-        raise ModelConfigError(
-            f"model_type={kind!r} must be 'llava_onevision' for engine=vllm; use engine=transformers"
-        )
+    model_type(folder, ["llava_onevision"], remedy=" for engine=vllm; use engine=transformers")
     require_safetensors(folder)
     require_no_code(folder)
     whole: LlavaOnevisionConfig = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

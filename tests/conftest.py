@@ -6,6 +6,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import redis
@@ -44,6 +45,15 @@ def _until_it_answers(port: int) -> None:
                 time.sleep(0.02)
             else:
                 return
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of data that is not ours to publish; tests that need it are marked `data`."""
+    named = os.environ.get("HOLDFAST_DATA", "")
+    if not named or not Path(named).is_dir():
+        pytest.fail(f"HOLDFAST_DATA={named!r} must name a folder; see tests/data/README.md for what it holds")
+    return Path(named)
 
 
 @pytest.fixture

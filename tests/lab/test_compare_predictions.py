@@ -28,7 +28,7 @@ from holdfast_lab.encoder.draws import Plan, ScoredDraws, draw_scores, image_see
 from holdfast_lab.encoder.report import held_out_scenes, labelled
 from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.registry import load
-from tests.workers.cifar import CIFAR, cifar_encoder, cifar_images
+from tests.workers.cifar import CIFAR, cifar_encoder, drawn_images
 
 PLAN = Plan(sigma=0.1, draws=400, selection=20, seed=5)
 
@@ -106,8 +106,8 @@ def test_the_plug_in_is_the_published_formula() -> None:
 def test_the_command_prints_a_table_and_writes_a_line_per_image(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pictures, labels = cifar_images()
-    np.savez(tmp_path / "some.npz", images=pictures[:4], labels=labels[:4], classes=np.array(CIFAR))
+    pictures, labels = drawn_images(4)
+    np.savez(tmp_path / "some.npz", images=pictures, labels=labels, classes=np.array(CIFAR))
     folder = str(cifar_encoder(tmp_path / "cnn", "cnn"))
     main(["train-head", "--encoder", folder, "--npz", str(tmp_path / "some.npz"), "--name", "few", "--copies", "2"])
     assert (tmp_path / "cnn" / "heads" / "few.safetensors").is_file()
@@ -117,7 +117,7 @@ def test_the_command_prints_a_table_and_writes_a_line_per_image(
     with (tmp_path / "r.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["image"] for row in rows] == ["0", "1", "2", "3"]
-    assert [int(row["true"]) for row in rows] == labels[:4].tolist()
+    assert [int(row["true"]) for row in rows] == labels.tolist()
     for name in (MARGIN_MEAN, clipped_name(0.05), clipped_name(0.1), VOTE, PLUG_IN, SIMILARITY_CDF):
         assert f"| {name} | " in printed
         assert name in rows[0]
@@ -127,8 +127,8 @@ def test_the_command_prints_a_table_and_writes_a_line_per_image(
 def test_a_head_can_be_trained_for_an_encoder_of_the_settings_that_lists_it_already(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pictures, labels = cifar_images()
-    np.savez(tmp_path / "some.npz", images=pictures[:4], labels=labels[:4])
+    pictures, labels = drawn_images(4)
+    np.savez(tmp_path / "some.npz", images=pictures, labels=labels)
     folder = cifar_encoder(tmp_path / "cnn", "cnn")
     settings = {"mine": {"folder": str(folder), "heads": ["few"]}}
     monkeypatch.setenv("HOLDFAST_SERVED", json.dumps(settings))

@@ -12,7 +12,7 @@ from holdfast_lab.encoder.labelled import LabelledImages, read_archive, read_fol
 from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.encoder.heads import load_head
 from holdfast_worker.models.registry import load
-from tests.workers.cifar import CIFAR, cifar_encoder, cifar_images
+from tests.workers.cifar import CIFAR, cifar_encoder, cifar_images, drawn_images
 
 SIGMA = 0.12
 
@@ -24,9 +24,10 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
     return found
 
 
-@pytest.fixture(scope="module")
-def images() -> LabelledImages:
-    pictures, labels = cifar_images()
+@pytest.fixture(scope="module", params=["drawn", pytest.param("cifar", marks=pytest.mark.data)])
+def images(request: pytest.FixtureRequest) -> LabelledImages:
+    drawn = request.param == "drawn"
+    pictures, labels = drawn_images(200) if drawn else cifar_images(request.getfixturevalue("data"))
     return LabelledImages(tuple(pictures), labels, CIFAR)
 
 

@@ -1,4 +1,4 @@
-"""Encoders of real weights and real images: two published CIFAR-10 networks and 200 test images."""
+"""Encoders of real weights, two published CIFAR-10 networks, and images for them: our own, or 200 of the test set."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-DATA = Path(__file__).parents[2].parent / "shared" / "data"
+WEIGHTS = Path(__file__).parents[1] / "data" / "weights"
 
 _CNN: dict[str, Any] = {
     "weights": "cifar_cnn_a_adv.safetensors",
@@ -64,7 +64,7 @@ def cifar_encoder(folder: Path, name: Literal["cnn", "resnet20"]) -> Path:
     """
     network = {"cnn": _CNN, "resnet20": _RESNET}[name]
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(DATA / "weights" / network["weights"], folder / "model.safetensors")
+    shutil.copy(WEIGHTS / network["weights"], folder / "model.safetensors")
     stored = load_file(folder / "model.safetensors")
     weight, bias = (stored[f"{network['last']}.{part}"] for part in ("weight", "bias"))
     write_head(folder, "linear", kind="linear", weight=weight, bias=bias / network["length"])
@@ -93,7 +93,19 @@ def write_head(
     return path
 
 
-def cifar_images() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """200 test images, uint8 (200, 32, 32, 3), and their labels."""
-    with np.load(DATA / "cifar10" / "cifar10_200.npz") as stored:
+def cifar_images(data: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """200 test images, uint8 (200, 32, 32, 3), and their labels, from the folder of outside data."""
+    with np.load(data / "cifar10" / "cifar10_200.npz") as stored:
         return stored["images"], stored["labels"]
+
+
+def drawn_images(count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Images of our own, uint8 (count, 32, 32, 3), and their labels: stripes of a slope and a colour for each label."""
+    rng, labels = np.random.default_rng(7), np.arange(count) % len(CIFAR)
+    rows, columns = np.mgrid[:32, :32]
+    angles = np.pi * labels / len(CIFAR)
+    waves = np.cos(angles)[:, None, None] * rows + np.sin(angles)[:, None, None] * columns
+    stripes = np.sin(waves * 0.8 + rng.uniform(0, 2 * np.pi, (count, 1, 1)))
+    colours = 0.5 + 0.4 * np.cos(2 * np.pi * (labels[:, None] / len(CIFAR) + np.arange(3) / 3))
+    images = colours[:, None, None, :] * (0.7 + 0.3 * stripes[..., None]) + rng.normal(0, 0.05, (count, 32, 32, 3))
+    return (255 * images.clip(0, 1)).astype(np.uint8), labels

@@ -23,7 +23,7 @@ from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.errors import InputRefusedError, ModelConfigError, ModelOutputError
 from holdfast_worker.models.vision.towers import to_sphere
 from holdfast_worker.noise import gaussian
-from tests.workers.cifar import cifar_encoder, cifar_images, write_head
+from tests.workers.cifar import cifar_encoder, drawn_images, write_head
 
 SEED = "ab" * 32
 
@@ -52,7 +52,7 @@ def encoder(folder: Path) -> Encoder:
 
 @pytest.fixture
 def image() -> NDArray[np.uint8]:
-    return cifar_images()[0][3]
+    return drawn_images(4)[0][3]
 
 
 def booster(folder: Path, *, width: int = 100, denoiser: bool = True, seed: int = 0) -> Path:

@@ -1,5 +1,6 @@
 """Declared encoders: published weights load unchanged and do what they are known to do."""
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import TypeAdapter
+from safetensors.torch import load_file
 from scipy.stats import binom
 from torch import Tensor
 from torch.nn import functional
@@ -16,7 +18,7 @@ from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.vision.layers import Layer, build_layers
 from holdfast_worker.models.vision.towers import LayersTower
-from tests.workers.cifar import cifar_encoder, cifar_images
+from tests.workers.cifar import cifar_encoder, cifar_images, drawn_images
 
 SIZE = (8, 8)
 CONV: dict[str, Any] = {"kind": "conv2d", "in": 3, "out": 4, "kernel": 3, "padding": 1}
@@ -35,10 +37,10 @@ def tower(*layers: dict[str, Any], stored: dict[str, Tensor]) -> LayersTower:
     return LayersTower(network, size=SIZE, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7), dtype=torch.float32)
 
 
-def accuracy(folder: Path, name: Literal["cnn", "resnet20"], sigma: float) -> float:
+def accuracy(folder: Path, data: Path, name: Literal["cnn", "resnet20"], sigma: float) -> float:
     encoder = registry.load(cifar_encoder(folder, name), {})
     assert isinstance(encoder, Encoder)
-    images, labels = cifar_images()
+    images, labels = cifar_images(data)
     clean = torch.stack([encoder.prepare(image).clean for image in images])
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
     head = encoder.heads["linear"]
@@ -47,13 +49,57 @@ def accuracy(folder: Path, name: Literal["cnn", "resnet20"], sigma: float) -> fl
     return float((logits.argmax(1).numpy() == labels).mean())
 
 
+@pytest.mark.data
 @pytest.mark.parametrize(("name", "sigma", "known"), [("resnet20", 0.0, 0.917), ("cnn", 0.12, 0.675)])
 def test_published_weights_have_their_known_accuracy(
-    tmp_path: Path, name: Literal["cnn", "resnet20"], sigma: float, known: float
+    tmp_path: Path, data: Path, name: Literal["cnn", "resnet20"], sigma: float, known: float
 ) -> None:
     # The central 99.9 % of what 200 images of a network of this accuracy give.
     low, high = binom.interval(0.999, 200, known)
-    assert low <= 200 * accuracy(tmp_path, name, sigma) <= high
+    assert low <= 200 * accuracy(tmp_path, data, name, sigma) <= high
+
+
+def cnn(stored: dict[str, Tensor], pixels: Tensor) -> Tensor:
+    """The published CNN up to its last layer, written out."""
+    for layer in ("0", "2"):
+        weight, bias = stored[f"{layer}.weight"], stored[f"{layer}.bias"]
+        pixels = functional.conv2d(pixels, weight, bias, stride=2, padding=1).relu()
+    return functional.linear(pixels.flatten(1), stored["5.weight"], stored["5.bias"]).relu()
+
+
+def resnet20(stored: dict[str, Tensor], pixels: Tensor) -> Tensor:
+    """ResNet-20 up to its last layer, written out (He et al. 2016, section 4.2, shortcuts of option A)."""
+
+    def normed(name: str, hidden: Tensor) -> Tensor:
+        mean, var, weight, bias = (
+            stored[f"{name}.{part}"] for part in ("running_mean", "running_var", "weight", "bias")
+        )
+        return functional.batch_norm(hidden, mean, var, weight, bias)
+
+    hidden = normed("bn1", functional.conv2d(pixels, stored["conv1.weight"], padding=1)).relu()
+    for stage, width in ((1, 16), (2, 32), (3, 64)):
+        for block in range(3):
+            name, stride = f"layer{stage}.{block}", 2 if stage > 1 and block == 0 else 1
+            inner = functional.conv2d(hidden, stored[f"{name}.conv1.weight"], stride=stride, padding=1)
+            inner = functional.conv2d(normed(f"{name}.bn1", inner).relu(), stored[f"{name}.conv2.weight"], padding=1)
+            padding = (width - hidden.shape[1]) // 2
+            shortcut = functional.pad(hidden[:, :, ::stride, ::stride], (0, 0, 0, 0, padding, padding))
+            hidden = (normed(f"{name}.bn2", inner) + shortcut).relu()
+    return hidden.mean(dim=(2, 3))
+
+
+@pytest.mark.parametrize("name", ["cnn", "resnet20"])
+def test_published_weights_compute_what_their_authors_drew(tmp_path: Path, name: Literal["cnn", "resnet20"]) -> None:
+    folder = cifar_encoder(tmp_path, name)
+    encoder, stored = registry.load(folder, {}), load_file(folder / "model.safetensors")
+    assert isinstance(encoder, Encoder)
+    settings = json.loads((folder / "holdfast.json").read_text("utf-8"))
+    clean = torch.stack([encoder.prepare(image).clean for image in drawn_images(20)[0]])
+    mean, std = (torch.tensor(settings[part]).view(3, 1, 1) for part in ("mean", "std"))
+    plain = {"cnn": cnn, "resnet20": resnet20}[name](stored, (clean - mean) / std)
+    expected = plain / plain.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(encoder.features(clean, 0.0), expected, atol=2e-5, rtol=2e-4)
+    assert (expected @ expected.T).min() < 0.9  # the images are told apart
 
 
 def test_a_feature_is_what_comes_before_the_last_linear_layer(tmp_path: Path) -> None:

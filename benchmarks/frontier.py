@@ -22,14 +22,9 @@ from scipy.stats import norm
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from holdfast.certificates import (
-    UniformKernel,
-    l0_frontier,
-    mask_probability,
-    neyman_pearson_radius,
-    ratio_groups,
-    suffix_frontier,
-)
+from holdfast.certificates import UniformKernel, l0_frontier, neyman_pearson_radius, suffix_frontier
+from holdfast.certificates.noise.kernels import mask_probability
+from holdfast.certificates.noise.ratios import ratio_groups
 
 Cdf = Callable[[np.ndarray], np.ndarray]
 

@@ -4,7 +4,7 @@ Gateway, certifier, workers and replay all come through here. The verifier does 
 (`holdfast.certificates.guard.reading`, `holdfast.certificates.features.reading`), so that a slip here is found there.
 """
 
-from holdfast.certificates import FeatureQuestion, Question
+from holdfast.certificates import Cell, FeatureQuestion, Question
 from holdfast.contract.features.certificates import FeatureCertificate
 from holdfast.contract.features.spec import EmbeddingSpec, FeatureSpec
 from holdfast.contract.guard.certificates import Certificate
@@ -27,9 +27,7 @@ def question_of(spec: GuardSpec, *, operator_norm: float = 1.0) -> Question:
         tabular=spec.kind == "tabular",
         slots=spec.slots,
         max_tokens=spec.max_tokens,
-        strata=spec.strata,
-        natural=spec.natural,
-        per_budget=spec.scope == "per_budget",
+        cells=tuple(Cell(*cell) for cell in spec.cells),
         token_kernel=spec.token_kernel,
         beta=spec.beta,
         alphabets=spec.alphabets,

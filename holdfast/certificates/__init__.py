@@ -1,190 +1,70 @@
-"""Certificates as pure functions of evidence and parameters: NumPy and SciPy only."""
+"""Certificates as pure functions of evidence and parameters: NumPy and SciPy only.
 
-from holdfast.certificates.bounds.counts import Bound, any_time_lower, clopper_pearson_lower
-from holdfast.certificates.bounds.means import (
-    MeanBound,
-    ScoreSample,
-    betting_lower,
-    empirical_bernstein_lower,
-    hoeffding_lower,
-    kl_lower,
-    mean_lower,
-)
-from holdfast.certificates.decision import decide
+Here is what callers use. The theorems are in `bounds` (what draws prove of a mean), `noise` (what the noise does) and
+`shifts` (what holds under attack); `guard` and `features` answer a question from counted evidence, and `verify` checks
+a certificate against its own.
+"""
+
+from holdfast.certificates.bounds.counts import any_time_lower, clopper_pearson_lower
+from holdfast.certificates.bounds.means import ScoreSample, betting_lower
 from holdfast.certificates.document.checks import Check
-from holdfast.certificates.features.answer import (
-    LEVELS,
-    BoundRow,
-    FeatureAnswer,
-    FeatureCounts,
-    FeatureQuestion,
-    PredictionRow,
-    RadiusRow,
-    SimilarityRow,
-    feature_answer,
-    feature_progress,
-    sample_of_levels,
-)
-from holdfast.certificates.features.averages import mean_of_draws_lower
-from holdfast.certificates.features.prototypes import cap_reach, prototype_condition_reach, vote_reach
-from holdfast.certificates.features.radii import (
-    FeatureBound,
-    ShiftMethod,
-    feature_bound,
-    feature_radius,
-    feature_radius_of,
-    margin_radius,
-)
-from holdfast.certificates.guard.answer import Answer, Point, Row, answer, position_masks
-from holdfast.certificates.guard.fields import (
-    fields_neyman_pearson_radius,
-    fields_neyman_pearson_value,
-    tabular_frontier,
-)
+from holdfast.certificates.features.answer import FeatureAnswer, feature_answer, feature_progress
+from holdfast.certificates.features.question import LEVELS, FeatureCounts, FeatureQuestion, sample_of_levels
+from holdfast.certificates.features.radii import feature_bound, feature_radius, margin_radius
+from holdfast.certificates.guard.answer import Answer, Row, answer
 from holdfast.certificates.guard.frontier import (
-    WorstCase,
-    cell_lower_bounds,
-    passes_to_detect,
-    suffix_frontier,
-    worst_case,
-)
-from holdfast.certificates.guard.question import Counts, Question
-from holdfast.certificates.guard.sides import Verdict, safe_threshold, unsafe_at_most
-from holdfast.certificates.methods import Method, Reach, auto_frontier, l0_auto_frontier
-from holdfast.certificates.noise.kernels import (
-    BLOCK,
-    AbsorbingKernel,
-    FieldDraws,
-    SuffixDraws,
-    TokenKernel,
-    UniformKernel,
-    block_key,
-    cell_weights,
-    field_draws,
-    mask_probability,
-    suffix_draws,
-)
-from holdfast.certificates.noise.ratios import RatioGroups, product_groups, ratio_groups
-from holdfast.certificates.noise.space import native_radius, resize_operator_norm
-from holdfast.certificates.shifts.covers import (
-    MAX_COVERS,
-    CoverBounds,
-    cover_bounds,
-    cover_count,
-    cover_radii,
-    cover_radius,
-    cover_value,
+    decide,
     l0_frontier,
-)
-from holdfast.certificates.shifts.mixtures import CurveShift, MeanShift, Shift, curve_shift, mean_shift
-from holdfast.certificates.shifts.neyman_pearson import (
-    neyman_pearson_frontier,
     neyman_pearson_radius,
     neyman_pearson_value,
+    suffix_frontier,
 )
-from holdfast.certificates.shifts.partitioned import (
-    PartitionCell,
-    observed_change_groups,
-    observed_change_value,
-    partitioned_neyman_pearson_value,
+from holdfast.certificates.guard.question import Cell, Counts, Question, position_masks
+from holdfast.certificates.noise.kernels import (
+    AbsorbingKernel,
+    TokenKernel,
+    UniformKernel,
+    field_draws,
+    suffix_draws,
 )
-from holdfast.certificates.stratified import suffix_radii, suffix_radius, suffix_value
+from holdfast.certificates.noise.space import resize_operator_norm
+from holdfast.certificates.shifts.covers import cover_count
 from holdfast.certificates.verify import verify
 
 __all__ = [
-    "BLOCK",
     "LEVELS",
-    "MAX_COVERS",
     "AbsorbingKernel",
     "Answer",
-    "Bound",
-    "BoundRow",
+    "Cell",
     "Check",
     "Counts",
-    "CoverBounds",
-    "CurveShift",
     "FeatureAnswer",
-    "FeatureBound",
     "FeatureCounts",
     "FeatureQuestion",
-    "FieldDraws",
-    "MeanBound",
-    "MeanShift",
-    "Method",
-    "PartitionCell",
-    "Point",
-    "PredictionRow",
     "Question",
-    "RadiusRow",
-    "RatioGroups",
-    "Reach",
     "Row",
     "ScoreSample",
-    "Shift",
-    "ShiftMethod",
-    "SimilarityRow",
-    "SuffixDraws",
     "TokenKernel",
     "UniformKernel",
-    "Verdict",
-    "WorstCase",
     "answer",
     "any_time_lower",
-    "auto_frontier",
     "betting_lower",
-    "block_key",
-    "cap_reach",
-    "cell_lower_bounds",
-    "cell_weights",
     "clopper_pearson_lower",
-    "cover_bounds",
     "cover_count",
-    "cover_radii",
-    "cover_radius",
-    "cover_value",
-    "curve_shift",
     "decide",
-    "empirical_bernstein_lower",
     "feature_answer",
     "feature_bound",
     "feature_progress",
     "feature_radius",
-    "feature_radius_of",
     "field_draws",
-    "fields_neyman_pearson_radius",
-    "fields_neyman_pearson_value",
-    "hoeffding_lower",
-    "kl_lower",
-    "l0_auto_frontier",
     "l0_frontier",
     "margin_radius",
-    "mask_probability",
-    "mean_lower",
-    "mean_of_draws_lower",
-    "mean_shift",
-    "native_radius",
-    "neyman_pearson_frontier",
     "neyman_pearson_radius",
     "neyman_pearson_value",
-    "observed_change_groups",
-    "observed_change_value",
-    "partitioned_neyman_pearson_value",
-    "passes_to_detect",
     "position_masks",
-    "product_groups",
-    "prototype_condition_reach",
-    "ratio_groups",
     "resize_operator_norm",
-    "safe_threshold",
     "sample_of_levels",
     "suffix_draws",
     "suffix_frontier",
-    "suffix_radii",
-    "suffix_radius",
-    "suffix_value",
-    "tabular_frontier",
-    "unsafe_at_most",
     "verify",
-    "vote_reach",
-    "worst_case",
 ]

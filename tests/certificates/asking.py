@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from holdfast.certificates import Counts, Question
+from holdfast.certificates import Cell, Counts, Question
 
 PLENTY = 10**9
 """Draws after which a confidence bound is within 1e-4 of the rate that was drawn."""
@@ -20,13 +20,18 @@ def asked(*, kernel: str = "absorbing", beta: float = 0.5, alphabets: Sequence[i
     """
     text = changes.get("text", "suffix")
     slots = changes.setdefault("slots", 3 if text == "suffix" else len(alphabets) if changes.get("tabular") else 0)
-    strata = changes.setdefault("strata", slots if text == "suffix" else 0)
+    strata = changes.pop("strata", slots if text == "suffix" else 0)
     budgets = changes.setdefault("max_tokens", slots)
-    cells = budgets + 1 if changes.get("per_budget") else strata + 1 + bool(changes.get("natural"))
+    cells = tuple(Cell(slots, k, k == strata) for k in range(strata + 1))
+    if changes.pop("natural", False):
+        cells = (*cells, Cell(slots, 0, True))
+    if changes.pop("per_budget", False):
+        masked = changes.get("method") != "neyman_pearson"
+        cells = tuple(Cell(budget, budget if masked else 0, True) for budget in range(budgets + 1))
     values: dict[str, Any] = {
-        "text": text, "tabular": False, "natural": False, "per_budget": False, "token_kernel": kernel, "beta": beta,
+        "text": text, "tabular": False, "cells": cells, "token_kernel": kernel, "beta": beta,
         "alphabets": tuple(alphabets), "sigma": 1.0, "tau": 0.3, "alpha": 0.01, "sides": ("unsafe", "safe"),
-        "method": "stratified", "bound": "any_time", "wanted": tuple(range(cells)), "target": None,
+        "method": "stratified", "bound": "any_time", "wanted": tuple(range(len(cells))), "target": None,
         "epsilons": (0.0, 0.5, 1.5),
     }  # fmt: skip
     return Question(**{**values, **changes})

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from holdfast.certificates import Answer, Bound, Counts, Question
+from holdfast.certificates import Answer, Counts, Question
+from holdfast.certificates.bounds.counts import Bound
 from tests.certificates.asking import asked, plenty, pooled
 from tests.certificates.worlds import Floats, Worlds, all_masks, random_worlds, tight_world
 
@@ -71,7 +72,7 @@ class Scene:
             whole = asks.method == "neyman_pearson"
             own = [one.covered(() if whole else range(d)) for d, one in enumerate(self.guards)]
             return np.stack(own, axis=1)
-        cells = guard.cells(asks.strata)
+        cells = guard.cells(len(asks.cells) - 1 - asks.natural)
         return np.column_stack([cells, guard.covered(())]) if asks.natural else cells
 
     @property

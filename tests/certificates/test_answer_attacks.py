@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from holdfast.certificates import Bound, answer
+from holdfast.certificates import answer
+from holdfast.certificates.bounds.counts import Bound
 from tests.certificates.asking import asked
 from tests.certificates.scenes import SCENES, TIGHT, Scene, random_scene, tight_scene, violations
 from tests.certificates.worlds import Worlds, likelihood_ratio_world

@@ -21,14 +21,14 @@ from scipy.stats import norm
 
 from holdfast.certificates import (
     AbsorbingKernel,
-    Bound,
     Question,
     UniformKernel,
     answer,
     any_time_lower,
     clopper_pearson_lower,
-    mask_probability,
 )
+from holdfast.certificates.bounds.counts import Bound
+from holdfast.certificates.noise.kernels import mask_probability
 from tests.certificates import oracle
 from tests.certificates.asking import PLENTY, asked, counted, plenty, pooled
 

@@ -8,15 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from holdfast.certificates import (
-    AbsorbingKernel,
-    UniformKernel,
-    Verdict,
-    answer,
-    l0_frontier,
-    mask_probability,
-    neyman_pearson_radius,
-)
+from holdfast.certificates import AbsorbingKernel, UniformKernel, answer, l0_frontier, neyman_pearson_radius
+from holdfast.certificates.guard.sides import Side
+from holdfast.certificates.noise.kernels import mask_probability
 from tests.certificates.asking import asked, pooled
 
 Pool = tuple[NDArray[np.bool_], NDArray[np.bool_]]
@@ -32,7 +26,7 @@ def pool(seed: int, draws: int, positions: int, chance: float, rate: float = 0.6
     seed=st.integers(0, 10**6), rate=st.sampled_from([0.02, 0.5, 0.99]), alpha=st.floats(1e-4, 0.4),
     verdict=st.sampled_from(["unsafe", "safe"]),
 )  # fmt: skip
-def test_it_is_the_answers_own_frontier(seed: int, rate: float, alpha: float, verdict: Verdict) -> None:
+def test_it_is_the_answers_own_frontier(seed: int, rate: float, alpha: float, verdict: Side) -> None:
     masks, unsafe = pool(seed, 120, 4, 0.8, rate)
     question = asked(beta=0.8, sigma=0.5, tau=0.4, alpha=alpha, text="l0", max_tokens=2, sides=(verdict,))
     found = answer(question, pooled(masks, unsafe)).frontier

@@ -8,22 +8,21 @@ from scipy.stats import binom
 
 from holdfast.certificates import (
     FeatureCounts,
-    MeanShift,
     any_time_lower,
-    cap_reach,
     clopper_pearson_lower,
-    curve_shift,
     feature_answer,
     feature_bound,
     feature_radius,
     margin_radius,
-    mean_shift,
-    native_radius,
-    prototype_condition_reach,
     sample_of_levels,
 )
 from holdfast.certificates.features.answer import feature_progress
+from holdfast.certificates.features.prototypes import cap_reach, prototype_condition_reach
+from holdfast.certificates.noise.space import native_radius
+from holdfast.certificates.shifts.mixtures import mean_mixture
+from holdfast.certificates.shifts.scores import mean_shift
 from tests.certificates.half_spaces import ALL, ANY_TIME, around, holds, question, random_world, tight_world
+from tests.certificates.shifted import curve_shift
 
 RUNS = 100
 RISK = 0.3
@@ -101,7 +100,7 @@ def test_the_vote_is_bounded_for_the_way_the_draws_were_stopped(evidence):
     for fixed, lower in ((True, clopper_pearson_lower), (False, any_time_lower)):
         asked = replace(asked, statements=("vote",), prototypes=False, fixed=fixed)
         (row,) = feature_answer(asked, counts).prediction
-        assert row.radius == MeanShift(lower(counts.votes, 400, asked.alpha)).reach(0.5)
+        assert row.radius == mean_mixture(lower(counts.votes, 400, asked.alpha)).reach(0.5)
 
 
 def test_the_condition_and_the_cap_take_the_better_shift_at_no_share_of_their_own(evidence):

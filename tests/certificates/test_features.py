@@ -7,18 +7,12 @@ from hypothesis import strategies as st
 from scipy.special import ndtr, ndtri
 from scipy.stats import binom
 
-from holdfast.certificates import (
-    FeatureBound,
-    MeanShift,
-    ScoreSample,
-    curve_shift,
-    feature_bound,
-    feature_radius,
-    feature_radius_of,
-    margin_radius,
-    mean_shift,
-)
+from holdfast.certificates import ScoreSample, feature_bound, feature_radius, margin_radius
+from holdfast.certificates.features.similarity import FeatureBound, feature_radius_of
+from holdfast.certificates.shifts.mixtures import mean_mixture
+from holdfast.certificates.shifts.scores import mean_shift
 from tests.certificates import encoders
+from tests.certificates.shifted import curve_shift
 
 METHODS = ["cdf", "mean"]
 NEVER = 1e-6
@@ -99,7 +93,7 @@ def test_the_whole_law_certifies_much_further_than_its_mean():
     # Beta scores of mean .969 and deviation .03: what the published mean bounds of CLIP at sigma = .25 imply.
     encoder = encoders.beta_law(0.969, 0.03, 4096)
     scores = encoder.scores(np.random.default_rng(12), 10000)
-    plug_in = MeanShift(encoder.mean()).reach(0.75)
+    plug_in = mean_mixture(encoder.mean()).reach(0.75)
     radius = {
         method: feature_radius(scores, cosine_floor=0.5, sigma=1, alpha=0.001, method=method) for method in METHODS
     }
@@ -111,7 +105,7 @@ def test_the_whole_law_certifies_much_further_than_its_mean():
 @settings(derandomize=True, max_examples=60, deadline=None)
 @given(lower=st.floats(0.5, 1 - 1e-9), floor=st.floats(0.0, 0.99), sigma=st.floats(1e-3, 1e3))
 def test_the_radius_is_where_the_cosine_passes_its_floor(lower, floor, sigma):
-    shift = MeanShift(lower)
+    shift = mean_mixture(lower)
     radius = feature_radius_of(shift, floor, sigma)
     if radius is None:
         assert (FeatureBound.at(shift, 1e-6).cosine or 0.0) <= floor + 1e-6
@@ -123,7 +117,7 @@ def test_the_radius_is_where_the_cosine_passes_its_floor(lower, floor, sigma):
 @settings(derandomize=True, max_examples=60, deadline=None)
 @given(lower=st.floats(0.0, 1.0), t=st.floats(0.0, 9.0))
 def test_a_cosine_is_stated_only_where_the_inner_product_is_positive(lower, t):
-    bound = FeatureBound.at(MeanShift(lower), t)
+    bound = FeatureBound.at(mean_mixture(lower), t)
     assert -1.0 <= bound.inner_product <= 2 * ndtr(ndtri(lower) - t) - 1
     assert bound.cosine == (bound.inner_product if bound.inner_product > 0 else None)
 

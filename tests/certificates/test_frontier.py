@@ -9,13 +9,8 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from holdfast import certificates
-from holdfast.certificates import (
-    UniformKernel,
-    answer,
-    any_time_lower,
-    passes_to_detect,
-    suffix_frontier,
-)
+from holdfast.certificates import UniformKernel, answer, any_time_lower, suffix_frontier
+from holdfast.certificates.guard.sides import passes_to_detect
 from tests.certificates.asking import asked, counted
 
 SETTING = {"kernel": UniformKernel(0.25, 30000), "sigma": 1.0, "tau": 4.6e-5, "alpha": 0.01}

@@ -7,17 +7,9 @@ import numpy as np
 import pytest
 from scipy.stats import binom, chi2
 
-from holdfast.certificates import (
-    BLOCK,
-    AbsorbingKernel,
-    UniformKernel,
-    block_key,
-    cell_weights,
-    field_draws,
-    mask_probability,
-    ratio_groups,
-    suffix_draws,
-)
+from holdfast.certificates import AbsorbingKernel, UniformKernel, field_draws, suffix_draws
+from holdfast.certificates.noise.kernels import BLOCK, block_key, cell_weights, mask_probability
+from holdfast.certificates.noise.ratios import ratio_groups
 
 BETAS = [0.1, 0.5, 0.9, 1.0]
 NEVER = 1e-9  # false-failure probability of a statistical test

@@ -7,14 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, binom
 
-from holdfast.certificates import (
-    ScoreSample,
-    betting_lower,
-    empirical_bernstein_lower,
-    hoeffding_lower,
-    kl_lower,
-    mean_lower,
-)
+from holdfast.certificates import ScoreSample, betting_lower
+from holdfast.certificates.bounds.means import empirical_bernstein_lower, hoeffding_lower, kl_lower, mean_lower
 from tests.certificates import encoders, oracle
 
 BOUNDS = [betting_lower, empirical_bernstein_lower, kl_lower, hoeffding_lower]

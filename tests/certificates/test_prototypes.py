@@ -8,16 +8,12 @@ from hypothesis import strategies as st
 from scipy.special import ndtri
 from scipy.stats import binom
 
-from holdfast.certificates import (
-    MeanShift,
-    cap_reach,
-    clopper_pearson_lower,
-    curve_shift,
-    mean_shift,
-    prototype_condition_reach,
-    vote_reach,
-)
+from holdfast.certificates import clopper_pearson_lower
+from holdfast.certificates.features.prototypes import cap_reach, prototype_condition_reach, vote_reach
+from holdfast.certificates.shifts.mixtures import mean_mixture
+from holdfast.certificates.shifts.scores import mean_shift
 from tests.certificates import encoders
+from tests.certificates.shifted import curve_shift
 
 NEVER = 1e-6
 seeds = st.integers(0, 2**32 - 1)
@@ -53,7 +49,7 @@ def angle(shift, reach):
 @given(seed=seeds, near=st.floats(0.0, 20.0), size=st.integers(2, 6), classes=st.integers(2, 5))
 def test_no_reach_goes_beyond_the_nearest_change_of_label(seed, near, size, classes):
     reference, prototypes, cosines, distances = scene(seed, classes, size, near)
-    shift, flip = MeanShift(1 - 1e-9), flip_angle(reference, prototypes)
+    shift, flip = mean_mixture(1 - 1e-9), flip_angle(reference, prototypes)
     for reach in (prototype_condition_reach(shift, cosines, 0), cap_reach(shift, cosines, distances, 0)):
         assert reach is None or angle(shift, reach) <= flip
 
@@ -62,7 +58,7 @@ def test_no_reach_goes_beyond_the_nearest_change_of_label(seed, near, size, clas
 @given(seed=seeds, near=st.floats(0.0, 20.0), size=st.integers(2, 6), classes=st.integers(2, 5))
 def test_the_cap_is_never_weaker_than_the_published_condition(seed, near, size, classes):
     _, _, cosines, distances = scene(seed, classes, size, near)
-    for shift in (MeanShift(0.97), MeanShift(1 - 1e-9)):
+    for shift in (mean_mixture(0.97), mean_mixture(1 - 1e-9)):
         published, cap = prototype_condition_reach(shift, cosines, 0), cap_reach(shift, cosines, distances, 0)
         assert (cap or 0.0) >= (published or 0.0)
 
@@ -70,14 +66,14 @@ def test_the_cap_is_never_weaker_than_the_published_condition(seed, near, size, 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_cap_reaches_the_nearest_change_of_label_up_to_single_precision(seed):
     reference, prototypes, cosines, distances = scene(seed, near=5.0)
-    shift = MeanShift(1 - 1e-9)
+    shift = mean_mixture(1 - 1e-9)
     reached = angle(shift, cap_reach(shift, cosines, distances, 0))
     assert flip_angle(reference, prototypes) - 3e-5 <= reached <= flip_angle(reference, prototypes)
 
 
 def test_the_cap_reaches_further_where_the_reference_is_off_the_plane_of_the_prototypes():
     # Cosines .75 and .5 to prototypes 60 degrees apart.
-    shift, cosines, distances = MeanShift(0.999), [0.75, 0.5], [0.0, 1.0]
+    shift, cosines, distances = mean_mixture(0.999), [0.75, 0.5], [0.0, 1.0]
     half, cap = (math.acos(0.5) - math.acos(0.75)) / 2, math.asin(0.25)
     expected = [ndtri(0.999) - ndtri((1 + math.cos(angle)) / 2) for angle in (half, cap)]
     reaches = [prototype_condition_reach(shift, cosines, 0), cap_reach(shift, cosines, distances, 0)]
@@ -120,7 +116,7 @@ def test_a_prediction_changes_within_its_reach_with_at_most_its_risk(shift, name
 
 
 def test_rounded_cosines_and_distances_reach_no_further_than_exact_ones():
-    shift = MeanShift(1 - 1e-9)
+    shift = mean_mixture(1 - 1e-9)
     for seed in range(200):
         reference, prototypes, cosines, distances = scene(seed, near=9.0)
         stated = cosines.astype(np.float32) + np.float32(1e-6) * np.where(np.arange(4), -1, 1)
@@ -135,14 +131,14 @@ def test_rounded_cosines_and_distances_reach_no_further_than_exact_ones():
     ("cosines", "distances"), [([0.5, 0.5], [0, 1.0]), ([0.2, 0.9], [0, 1.0]), ([0.5, 0.5], [0, 0])]
 )
 def test_a_label_that_is_not_ahead_is_not_certified(cosines, distances):
-    shift = MeanShift(0.99)
+    shift = mean_mixture(0.99)
     assert prototype_condition_reach(shift, cosines, 0) is None
     assert cap_reach(shift, cosines, distances, 0) is None
 
 
 def test_a_feature_far_from_its_reference_certifies_no_label():
-    assert cap_reach(MeanShift(0.6), [0.8, 0.7], [0.0, 0.5], 0) is None
-    assert cap_reach(MeanShift(0.6), [1.0, -1.0], [0.0, 2.0], 0) > 0.2
+    assert cap_reach(mean_mixture(0.6), [0.8, 0.7], [0.0, 0.5], 0) is None
+    assert cap_reach(mean_mixture(0.6), [1.0, -1.0], [0.0, 2.0], 0) > 0.2
 
 
 def test_a_vote_reaches_as_far_as_half_of_it_is_left():
@@ -176,7 +172,7 @@ def test_a_vote_reaches_too_far_with_at_most_its_risk(p):
 )
 def test_geometry_that_makes_no_sense_is_refused(cosines, distances, label, message):
     with pytest.raises(ValueError, match=message):
-        cap_reach(MeanShift(0.9), cosines, distances, label)
+        cap_reach(mean_mixture(0.9), cosines, distances, label)
 
 
 def test_counts_that_make_no_sense_are_refused():

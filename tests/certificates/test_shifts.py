@@ -7,8 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, binom
 
-from holdfast.certificates import CurveShift, MeanShift, ScoreSample, curve_shift, mean_shift
+from holdfast.certificates import ScoreSample
+from holdfast.certificates.shifts.mixtures import Law, mean_mixture
+from holdfast.certificates.shifts.scores import mean_shift, score_law
 from tests.certificates import encoders
+from tests.certificates.shifted import curve_shift, law
 
 NEVER = 1e-6
 SHIFTS = [0.0, 0.3, 1.0, 2.0, 4.0]
@@ -18,7 +21,7 @@ scores_of_any_kind = st.lists(
 
 
 def exact_curve(encoder):
-    return CurveShift(encoder.levels, encoder.survival)
+    return Law(encoder.levels, encoder.survival)
 
 
 @pytest.mark.parametrize("lower", [1e-12, 0.3, 0.5, 0.969, 1 - 1e-9, 1 - 2**-53])
@@ -27,7 +30,7 @@ def test_a_shifted_mean_is_just_below_its_exact_value(lower, t):
     with mp.workdps(60):
         quantile = mp.sqrt(2) * mp.erfinv(2 * mp.mpf(lower) - 1)
         exact = mp.ncdf(quantile - t)
-        assert exact * (1 - mp.mpf("1e-11")) <= MeanShift(lower).at(t) <= exact
+        assert exact * (1 - mp.mpf("1e-11")) <= mean_mixture(lower).at(t) <= exact
 
 
 @pytest.mark.parametrize("lower", [0.51, 0.969, 1 - 1e-9])
@@ -35,21 +38,21 @@ def test_a_shifted_mean_is_just_below_its_exact_value(lower, t):
 def test_the_reach_of_a_mean_is_just_below_the_exact_one(lower, level):
     with mp.workdps(60):
         exact = mp.sqrt(2) * (mp.erfinv(2 * mp.mpf(lower) - 1) - mp.erfinv(2 * mp.mpf(level) - 1))
-        assert exact * (1 - mp.mpf("1e-8")) <= MeanShift(lower).reach(level) <= exact
+        assert exact * (1 - mp.mpf("1e-8")) <= mean_mixture(lower).reach(level) <= exact
 
 
 @pytest.mark.parametrize("name", ["half_space", "rare_misses", "many_levels", "concentrated", "narrow_margin"])
 @pytest.mark.parametrize("t", SHIFTS)
 def test_the_curve_of_an_exact_law_meets_the_worst_encoder_from_below(name, t):
     encoder = encoders.ENCODERS[name]
-    assert encoder.mean(t) * (1 - 1e-10) <= exact_curve(encoder).at(t) <= encoder.mean(t) * (1 + 1e-14)
+    assert encoder.mean(t) * (1 - 1e-10) <= exact_curve(encoder).shift.at(t) <= encoder.mean(t) * (1 + 1e-14)
 
 
 @pytest.mark.parametrize("name", ["half_space", "rare_misses", "many_levels", "concentrated", "narrow_margin"])
 @pytest.mark.parametrize("t", SHIFTS)
 def test_at_exact_laws_the_curve_is_never_below_the_mean(name, t):
     encoder = encoders.ENCODERS[name]
-    assert exact_curve(encoder).at(t) >= MeanShift(encoder.mean()).at(t) * (1 - 1e-11)
+    assert exact_curve(encoder).shift.at(t) >= mean_mixture(encoder.mean()).at(t) * (1 - 1e-11)
 
 
 @pytest.mark.parametrize("shift", [curve_shift, mean_shift])
@@ -68,7 +71,7 @@ def test_no_level_of_the_curve_is_reached_less_often_than_it_says(name):
     encoder, rng = encoders.ENCODERS[name], np.random.default_rng(9)
 
     def fails():
-        curve = curve_shift(encoder.scores(rng, 100), 0.1)
+        curve = score_law(encoder.scores(rng, 100), 0.1)
         return np.any(curve.survival > encoder.survival[np.searchsorted(encoder.levels, curve.values)])
 
     assert sum(fails() for _ in range(2000)) <= binom.isf(NEVER, 2000, 0.1)
@@ -82,20 +85,20 @@ def test_ties_cost_the_curve_none_of_its_risk(draws, p):
 
 
 def curve_of_counts(successes, draws):
-    return curve_shift(np.repeat([1.0, 0.0], [successes, draws - successes]), 0.1)
+    return score_law(np.repeat([1.0, 0.0], [successes, draws - successes]), 0.1)
 
 
 @pytest.mark.parametrize("draws", [1, 10, 300, 10000])
 def test_the_ranks_share_the_whole_risk_and_no_more(draws):
     # P[S >= v] at the i-th lowest of n distinct scores has the law Beta(n-i+1, i) when the scores are continuous.
-    curve = curve_shift(np.arange(1, draws + 1) / draws, 0.05)
+    curve = score_law(np.arange(1, draws + 1) / draws, 0.05)
     ranks = np.rint(curve.values * draws)
     assert 0.05 * (1 - 1e-6) <= beta.cdf(curve.survival, draws - ranks + 1, ranks).sum() <= 0.05
 
 
 def test_ranks_and_their_risks_do_not_depend_on_the_scores():
     rng = np.random.default_rng(10)
-    first, second = (curve_shift(rng.random(500) ** power, 0.01) for power in (1, 9))
+    first, second = (score_law(rng.random(500) ** power, 0.01) for power in (1, 9))
     assert first.survival.tolist() == second.survival.tolist()
 
 
@@ -139,15 +142,15 @@ def test_a_curve_serves_the_tail_and_the_middle_of_ten_thousand_scores():
 
 
 def test_nothing_certified_is_none_and_certainty_reaches_everywhere():
-    assert MeanShift(0.5).reach(0.5) is None
-    assert MeanShift(0.0).reach(0.01) is None
+    assert mean_mixture(0.5).reach(0.5) is None
+    assert mean_mixture(0.0).reach(0.01) is None
     assert curve_shift([0.4] * 1000, 0.01).reach(0.5) is None
-    assert CurveShift([0.6], [1.0]).reach(0.5) == MeanShift(1.0).reach(0.5) == math.inf
-    assert MeanShift(1.0).at(1e300) > 1 - 1e-11
+    assert law([0.6], [1.0]).shift.reach(0.5) == mean_mixture(1.0).reach(0.5) == math.inf
+    assert mean_mixture(1.0).at(1e300) > 1 - 1e-11
 
 
 def test_a_certain_part_and_an_uncertain_one_reach_as_far_as_both():
-    curve = CurveShift([0.3, 1.0], [1.0, 0.5])
+    curve = law([0.3, 1.0], [1.0, 0.5]).shift
     exact = -math.sqrt(2) * mp.erfinv(2 * (mp.mpf("0.31") - mp.mpf("0.3")) / mp.mpf("0.7") - 1)
     assert curve.reach(0.31) == pytest.approx(float(exact), rel=1e-8)
 
@@ -158,26 +161,6 @@ def test_survival_at_a_shift_is_that_of_every_level():
     assert exact_curve(encoder).survival_at(1.5) == pytest.approx(np.cumsum(masses[::-1])[::-1], rel=1e-10)
 
 
-@pytest.mark.parametrize(
-    ("values", "survival", "message"),
-    [
-        ([0.5, 0.4], [0.9, 0.8], "values must ascend"),
-        ([0.4, 0.5], [0.8, 0.9], "survival must not"),
-        ([0.4, 0.5], [0.8], "survival holds 1 bounds and must hold 2"),
-        ([0.4], [1.2], r"survival\[0\]=1.2 must lie in \[0, 1\]"),
-        ([], [], r"values=\[\] must hold"),
-    ],
-)
-def test_curves_that_make_no_sense_are_refused(values, survival, message):
-    with pytest.raises(ValueError, match=message):
-        CurveShift(values, survival)
-
-
-@pytest.mark.parametrize("shift", [MeanShift(0.9), CurveShift([0.5], [0.9])])
-def test_shifts_and_levels_outside_their_range_are_refused(shift):
-    with pytest.raises(ValueError, match=r"t=-1.0 must be at least 0"):
-        shift.at(-1.0)
-    with pytest.raises(ValueError, match=r"level=1.0 must lie strictly between 0 and 1"):
-        shift.reach(1.0)
+def test_a_bound_that_is_no_probability_is_refused():
     with pytest.raises(ValueError, match=r"lower=1.5 must lie in \[0, 1\]"):
-        MeanShift(1.5)
+        mean_mixture(1.5)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdfast.certificates import native_radius, resize_operator_norm
+from holdfast.certificates.noise.space import native_radius, resize_operator_norm
 
 
 def box_rows(old, new):

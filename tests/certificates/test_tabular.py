@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from holdfast.certificates import AbsorbingKernel, UniformKernel, answer, product_groups, ratio_groups
+from holdfast.certificates import AbsorbingKernel, UniformKernel, answer
+from holdfast.certificates.noise.ratios import product_groups, ratio_groups
 from tests.certificates.asking import asked, counted
 
 MIXED = (UniformKernel(0.3, 4), UniformKernel(0.7, 9), AbsorbingKernel(0.5), UniformKernel(1.0, 2))

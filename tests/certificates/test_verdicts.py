@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdfast.certificates import AbsorbingKernel, Bound, answer, safe_threshold, suffix_frontier, unsafe_at_most
+from holdfast.certificates import AbsorbingKernel, answer, suffix_frontier
+from holdfast.certificates.bounds.counts import Bound
+from holdfast.certificates.guard.sides import safe_threshold, unsafe_at_most
 from tests.certificates.asking import asked, plenty
 
 

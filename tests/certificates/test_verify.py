@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from holdfast.certificates import native_radius, verify
+from holdfast.certificates import verify
 from holdfast.certificates.guard.reading import size_faults
+from holdfast.certificates.noise.space import native_radius
 from holdfast.signing import check_signature, key_set
 from tests.certificates import feature_issued, issued
 from tests.certificates.altering import Json, Path, alterations, altered, failing, leaves, lengthened, set_to, unsigned

@@ -45,9 +45,9 @@ def spec(**changes: object) -> GuardSpec:
 
 def tally(asked: GuardSpec, order: Order, rate: Rate) -> Tally:
     """What a worker reports: it depends on the draws' indexes and cells alone."""
-    draws, cells = order.stop - order.start, order.cells or ()
-    rates = [rate(cell) if callable(rate) else rate for cell in range(asked.cells)]
-    noise = np.stack([np.random.default_rng(index).random(asked.cells) for index in range(order.start, order.stop)])
+    draws, cells, every = order.stop - order.start, order.cells or (), len(asked.cells)
+    rates = [rate(cell) if callable(rate) else rate for cell in range(every)]
+    noise = np.stack([np.random.default_rng(index).random(every) for index in range(order.start, order.stop)])
     votes = (noise < rates)[:, list(cells)]
     unsafe = tuple(map(int, votes.sum(axis=0)))
     if not asked.masks_matter:

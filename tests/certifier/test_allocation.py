@@ -165,8 +165,8 @@ def test_auto_is_as_good_as_each_method_alone_at_its_share() -> None:
     cells = no_cells(asked)
     for one in tallies:
         cells = fold(cells, one)
-    half = {"natural": False, "alpha": question.alpha / 2, "epsilons": ()}
-    strata = replace(question, method="stratified", wanted=tuple(range(9)), **half)
-    single = replace(question, method="neyman_pearson", strata=0, wanted=(0,), **half)
+    half = replace(question, alpha=question.alpha / 2, epsilons=())
+    strata = replace(half, method="stratified", cells=question.cells[:-1], wanted=tuple(range(9)))
+    single = replace(half, method="neyman_pearson", cells=question.cells[-1:], wanted=(0,))
     for alone in (answer(strata, Counts(cells[:-1])), answer(single, Counts(cells[-1:]))):
         assert all(ours >= theirs for ours, theirs in zip(radii(found), radii(alone), strict=True))

@@ -87,7 +87,7 @@ def ready_for(
 
 def tally_of(guard: Guard, ready: Ready, start: int, stop: int, cells: tuple[int, ...] | None = None) -> Tally:
     """The tally of one order, in all of the job's cells where none are named."""
-    order = Order("job", 0, start, stop, tuple(range(ready.spec.cells)) if cells is None else cells)
+    order = Order("job", 0, start, stop, tuple(range(len(ready.spec.cells))) if cells is None else cells)
     return tally(ready, order, margins(guard, [(order, ready)])[0])
 
 

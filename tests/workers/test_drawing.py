@@ -33,7 +33,7 @@ def guard() -> LlavaGuard:
 
 
 def drawn(guard: LlavaGuard, ready: Ready, stop: int = 24) -> list[Draws]:
-    return list(draws_of(guard, ready, Order("job", 0, 0, stop, tuple(range(ready.spec.cells)))))
+    return list(draws_of(guard, ready, Order("job", 0, 0, stop, tuple(range(len(ready.spec.cells))))))
 
 
 def test_the_suffix_threat_counts_every_cell_by_its_leading_masked_slots(guard: LlavaGuard) -> None:

@@ -23,7 +23,7 @@ def attacked(ready, tokens):
 
 def votes(guard, ready):
     """Unsafe or not, of every draw in every cell."""
-    order = Order("job", 0, 0, DRAWS, tuple(range(ready.spec.cells)))
+    order = Order("job", 0, 0, DRAWS, tuple(range(len(ready.spec.cells))))
     return margins(guard, [(order, ready)])[0] > 0
 
 

@@ -14,31 +14,20 @@ from holdfast.certificates.bounds.counts import Bound
 from holdfast.certificates.bounds.means import ScoreSample
 from holdfast.certificates.features.averages import mean_of_draws_lower
 from holdfast.certificates.features.prototypes import cap_reach, prototype_condition_reach, vote_reach
-from holdfast.certificates.features.question import (
-    LEVELS,
-    STATEMENTS,
-    FeatureCounts,
-    FeatureQuestion,
-    require_agreement,
-    sample_of_levels,
-)
-from holdfast.certificates.features.radii import FeatureBound, ShiftMethod, feature_radius_of
+from holdfast.certificates.features.question import FeatureCounts, FeatureQuestion, require_agreement
+from holdfast.certificates.features.similarity import FeatureBound, feature_radius_of
 from holdfast.certificates.noise.space import native_radius
-from holdfast.certificates.shifts.mixtures import Shift, curve_shift, mean_shift
+from holdfast.certificates.shifts.scores import ShiftMethod, mean_shift, score_law
+from holdfast.certificates.shifts.shift import Greatest, Least, Shift
 
 __all__ = [
-    "LEVELS",
-    "STATEMENTS",
     "BoundRow",
     "FeatureAnswer",
-    "FeatureCounts",
-    "FeatureQuestion",
     "PredictionRow",
     "RadiusRow",
     "SimilarityRow",
     "feature_answer",
     "feature_progress",
-    "sample_of_levels",
 ]
 
 _FEATURE: dict[ShiftMethod, str] = {"mean": "feature_mean", "cdf": "feature_cdf"}
@@ -124,7 +113,8 @@ def feature_answer(question: FeatureQuestion, counts: FeatureCounts) -> FeatureA
         for method, statement in _FEATURE.items()
         if statement in question.statements
     }
-    prediction = tuple(_prediction(question, counts, list(shifts.values())))
+    best = Greatest(list(shifts.values()))
+    prediction = tuple(_prediction(question, counts, best))
     return FeatureAnswer(
         bounds=tuple(
             _bound_row(question, epsilon, method, shift)
@@ -138,7 +128,7 @@ def feature_answer(question: FeatureQuestion, counts: FeatureCounts) -> FeatureA
         ),
         prediction=prediction,
         similarity=tuple(_similarity(question, counts)),
-        target=_target(question, list(shifts.values()), prediction),
+        target=_target(question, best, prediction),
     )
 
 
@@ -162,20 +152,18 @@ def _share(question: FeatureQuestion) -> float:
 
 def _shift(question: FeatureQuestion, sample: ScoreSample, method: ShiftMethod, alpha: float) -> Shift:
     if method == "cdf":
-        return curve_shift(sample, alpha)
+        return score_law(sample, alpha).shift
     return mean_shift(sample, alpha, bound=question.mean_bound, horizon=question.horizon)
 
 
-def _prediction(question: FeatureQuestion, counts: FeatureCounts, shifts: list[Shift]) -> Iterator[PredictionRow]:
+def _prediction(question: FeatureQuestion, counts: FeatureCounts, shift: Shift) -> Iterator[PredictionRow]:
     """A row per method, in the order of the contract."""
     if question.label is None:
         return
     if question.prototypes:
         cosines, distances, label = counts.cosines or (), counts.distances or (), question.label
-        reaches = [prototype_condition_reach(shift, cosines, label) for shift in shifts]
-        yield _prediction_row(question, "prototype_condition", _largest(reaches))
-        reaches = [cap_reach(shift, cosines, distances, label) for shift in shifts]
-        yield _prediction_row(question, "cap", _largest(reaches))
+        yield _prediction_row(question, "prototype_condition", prototype_condition_reach(shift, cosines, label))
+        yield _prediction_row(question, "cap", cap_reach(shift, cosines, distances, label))
     if "margin_mean" in question.statements:
         yield _prediction_row(question, "margin_mean", _margin(question, counts.margins, "mean"))
     if "margin_cdf" in question.statements:
@@ -188,22 +176,13 @@ def _prediction(question: FeatureQuestion, counts: FeatureCounts, shifts: list[S
 
 def _margin(question: FeatureQuestion, rivals: tuple[ScoreSample, ...], method: ShiftMethod) -> float | None:
     """How far every rival's mean margin stays positive, each at its part of the share."""
-    least = math.inf
-    for sample in rivals:
-        reach = _shift(question, sample, method, _share(question) / len(rivals)).reach(_TIE)
-        if reach is None:
-            return None
-        least = min(least, reach)
-    return least
+    share = _share(question) / len(rivals)
+    return Least([_shift(question, sample, method, share) for sample in rivals]).reach(_TIE)
 
 
 def _vote(question: FeatureQuestion, counts: FeatureCounts) -> float | None:
     bound: Bound = "clopper_pearson" if question.fixed else "any_time"
     return vote_reach(counts.votes or 0, counts.reference.size, _share(question), bound=bound)
-
-
-def _largest(reaches: list[float | None]) -> float | None:
-    return max((reach for reach in reaches if reach is not None), default=None)
 
 
 def _t(question: FeatureQuestion, epsilon: float) -> float:
@@ -243,16 +222,16 @@ def _similarity(question: FeatureQuestion, counts: FeatureCounts) -> Iterator[Si
     if question.embedding is None:
         return
     draws, alpha = question.embedding
-    curve = curve_shift(counts.reference, _share(question))
+    law = score_law(counts.reference, _share(question))
     for epsilon in question.epsilons:
-        least = mean_of_draws_lower(curve, draws=draws, t=_t(question, epsilon), alpha=alpha)
+        least = mean_of_draws_lower(law, draws=draws, t=_t(question, epsilon), alpha=alpha)
         yield SimilarityRow(epsilon, least, least if least > 0.0 else None)
 
 
-def _target(question: FeatureQuestion, shifts: list[Shift], prediction: Sequence[PredictionRow]) -> bool | None:
+def _target(question: FeatureQuestion, shift: Shift, prediction: Sequence[PredictionRow]) -> bool | None:
     if question.target is None:
         return None
     epsilon, floor = question.target
     if floor is None:
         return any(row.radius is not None and row.radius >= epsilon for row in prediction)
-    return any(_inner_product(question, shift, epsilon) > floor for shift in shifts)
+    return _inner_product(question, shift, epsilon) > floor

@@ -10,8 +10,7 @@ import math
 import numpy as np
 
 from holdfast.certificates import ranges
-from holdfast.certificates.bounds.means import Floats
-from holdfast.certificates.shifts.mixtures import CurveShift
+from holdfast.certificates.shifts.mixtures import Floats, Law
 
 _LEVELS = 4096  # the grid of one score; scores on it lose nothing
 _LARGEST = 2**17  # cells of the sum of all draws; more draws get a coarser grid
@@ -20,14 +19,14 @@ _COARSEST = 64
 _TRANSFORM_ROUNDING = 2.0**-49
 
 
-def mean_of_draws_lower(curve: CurveShift, *, draws: int, t: float, alpha: float) -> float:
+def mean_of_draws_lower(law: Law, *, draws: int, t: float, alpha: float) -> float:
     """Lower bound on <Y, u>, Y the mean of fresh unit features at any x' at most t sigma away.
 
-    Where it is positive it bounds the cosine of Y and u too, because |Y| <= 1. Given that the curve holds, each Y
-    fails it with probability at most alpha; together with the curve's risk alpha_1 with at most alpha_1 + alpha.
+    Where it is positive it bounds the cosine of Y and u too, because |Y| <= 1. Given that the law holds, each Y
+    fails it with probability at most alpha; together with the law's risk alpha_1 with at most alpha_1 + alpha.
 
     Args:
-        curve: what is proved of the law of (1 + <f(x + e), u>) / 2.
+        law: what is proved of that of (1 + <f(x + e), u>) / 2.
         draws: n0, how many independent draws Y is the mean of, 1..2048, fixed beforehand.
         t: distance of x' in units of sigma, at least 0.
         alpha: risk of one Y, strictly between 0 and 1.
@@ -44,7 +43,7 @@ def mean_of_draws_lower(curve: CurveShift, *, draws: int, t: float, alpha: float
         raise ValueError(f"draws={draws} must be at most {most}; lower draws")
     levels = min(_LEVELS, _LARGEST // draws)
     size = 1 << (draws * levels).bit_length()
-    masses = _masses(curve, t, levels)
+    masses = _masses(law, t, levels)
     sums = np.fft.irfft(np.fft.rfft(masses, size) ** draws, size)
     # The 2-norm of all masses is at most 1, and a sum over k of them magnifies an error's by sqrt(k) <= sqrt(size).
     error = math.sqrt(size) * (draws + 2) * (math.log2(size) + draws.bit_length()) * _TRANSFORM_ROUNDING
@@ -55,12 +54,12 @@ def mean_of_draws_lower(curve: CurveShift, *, draws: int, t: float, alpha: float
     return max(-1.0, math.nextafter((2 * total - draws * levels) / (draws * levels), -2.0))
 
 
-def _masses(curve: CurveShift, t: float, levels: int) -> Floats:
+def _masses(law: Law, t: float, levels: int) -> Floats:
     """The dominated law on the grid 0..levels, every value rounded down to it."""
-    survival = np.append(curve.survival_at(t), 0.0)
+    survival = np.append(law.survival_at(t), 0.0)
     masses = np.zeros(levels + 1)
     masses[0] = 1.0 - survival[0]
     # A product with a power of two is exact; any other is kept from rounding up to the next level.
-    scaled = curve.values * levels * (1.0 if levels == _LEVELS else 1.0 - 2.0**-50)
+    scaled = law.values * levels * (1.0 if levels == _LEVELS else 1.0 - 2.0**-50)
     np.add.at(masses, np.floor(scaled).astype(np.int64), survival[:-1] - survival[1:])
     return masses

@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from holdfast.certificates import ranges
 from holdfast.certificates.bounds.counts import Bound, lower_bound
-from holdfast.certificates.bounds.means import Floats
-from holdfast.certificates.shifts.mixtures import MeanShift, Shift
+from holdfast.certificates.shifts.mixtures import Floats, mean_mixture
+from holdfast.certificates.shifts.shift import Shift
 
 _STATED = 2e-6
 """How far a cosine or a distance computed in single precision may be from the exact one."""
@@ -87,7 +87,7 @@ def vote_reach(hits: int, draws: int, alpha: float, bound: Bound = "any_time") -
     Raises:
         ValueError: counts that contradict each other, a risk outside its range, no such bound.
     """
-    return MeanShift(lower_bound(bound)(hits, draws, alpha)).reach(0.5)
+    return mean_mixture(lower_bound(bound)(hits, draws, alpha)).reach(0.5)
 
 
 def _geometry(cosines: ArrayLike, label: int) -> tuple[float, Floats, NDArray[np.bool_]]:

@@ -1,48 +1,23 @@
 """Certificates on a smoothed feature: the mean of unit vectors under noise against a fixed unit reference (section 6).
 
-For a reference u the score of a draw is S = (1 + <f(x + e), u>) / 2, so that a lower bound b on E[S(x')] is the
-inner product 2b - 1 of the smoothed feature with u, and of its direction too wherever 2b - 1 is positive.
-
 Two things the scores must satisfy, which no function here can see: every f(x + e) is a unit vector (normalised per
 draw, whatever denoises or maps it), and u, the number of draws and alpha are fixed before the draws are taken.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from holdfast.certificates import ranges
 from holdfast.certificates.bounds.means import ScoreSample
-from holdfast.certificates.shifts.mixtures import Shift, curve_shift, mean_shift
-
-ShiftMethod = Literal["cdf", "mean"]
-"""`cdf` uses the whole law of the scores, `mean` their betting bound."""
+from holdfast.certificates.features.similarity import FeatureBound, feature_radius_of
+from holdfast.certificates.shifts.mixtures import Mixture
+from holdfast.certificates.shifts.scores import ShiftMethod, mean_shift, score_law
+from holdfast.certificates.shifts.shift import Least
 
 _TIE = 0.5
 _FARTHEST = 1e3  # in units of sigma; no shift beyond moves a float's normal quantile any further
-
-
-@dataclass(frozen=True)
-class FeatureBound:
-    """Lower bounds on a smoothed feature against its reference, for every input of one shift.
-
-    Attributes:
-        inner_product: bound on <f_hat(x'), u>, in [-1, 1].
-        cosine: bound on the cosine of f_hat(x') and u, in (0, 1]; None where the inner product's is not positive,
-            because dividing by a norm of at most 1 then no longer helps and nothing is proved.
-    """
-
-    inner_product: float
-    cosine: float | None
-
-    @classmethod
-    def at(cls, shift: Shift, t: float) -> "FeatureBound":
-        """The bounds that a shift proves for every x' at most t sigma away."""
-        inner_product = max(-1.0, float(np.nextafter(2.0 * shift.at(t) - 1.0, -2.0)))
-        return cls(inner_product, inner_product if inner_product > 0.0 else None)
 
 
 def feature_bound(
@@ -95,19 +70,6 @@ def feature_radius(
     return feature_radius_of(_shift(scores, alpha, method), cosine_floor, sigma)
 
 
-def feature_radius_of(shift: Shift, cosine_floor: float, sigma: float) -> float | None:
-    """`feature_radius` from a shift at hand, under the shift's guarantee."""
-    floor = ranges.real("cosine_floor", cosine_floor)
-    if not 0.0 <= floor < 1.0:
-        raise ValueError(
-            f"cosine_floor={floor!r} must lie in [0, 1); no bound on a cosine exists below 0 and none reaches 1"
-        )
-    sigma = ranges.positive("sigma", sigma)
-    level = float(np.nextafter((1.0 + floor) / 2.0, 1.0))
-    reach = shift.reach(level) if level < 1.0 else None
-    return None if reach is None else reach * sigma
-
-
 def margin_radius(
     scores_by_rival: ArrayLike | Sequence[ScoreSample], *, sigma: float, alpha: float, method: ShiftMethod = "cdf"
 ) -> float | None:
@@ -131,13 +93,8 @@ def margin_radius(
     """
     rivals = _rivals(scores_by_rival)
     sigma, share = ranges.positive("sigma", sigma), ranges.open_unit("alpha", alpha) / len(rivals)
-    nearest = float("inf")
-    for rival in rivals:
-        reach = _shift(rival, share, method).reach(_TIE)
-        if reach is None:
-            return None
-        nearest = min(nearest, reach)
-    return nearest * sigma
+    nearest = Least([_shift(rival, share, method) for rival in rivals]).reach(_TIE)
+    return None if nearest is None else nearest * sigma
 
 
 def _rivals(scores_by_rival: ArrayLike | Sequence[ScoreSample]) -> Sequence[ArrayLike | ScoreSample]:
@@ -153,7 +110,7 @@ def _rivals(scores_by_rival: ArrayLike | Sequence[ScoreSample]) -> Sequence[Arra
     return rivals
 
 
-def _shift(scores: ArrayLike | ScoreSample, alpha: float, method: ShiftMethod) -> Shift:
+def _shift(scores: ArrayLike | ScoreSample, alpha: float, method: ShiftMethod) -> Mixture:
     if method not in ("cdf", "mean"):
         raise ValueError(f"method={method!r} must be one of cdf, mean; name one of them")
-    return curve_shift(scores, alpha) if method == "cdf" else mean_shift(scores, alpha)
+    return score_law(scores, alpha).shift if method == "cdf" else mean_shift(scores, alpha)

@@ -11,7 +11,7 @@ from typing import Any
 
 from holdfast.certificates.bounds.means import ScoreSample
 from holdfast.certificates.document.checks import Fault
-from holdfast.certificates.features.answer import STATEMENTS, FeatureCounts, FeatureQuestion, sample_of_levels
+from holdfast.certificates.features.question import STATEMENTS, FeatureCounts, FeatureQuestion, sample_of_levels
 
 __all__ = ["contradictions", "feature_counts_of", "feature_question_of"]
 

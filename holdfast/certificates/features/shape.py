@@ -2,6 +2,7 @@
 
 import math
 
+from holdfast.certificates.document.envelope import ABOVE_0, ENVELOPE, MOST_PASSES, STOPPED, space_of
 from holdfast.certificates.document.readers import (
     Reader,
     flag,
@@ -12,37 +13,30 @@ from holdfast.certificates.document.readers import (
     optional,
     shares_of,
     text,
-    texts,
     whole,
 )
-from holdfast.certificates.features.answer import LEVELS, STATEMENTS
-from holdfast.certificates.guard.shape import MOST_PASSES
+from holdfast.certificates.features.question import LEVELS, STATEMENTS
 
 __all__ = ["FEATURE_CERTIFICATE"]
 
-_ABOVE_0 = math.ulp(0.0)
 _MOST_CLASSES = 1024  # their margins, at every level, take half a minute to compute again
 _MOST_VALUES = 1 << 20
 _MOST_ROWS = 64  # epsilons, or cosine floors
 _MOST_AVERAGED = 1024
 _ROUNDING = 2e-6  # of a product of unit vectors in single precision
 
-_size = whole(1, 10**6)
 _count = whole(0, MOST_PASSES)
 _draws = whole(1, MOST_PASSES)
 _epsilon = number(0.0, 1e6)
 _floor = number(0.0, math.nextafter(1.0, 0.0))
 _similarity = number(-1.0, 1.0)
 _radius = optional(number(0.0, 1e300))
-_risk = number(_ABOVE_0, 0.5)
+_risk = number(ABOVE_0, 0.5)
 _method = one_of("mean", "cdf")
 
 FEATURE_CERTIFICATE: dict[str, Reader] = {
-    "id": text,
-    "state": one_of("done"),
+    **ENVELOPE,
     "kind": one_of("feature"),
-    "created_at": text,
-    "finished_at": text,
     "bounds": list_of(
         object_of(
             epsilon=_epsilon,
@@ -63,7 +57,7 @@ FEATURE_CERTIFICATE: dict[str, Reader] = {
                 fingerprint=text,
                 kind=one_of("prototypes", "linear"),
                 classes=list_of(text, _MOST_CLASSES, least=2),
-                clip=number(_ABOVE_0, 1.0),
+                clip=number(ABOVE_0, 1.0),
             ),
             label=whole(0, _MOST_CLASSES - 1),
             class_name=text,
@@ -90,7 +84,7 @@ FEATURE_CERTIFICATE: dict[str, Reader] = {
             ),
         )
     ),
-    "target": optional(object_of(epsilon=number(_ABOVE_0, 1e6), cosine=optional(_floor), certified=flag)),
+    "target": optional(object_of(epsilon=number(ABOVE_0, 1e6), cosine=optional(_floor), certified=flag)),
     "evidence": object_of(
         passes=_draws,
         selection_passes=_count,
@@ -111,23 +105,10 @@ FEATURE_CERTIFICATE: dict[str, Reader] = {
         horizon=_draws,
         alpha=_risk,
         alpha_split=shares_of(*STATEMENTS),
-        stopped=one_of("target", "tolerance", "not_certifiable", "passes_spent"),
+        stopped=STOPPED,
     ),
     "reference": one_of("clean", "direction"),
-    "sigma": number(_ABOVE_0, 100.0),
+    "sigma": number(ABOVE_0, 100.0),
     "dimension": whole(1, 10**9),
-    "space": object_of(
-        channels=_size,
-        height=_size,
-        width=_size,
-        range=list_of(number(-1e300, 1e300), 2, least=2),
-        input_height=_size,
-        input_width=_size,
-        native_operator_norm=number(_ABOVE_0, 1e9),
-    ),
-    "model": object_of(name=text, fingerprint=text),
-    "seed": text,
-    "software": text,
-    "notice": list_of(text, 100),
-    "signature": optional(object_of(alg=one_of("EdDSA"), kid=text, digests=texts, value=text)),
+    "space": space_of(least_input=1),
 }

@@ -1,33 +1,32 @@
 """Evidence and parameters in, every number of a certificate out: the one function that writes and that verifies them.
 
-Both directions are tried as asked: Unsafe from below on the Unsafe counts against tau, Safe from above on the Safe
-counts against 1 - tau (section 2). `alpha` is split between the directions beforehand, then shared equally over the
-cells that are sampled (section 4), or over budgets and covers (section 5), so that all numbers of an answer hold
-together.
+Counts become, for each side, a `Proof`: bounds on the cells, and for every budget the ways to bound the side's smoothed
+probability under attack, each a `Shift`. Unsafe is tried for on the Unsafe counts against tau, Safe on the Safe counts
+against 1 - tau (section 2). `alpha` is split between the sides beforehand, then shared equally over the cells that are
+sampled (section 4), or over budgets and covers (section 5), so that all numbers of an answer hold together.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from holdfast.certificates.bounds.counts import any_time_lower, clopper_pearson_lower
-from holdfast.certificates.guard.fields import fields_neyman_pearson_radius, fields_neyman_pearson_value
-from holdfast.certificates.guard.frontier import passes_to_detect
-from holdfast.certificates.guard.question import Counts, Question, Side
-from holdfast.certificates.guard.sides import safe_threshold, unsafe_at_most
-from holdfast.certificates.noise.kernels import field_draws, mask_probability, suffix_draws
+from holdfast.certificates import ranges
+from holdfast.certificates.bounds.counts import Bound, lower_bound
+from holdfast.certificates.guard.fields import hardest_groups
+from holdfast.certificates.guard.question import Counts, Question
+from holdfast.certificates.guard.sides import Side, passes_to_detect, threshold, unsafe_at_most
+from holdfast.certificates.noise.kernels import mask_probability
+from holdfast.certificates.noise.ratios import ratio_groups
 from holdfast.certificates.noise.space import native_radius
-from holdfast.certificates.shifts.covers import CoverBounds, cover_bounds, cover_radius, cover_value
-from holdfast.certificates.shifts.neyman_pearson import neyman_pearson_radius, neyman_pearson_value
-from holdfast.certificates.stratified import suffix_radii, suffix_value
+from holdfast.certificates.shifts.covers import against_at_most, cover_shifts
+from holdfast.certificates.shifts.mixtures import suffix_mixtures
+from holdfast.certificates.shifts.neyman_pearson import worst_classifier
+from holdfast.certificates.shifts.shift import Least, Shift
 
-__all__ = ["Answer", "Point", "Row", "answer", "position_masks"]
+__all__ = ["Answer", "Point", "Proof", "Row", "Way", "answer"]
 
 Method = Literal["stratified", "neyman_pearson"]
-Reach = tuple[float | None, Method | None]
 
 _SMALLEST = 1e-290  # a probability below it is reported as 0: no number of passes would show it
 
@@ -79,12 +78,37 @@ class Answer:
         return max((point.tokens for point in self.frontier if point.radius is not None), default=None)
 
 
-def position_masks(question: Question, *, positions: int, seed: str, start: int, stop: int) -> NDArray[np.bool_]:
-    """The masks, bool (n, positions), of the draws [start, stop) of an l0 certificate: they follow from its seed."""
-    if question.tabular:
-        return field_draws(question.kernels, seed=seed, start=start, stop=stop).masked
-    (kernel,) = question.kernels
-    return suffix_draws(kernel, slots=positions, seed=seed, start=start, stop=stop, strata=0).masked[:, 0]
+class Way(NamedTuple):
+    """One way to bound the smoothed probability under the attacks of one budget, and its name."""
+
+    method: Method
+    shift: Shift
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What one side's counts prove, all of it on one event.
+
+    Attributes:
+        bounds: lower bounds on the cells' probabilities.
+        ways: per budget; the best of them counts, of equal ones the first.
+    """
+
+    bounds: tuple[float, ...]
+    ways: Sequence[Sequence[Way]]
+
+    def at(self, tokens: int, t: float) -> float:
+        """Lower bound on the smoothed probability under every attack of this budget and distance."""
+        return max((way.shift.at(t) for way in self.ways[tokens]), default=0.0)
+
+    def reach(self, tokens: int, level: float) -> tuple[float, Method | None]:
+        """How far the smoothed probability stays above the level, and by which method; (0, None) if nowhere."""
+        best: tuple[float, Method | None] = (0.0, None)
+        for method, shift in self.ways[tokens]:
+            reach = shift.reach(level)
+            if reach is not None and reach > best[0]:
+                best = (reach, method)
+        return best
 
 
 def answer(question: Question, counts: Counts) -> Answer:
@@ -98,230 +122,135 @@ def answer(question: Question, counts: Counts) -> Answer:
     Raises:
         ValueError: a value outside its range, or counts that contradict each other.
     """
-    proofs = {side: _prove(question, counts, side) for side in question.sides}
-    reaches = {side: _reaches(question, proof, _threshold(question, side)) for side, proof in proofs.items()}
-    verdict = next((side for side, reach in reaches.items() if any(radius is not None for radius, _ in reach)), None)
-    frontier = reaches[verdict] if verdict is not None else [(None, None)] * (question.max_tokens + 1)
+    share = question.alpha / len(question.sides)
+    proofs = {side: prove(question, counts.of(side), share) for side in question.sides}
+    frontiers = {side: _frontier(question, proof, threshold(question.tau, side)) for side, proof in proofs.items()}
+    none = tuple(Point(tokens, None, None, None) for tokens in range(question.max_tokens + 1))
+    certified = (side for side, points in frontiers.items() if any(point.radius is not None for point in points))
+    verdict = next(certified, None)
     return Answer(
         lower=proofs["unsafe"].bounds if "unsafe" in proofs else (0.0,) * len(counts.cells),
-        upper=tuple(unsafe_at_most(q) for q in proofs["safe"].bounds)
-        if "safe" in proofs
-        else (1.0,) * len(counts.cells),
+        upper=tuple(map(unsafe_at_most, proofs["safe"].bounds)) if "safe" in proofs else (1.0,) * len(counts.cells),
         verdict=verdict or "abstained",
-        frontier=tuple(_point(question, tokens, *reach) for tokens, reach in enumerate(frontier)),
+        frontier=none if verdict is None else frontiers[verdict],
         target=_target(question, proofs),
         worst_case=tuple(
-            _row(proofs, tokens, epsilon) for tokens in range(question.max_tokens + 1) for epsilon in question.epsilons
+            _row(question, proofs, tokens, epsilon)
+            for tokens in range(question.max_tokens + 1)
+            for epsilon in question.epsilons
         ),
     )
 
 
-class _Proof(Protocol):
-    """What one direction's counts prove: the probability of that verdict under every attack of a budget."""
-
-    @property
-    def bounds(self) -> tuple[float, ...]:
-        """Lower bounds on the cells' probabilities."""
-
-    def value(self, tokens: int, epsilon: float) -> float:
-        """Lower bound on the smoothed probability."""
-
-    def reaches(self, threshold: float) -> list[Reach]:
-        """Per budget the radius within which the smoothed probability stays above the threshold."""
-
-
-def _threshold(question: Question, side: Side) -> float:
-    return question.tau if side == "unsafe" else safe_threshold(question.tau)
-
-
-def _prove(question: Question, counts: Counts, side: Side) -> _Proof:
-    alpha = question.alpha / len(question.sides)
-    cells = [(draws, unsafe if side == "unsafe" else draws - unsafe) for draws, unsafe in counts.cells]
+def prove(question: Question, counts: Counts, alpha: float) -> Proof:
+    """What these counts of hits prove at risk alpha, whichever side the hits are of."""
     if question.text == "l0" and question.method != "neyman_pearson":
-        return _Covers.of(question, counts, side, alpha)
-    bounds = _cell_bounds(question, cells, alpha)
-    return _PerBudget(question, bounds) if question.per_budget else _Shared(question, bounds)
+        return _by_covers(question, counts, alpha)
+    bounds = cell_bounds(counts.cells, _shares(question, alpha), question.bound)
+    return _by_budget(question, bounds) if question.per_budget else _by_cells(question, bounds)
 
 
-def _cell_bounds(question: Question, cells: Sequence[tuple[int, int]], alpha: float) -> tuple[float, ...]:
-    """Lower bounds of the cells from (draws, hits), together at risk alpha; 0 where a cell is not sampled."""
-    limit = any_time_lower if question.bound == "any_time" else clopper_pearson_lower
-    shares = [alpha / len(question.wanted)] * len(cells)
-    if question.natural:
-        shares = [alpha / 2 / (len(cells) - 1)] * (len(cells) - 1) + [alpha / 2]
+def cell_bounds(cells: Sequence[tuple[int, int]], shares: Sequence[float | None], bound: Bound) -> tuple[float, ...]:
+    """Lower bounds of the cells from (draws, hits), each at its share of the risk; 0 where a cell has none."""
+    limit = lower_bound(bound)
     return tuple(
-        limit(hits, draws, share) if k in question.wanted else 0.0
-        for k, ((draws, hits), share) in enumerate(zip(cells, shares, strict=True))
+        0.0 if share is None else limit(hits, draws, share) for (draws, hits), share in zip(cells, shares, strict=True)
     )
 
 
-@dataclass(frozen=True)
-class _Shared:
-    """One smoothed guard against every budget, from the bounds of its cells."""
-
-    question: Question
-    bounds: tuple[float, ...]
-
-    def value(self, tokens: int, epsilon: float) -> float:
-        sigma = self.question.sigma or 1.0
-        (kernel, *_) = self.question.kernels
-        found = 0.0
-        if self.question.method != "neyman_pearson" and tokens < len(self._strata):
-            found = suffix_value(self._strata, kernel=kernel, tokens=tokens, epsilon=epsilon, sigma=sigma)
-        if self.question.method != "stratified":
-            found = max(found, _neyman_pearson_value(self.question, self._clean, tokens, epsilon))
-        return found
-
-    def reaches(self, threshold: float) -> list[Reach]:
-        budgets = range(self.question.max_tokens + 1)
-        (kernel, *_) = self.question.kernels
-        found: list[Reach] = [(None, None)] * len(budgets)
-        if self.question.method != "neyman_pearson":
-            radii = suffix_radii(self._strata, kernel=kernel, sigma=self.question.sigma or 1.0, tau=threshold)
-            found[: len(radii)] = [_reach(radius, "stratified") for radius in radii[: len(budgets)]]
-        if self.question.method != "stratified":
-            rivals = [_neyman_pearson_radius(self.question, self._clean, tokens, threshold) for tokens in budgets]
-            found = [_better(one, _reach(other, "neyman_pearson")) for one, other in zip(found, rivals, strict=True)]
-        return found
-
-    @property
-    def _strata(self) -> tuple[float, ...]:
-        return self.bounds[:-1] if self.question.natural else self.bounds
-
-    @property
-    def _clean(self) -> float:
-        """Lower bound on p_A: the natural cell's, or what the strata give on the same event at no risk of its own."""
-        if len(self.bounds) == 1:
-            return self.bounds[0]
-        (kernel, *_) = self.question.kernels
-        strata = suffix_value(self._strata, kernel=kernel, tokens=0, epsilon=0.0, sigma=1.0)
-        return max(strata, self.bounds[-1]) if self.question.natural else strata
+def _shares(question: Question, alpha: float) -> Sequence[float | None]:
+    """The risk of every cell; None where it is not sampled."""
+    cells = len(question.cells)
+    if question.natural:
+        return [alpha / 2 / (cells - 1)] * (cells - 1) + [alpha / 2]
+    return [alpha / len(question.wanted) if k in question.wanted else None for k in range(cells)]
 
 
-@dataclass(frozen=True)
-class _PerBudget:
-    """A smoothed guard of its own for every budget d, with d slots."""
-
-    question: Question
-    bounds: tuple[float, ...]
-
-    def value(self, tokens: int, epsilon: float) -> float:
-        if self.question.method == "neyman_pearson":
-            return _neyman_pearson_value(self.question, self.bounds[tokens], tokens, epsilon)
-        (kernel, *_) = self.question.kernels
-        cells = [0.0] * tokens + [self.bounds[tokens]]
-        sigma = self.question.sigma or 1.0
-        return suffix_value(cells, kernel=kernel, tokens=tokens, epsilon=epsilon, sigma=sigma)
-
-    def reaches(self, threshold: float) -> list[Reach]:
-        (kernel, *_) = self.question.kernels
-        sigma, found = self.question.sigma or 1.0, list[Reach]()
-        for tokens, bound in enumerate(self.bounds):
-            if self.question.method == "neyman_pearson":
-                radius = _neyman_pearson_radius(self.question, bound, tokens, threshold)
-                found.append(_reach(radius, "neyman_pearson"))
-            else:
-                radii = suffix_radii([0.0] * tokens + [bound], kernel=kernel, sigma=sigma, tau=threshold)
-                found.append(_reach(radii[tokens], "stratified"))
-        return found
+def _by_cells(question: Question, bounds: tuple[float, ...]) -> Proof:
+    """One smoothed guard against every budget, from its strata, and from what they or its own noise say of p_A."""
+    strata = suffix_mixtures(question.kernels[0], bounds[:-1] if question.natural else bounds)
+    own_noise = bounds[-1] if question.cells[-1].leading_masked == 0 else 0.0
+    clean = max(strata[0].at(0.0), own_noise)
+    ways: list[list[Way]] = [[] for _ in range(question.max_tokens + 1)]
+    for tokens, found in enumerate(ways):
+        if question.method != "neyman_pearson" and tokens < len(strata):
+            found.append(Way("stratified", strata[tokens]))
+        if question.method != "stratified":
+            found.append(Way("neyman_pearson", _worst(question, clean, tokens)))
+    return Proof(bounds, ways)
 
 
-@dataclass(frozen=True)
-class _Covers:
+def _by_budget(question: Question, bounds: tuple[float, ...]) -> Proof:
+    """A smoothed guard of its own for every budget d, with d slots: all of them masked, or its own noise."""
+    ways = []
+    for tokens, bound in enumerate(bounds):
+        if question.method == "neyman_pearson":
+            ways.append([Way("neyman_pearson", _worst(question, bound, tokens))])
+        else:
+            ways.append([Way("stratified", suffix_mixtures(question.kernels[0], [0.0] * tokens + [bound])[tokens])])
+    return Proof(bounds, ways)
+
+
+def _by_covers(question: Question, counts: Counts, alpha: float) -> Proof:
     """One smoothed guard against every set of positions or fields, from the draws that masked the set."""
-
-    question: Question
-    bounds: tuple[float, ...]
-    budgets: tuple[CoverBounds, ...]
-
-    @classmethod
-    def of(cls, question: Question, counts: Counts, side: Side, alpha: float) -> "_Covers":
-        if counts.masks is None or counts.unsafe is None:
-            return cls(question, (0.0,), ())
-        found = cover_bounds(
-            counts.masks,
-            counts.unsafe if side == "unsafe" else ~counts.unsafe,
-            mask_probability=np.array([mask_probability(kernel) for kernel in question.kernels])
-            if question.tabular
-            else mask_probability(question.kernels[0]),
-            alpha=alpha,
-            max_tokens=question.max_tokens,
-            bound=question.bound,
-        )
-        return cls(question, (cover_value(found[0], 0.0, 1.0),), tuple(found))
-
-    def value(self, tokens: int, epsilon: float) -> float:
-        if not self.budgets:
-            return 0.0
-        sigma = self.question.sigma or 1.0
-        found = max(cover_value(budget, epsilon, sigma) for budget in self.budgets[tokens:])
-        if self.question.method == "auto":
-            found = max(found, _neyman_pearson_value(self.question, self.bounds[0], tokens, epsilon))
-        return found
-
-    def reaches(self, threshold: float) -> list[Reach]:
-        found: list[Reach] = [(None, None)] * (self.question.max_tokens + 1)
-        best: Reach = (None, None)
-        for tokens in reversed(range(len(self.budgets))):
-            radius = cover_radius(self.budgets[tokens], self.question.sigma or 1.0, threshold)
-            best = _better(_reach(radius, "stratified"), best)
-            found[tokens] = best
-            if self.question.method == "auto":
-                rival = _neyman_pearson_radius(self.question, self.bounds[0], tokens, threshold)
-                found[tokens] = _better(best, _reach(rival, "neyman_pearson"))
-        return found
+    budgets = range(question.max_tokens + 1)
+    if counts.masks is None or counts.unsafe is None:
+        return Proof((0.0,), [[] for _ in budgets])
+    chances = [mask_probability(kernel) for kernel in question.kernels]
+    covers = cover_shifts(
+        counts.masks,
+        counts.unsafe,
+        mask_probability=chances if question.tabular else chances[0],
+        alpha=alpha,
+        max_tokens=question.max_tokens,
+        bound=question.bound,
+    )
+    clean = covers[0].at(0.0)
+    ways = [[Way("stratified", against_at_most(covers, tokens))] for tokens in budgets]
+    if question.method == "auto":
+        for tokens, found in enumerate(ways):
+            found.append(Way("neyman_pearson", _worst(question, clean, tokens)))
+    return Proof((clean,), ways)
 
 
-def _neyman_pearson_value(question: Question, clean: float, tokens: int, epsilon: float) -> float:
-    sigma = question.sigma or 1.0
-    if question.tabular:
-        return fields_neyman_pearson_value(clean, kernels=question.kernels, fields=tokens, epsilon=epsilon, sigma=sigma)
-    (kernel,) = question.kernels
-    return neyman_pearson_value(clean, kernel=kernel, tokens=tokens, epsilon=epsilon, sigma=sigma)
+def _worst(question: Question, clean: float, tokens: int) -> Shift:
+    """Neyman–Pearson at p_A; of rewritten fields the worst set."""
+    kernels = question.kernels
+    groups = hardest_groups(kernels, tokens) if question.tabular else (ratio_groups(kernels[0], tokens),)
+    return Least([worst_classifier(clean, one) for one in groups])
 
 
-def _neyman_pearson_radius(question: Question, clean: float, tokens: int, threshold: float) -> float | None:
-    sigma = question.sigma or 1.0
-    if question.tabular:
-        return fields_neyman_pearson_radius(clean, kernels=question.kernels, fields=tokens, sigma=sigma, tau=threshold)
-    (kernel,) = question.kernels
-    return neyman_pearson_radius(clean, kernel=kernel, tokens=tokens, sigma=sigma, tau=threshold)
+def _frontier(question: Question, proof: Proof, level: float) -> tuple[Point, ...]:
+    sigma, cap, points = question.sigma or 1.0, math.inf, []
+    for tokens in range(question.max_tokens + 1):
+        reach, method = proof.reach(tokens, level)
+        if not question.per_budget:
+            # Every attack of this budget is one of the next too: only roundings make a larger one reach farther.
+            cap = reach = min(reach, cap)
+        # Without image noise a budget is certified at epsilon 0, or not at all.
+        radius = None if not reach else reach * sigma if question.sigma else 0.0
+        points.append(Point(tokens, radius, native_radius(radius, question.operator_norm), method if reach else None))
+    return tuple(points)
 
 
-def _reach(radius: float | None, method: Method) -> Reach:
-    return (None, None) if radius is None else (radius, method)
+def _distance(question: Question, epsilon: float) -> float:
+    """In units of sigma."""
+    return ranges.nonnegative("epsilon", epsilon) / (ranges.nonnegative("sigma", question.sigma) or 1.0)
 
 
-def _better(one: Reach, other: Reach) -> Reach:
-    return other if one[0] is None or (other[0] is not None and other[0] > one[0]) else one
-
-
-def _reaches(question: Question, proof: _Proof, threshold: float) -> list[Reach]:
-    if threshold == 1.0:  # a tau below 2^-53, which no bound on the Safe probability can exceed
-        return [(None, None)] * (question.max_tokens + 1)
-    reaches = proof.reaches(threshold)
-    if question.sigma > 0.0:
-        return reaches
-    # Without image noise a budget is certified at epsilon 0, or not at all.
-    return [(None, None) if radius is None else (0.0, method) for radius, method in reaches]
-
-
-def _point(question: Question, tokens: int, radius: float | None, method: Method | None) -> Point:
-    native = None if radius is None else native_radius(radius, question.operator_norm)
-    return Point(tokens, radius, native, method)
-
-
-def _target(question: Question, proofs: dict[Side, _Proof]) -> Side | None:
+def _target(question: Question, proofs: dict[Side, Proof]) -> Side | None:
     if question.target is None:
         return None
+    tokens, epsilon = question.target
     for side, proof in proofs.items():
-        if proof.value(*question.target) > _threshold(question, side):
+        if proof.at(tokens, _distance(question, epsilon)) > threshold(question.tau, side):
             return side
     return None
 
 
-def _row(proofs: dict[Side, _Proof], tokens: int, epsilon: float) -> Row:
-    least = proofs["unsafe"].value(tokens, epsilon) if "unsafe" in proofs else 0.0
+def _row(question: Question, proofs: dict[Side, Proof], tokens: int, epsilon: float) -> Row:
+    t = _distance(question, epsilon)
+    least = proofs["unsafe"].at(tokens, t) if "unsafe" in proofs else 0.0
     least = least if least > _SMALLEST else 0.0
-    most = unsafe_at_most(proofs["safe"].value(tokens, epsilon)) if "safe" in proofs else 1.0
+    most = unsafe_at_most(proofs["safe"].at(tokens, t)) if "safe" in proofs else 1.0
     return Row(tokens, epsilon, least, most, passes_to_detect(least) if least > 0.0 else None)

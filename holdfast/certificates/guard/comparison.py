@@ -6,8 +6,8 @@ from typing import Any
 
 from holdfast.certificates.document.checks import Check, Fault, at_least, at_most, compared, failed
 from holdfast.certificates.guard.answer import Answer, answer
-from holdfast.certificates.guard.frontier import passes_to_detect
 from holdfast.certificates.guard.reading import counts_of, evidence_faults, parameter_faults, question_of, size_faults
+from holdfast.certificates.guard.sides import passes_to_detect
 from holdfast.certificates.noise.space import native_radius
 
 __all__ = ["recomputed_guard"]

@@ -1,66 +1,23 @@
-"""Evidence in, frontier out: the functions that callers use for the suffix threat."""
+"""Counts in, radii out, for callers with a kernel at hand: the same shifts that `answer` serves, for either verdict.
 
-import math
+Here the counts of Safe take the place of Unsafe where `verdict="safe"` asks for it; nothing below knows of verdicts.
+"""
+
 from collections.abc import Sequence
-from fractions import Fraction
-from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from holdfast.certificates import ranges
-from holdfast.certificates.bounds.counts import Bound, lower_bound
-from holdfast.certificates.guard.sides import Verdict, is_safe
-from holdfast.certificates.noise.kernels import TokenKernel
-from holdfast.certificates.stratified import suffix_radii, suffix_value
-
-
-class WorstCase(NamedTuple):
-    """What every attack of one budget can make of the smoothed probability of Unsafe.
-
-    Attributes:
-        tokens: rewritten slots d.
-        epsilon: L2 norm of the image shift, in the units of sigma.
-        value: lower bound on the probability, in [0, 1]; for the verdict Safe an upper bound.
-    """
-
-    tokens: int
-    epsilon: float
-    value: float
-
-
-def cell_lower_bounds(
-    cells: Sequence[tuple[int, int]], alpha: float, bound: Bound = "any_time", verdict: Verdict = "unsafe"
-) -> list[float]:
-    """Lower bounds on the verdict's probability in every cell, each at risk alpha / (m+1).
-
-    Together they hold with probability at least 1 - alpha (union bound; the cells may share their draws).
-
-    Args:
-        cells: (draws, unsafe) of the cells k = 0..m.
-        alpha: risk of the whole, strictly between 0 and 1.
-        bound: `any_time` holds at every number of draws at once, `clopper_pearson` at one fixed beforehand.
-        verdict: whose probability: that of Unsafe, or of Safe (the draws that are not Unsafe).
-
-    Returns:
-        One bound in [0, 1) per cell.
-
-    Raises:
-        ValueError: counts that contradict each other or a value outside its range.
-    """
-    below, safe = lower_bound(bound), is_safe(verdict)
-    if not len(cells):
-        raise ValueError("cells=[] must hold (draws, unsafe) of at least one cell; pass the counts")
-    share = ranges.open_unit("alpha", alpha) / len(cells)
-    lower = []
-    for index, cell in enumerate(cells):
-        if len(cell) != 2:
-            raise ValueError(f"cells[{index}] has {len(cell)} entries, must be (draws, unsafe); pass both counts")
-        draws = ranges.whole(f"cells[{index}].draws", cell[0])
-        unsafe = ranges.whole(f"cells[{index}].unsafe", cell[1])
-        if unsafe > draws:
-            raise ValueError(
-                f"cells[{index}].unsafe={unsafe} must be at most cells[{index}].draws={draws}; count each draw once"
-            )
-        lower.append(below(draws - unsafe if safe else unsafe, draws, share))
-    return lower
+from holdfast.certificates.bounds.counts import Bound
+from holdfast.certificates.guard.answer import cell_bounds
+from holdfast.certificates.guard.sides import Side, is_safe, reported, threshold
+from holdfast.certificates.noise.kernels import TokenKernel, mask_probability
+from holdfast.certificates.noise.ratios import ratio_groups
+from holdfast.certificates.shifts.covers import MAX_COVERS, against_at_most, cover_shifts
+from holdfast.certificates.shifts.mixtures import suffix_mixtures
+from holdfast.certificates.shifts.neyman_pearson import worst_classifier
+from holdfast.certificates.shifts.shift import Shift
 
 
 def suffix_frontier(
@@ -71,7 +28,7 @@ def suffix_frontier(
     tau: float,
     alpha: float,
     bound: Bound = "any_time",
-    verdict: Verdict = "unsafe",
+    verdict: Side = "unsafe",
 ) -> list[float | None]:
     """The frontier r(d), d = 0..m, of the suffix threat from the counts of its cells (section 5).
 
@@ -85,8 +42,8 @@ def suffix_frontier(
         kernel: the token kernel; the uniform one needs beta <= (V-1)/V.
         sigma: standard deviation of the image noise, above 0.
         tau: decision threshold, strictly between 0 and 1.
-        alpha: risk, strictly between 0 and 1.
-        bound: the confidence bound, see `cell_lower_bounds`.
+        alpha: risk, strictly between 0 and 1; every cell has an equal share of it.
+        bound: `any_time` holds at every number of draws at once, `clopper_pearson` at one fixed beforehand.
         verdict: which verdict is certified.
 
     Returns:
@@ -95,59 +52,187 @@ def suffix_frontier(
     Raises:
         ValueError: a value outside its range; the message gives value, rule and remedy.
     """
-    lower = cell_lower_bounds(cells, alpha, bound, verdict)
-    return suffix_radii(lower, kernel=kernel, sigma=sigma, tau=tau, verdict=verdict)
+    lower = _bounds(cells, verdict, ranges.open_unit("alpha", alpha), bound)
+    return _radii(suffix_mixtures(kernel, lower), sigma, threshold(tau, verdict))
 
 
-def worst_case(
-    lower: Sequence[float],
+def l0_frontier(
+    masks: NDArray[np.bool_],
+    unsafe: NDArray[np.bool_],
     *,
     kernel: TokenKernel,
     sigma: float,
-    epsilons: Sequence[float],
-    verdict: Verdict = "unsafe",
-) -> list[WorstCase]:
-    """The bound itself on a grid: every budget d = 0..m with every epsilon (section 2).
+    tau: float,
+    alpha: float,
+    max_tokens: int,
+    bound: Bound = "any_time",
+    max_covers: int = MAX_COVERS,
+    verdict: Side = "unsafe",
+) -> list[float | None]:
+    """The frontier r(d), d = 0..max_tokens, of the l0 threat from one pool of draws (section 5).
+
+    With probability at least 1 - alpha over the draws, for all d at once: every attack that rewrites any d positions
+    and shifts the image by less than r(d) leaves the smoothed probability of Unsafe above tau (for the verdict Safe:
+    below tau). How alpha is shared: see `cover_shifts`.
 
     Args:
-        lower: lower bounds of the cells k = 0..m, see `cell_lower_bounds`.
-        kernel: the token kernel.
+        masks: (n, L); which of the L positions were masked in each draw.
+        unsafe: (n,); which draws were Unsafe.
+        kernel: the token kernel of every position; the uniform one needs beta <= (V-1)/V.
         sigma: standard deviation of the image noise, above 0.
-        epsilons: L2 norms of the image shift, each at least 0, in the units of sigma.
-        verdict: for `safe`, `lower` bounds the Safe probability and the values are upper bounds.
+        tau: decision threshold, strictly between 0 and 1.
+        alpha: risk, strictly between 0 and 1.
+        max_tokens: largest budget, at least 0.
+        bound: the confidence bound, see `suffix_frontier`.
+        max_covers: budgets with more covers are not certified by this method.
+        verdict: which verdict is certified.
 
     Returns:
-        (tokens, epsilon, value) rows, by tokens, then in the order of epsilons.
+        max_tokens + 1 radii in the units of sigma, rounded down and nonincreasing; None is *not certified*.
+
+    Raises:
+        ValueError: a value outside its range; the message gives value, rule and remedy.
+    """
+    outcomes = np.asarray(unsafe)
+    covers = cover_shifts(
+        masks,
+        ~outcomes if is_safe(verdict) and outcomes.dtype == np.bool_ else outcomes,
+        mask_probability=mask_probability(kernel),
+        alpha=alpha,
+        max_tokens=max_tokens,
+        bound=bound,
+        max_covers=max_covers,
+    )
+    return _radii([against_at_most(covers, tokens) for tokens in range(max_tokens + 1)], sigma, threshold(tau, verdict))
+
+
+def decide(
+    cells: Sequence[tuple[int, int]],
+    *,
+    kernel: TokenKernel,
+    tokens: int,
+    epsilon: float,
+    sigma: float,
+    tau: float,
+    alpha: float,
+) -> bool | None:
+    """Whether the smoothed verdict is settled against every attack of one budget (section 5, pooled decision).
+
+    With probability at least 1 - alpha over the draws, at every moment that it is asked (any-time bounds): True only
+    if every attack leaves the smoothed probability of Unsafe above tau, False only if every attack leaves it below.
+    alpha is split in halves between the two, then equally over the cells k >= tokens; the others say nothing about
+    this budget. Pooled into one cell (s = tokens) the query needs fewest draws.
+
+    Args:
+        cells: (draws, unsafe) of the cells k = 0..s; in cell k exactly k leading slots were masked, in the last one
+            at least s.
+        kernel: the token kernel; the uniform one needs beta <= (V-1)/V.
+        tokens: d, how many leading slots the attacker rewrites, 0..s.
+        epsilon: L2 norm of the image shift, at least 0, in the units of sigma.
+        sigma: standard deviation of the image noise, above 0.
+        tau: decision threshold, strictly between 0 and 1.
+        alpha: risk, strictly between 0 and 1.
+
+    Returns:
+        True: Unsafe is certified. False: Safe is certified. None: neither (abstain).
 
     Raises:
         ValueError: a value outside its range.
     """
-    rows = []
-    for tokens in range(len(lower)):
-        for epsilon in epsilons:
-            value = suffix_value(lower, kernel=kernel, tokens=tokens, epsilon=epsilon, sigma=sigma, verdict=verdict)
-            rows.append(WorstCase(tokens, epsilon, value))
-    return rows
+    tokens = ranges.whole("tokens", tokens)
+    if tokens >= len(cells):
+        raise ValueError(f"tokens={tokens} must be below the {len(cells)} cells; sample a cell with so many masked")
+    share, t = ranges.open_unit("alpha", alpha) / 2.0, _distance(epsilon, sigma)
+
+    def certified(verdict: Side) -> bool:
+        lower = (0.0,) * tokens + _bounds(cells[tokens:], verdict, share, "any_time")
+        return suffix_mixtures(kernel, lower)[tokens].at(t) > threshold(tau, verdict)
+
+    if certified("unsafe"):
+        return True
+    return False if certified("safe") else None
 
 
-def passes_to_detect(probability: float) -> int:
-    """Plain noisy passes that see at least one Unsafe with 99 % probability (section 2).
+def neyman_pearson_value(
+    p_lower: float, *, kernel: TokenKernel, tokens: int, epsilon: float, sigma: float, verdict: Side = "unsafe"
+) -> float:
+    """Lower bound on the smoothed probability under every attack of one budget ([H] Theorem 4.2).
+
+    Holds whenever p_lower is at most the clean probability: never above the worst case over all classifiers with
+    that clean probability, and equal to it but for rounding. Limits: no token budget gives
+    Phi(Phi^-1(p_lower) - epsilon/sigma), no image budget the fractional knapsack, computed in rationals.
 
     Args:
-        probability: the smoothed probability of Unsafe, in (0, 1].
+        p_lower: lower bound p_A on the clean smoothed probability, in [0, 1]; for Safe, on that of Safe.
+        kernel: the token kernel.
+        tokens: d, rewritten positions, at least 0.
+        epsilon: L2 norm of the image shift, at least 0, in the units of sigma.
+        sigma: standard deviation of the image noise, above 0.
+        verdict: `safe` turns the answer into an upper bound on the Unsafe probability.
 
     Returns:
-        The smallest n with (1 - probability)^n <= 0.01; where logarithms cannot settle a tie, one more.
+        The bound in [0, 1], rounded down; for Safe rounded up.
 
     Raises:
-        ValueError: probability outside its range.
+        ValueError: a value outside its range.
     """
-    if ranges.closed_unit("probability", probability) == 0.0:
-        raise ValueError("probability=0.0 must be above 0: no number of passes is enough; ask only where it is")
-    miss = 1 - Fraction(probability)
-    if not miss:
-        return 1
-    exact = math.log(0.01) / math.log1p(-probability)
-    fewest, most = (math.ceil(exact * (1.0 + rounding)) for rounding in (-(2.0**-44), 2.0**-44))
-    settled = fewest <= 64 and miss**fewest <= Fraction(1, 100)
-    return fewest if fewest == most or settled else most
+    t = _distance(epsilon, sigma)
+    return reported(worst_classifier(p_lower, ratio_groups(kernel, tokens)).at(t), verdict)
+
+
+def neyman_pearson_radius(
+    p_lower: float, *, kernel: TokenKernel, tokens: int, sigma: float, tau: float, verdict: Side = "unsafe"
+) -> float | None:
+    """Certified image radius beside `tokens` rewritten positions: sup of epsilon with value above tau (section 3).
+
+    Solved once in units of sigma; the returned end of the search is one where the lower bound was evaluated above
+    tau. At most 1e-9 (relative) below the exact radius for tau down to 1e-12.
+
+    Args:
+        p_lower: lower bound p_A on the clean smoothed probability, in [0, 1]; for Safe, on that of Safe.
+        kernel: the token kernel.
+        tokens: d, rewritten positions, at least 0.
+        sigma: standard deviation of the image noise, above 0.
+        tau: decision threshold, strictly between 0 and 1.
+        verdict: for `safe`, the radius at which the smoothed Unsafe probability stays below tau.
+
+    Returns:
+        The radius in the units of sigma, rounded down; None when the value at epsilon = 0 is not above tau; inf
+        only for p_lower = 1.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+    return _radii([worst_classifier(p_lower, ratio_groups(kernel, tokens))], sigma, threshold(tau, verdict))[0]
+
+
+def _bounds(cells: Sequence[tuple[int, int]], verdict: Side, alpha: float, bound: Bound) -> tuple[float, ...]:
+    """Lower bounds on the verdict's probability in every cell from (draws, unsafe), each at an equal share."""
+    if not len(cells):
+        raise ValueError("cells=[] must hold (draws, unsafe) of at least one cell; pass the counts")
+    safe, counts = is_safe(verdict), []
+    for index, cell in enumerate(cells):
+        if len(cell) != 2:
+            raise ValueError(f"cells[{index}] has {len(cell)} entries, must be (draws, unsafe); pass both counts")
+        draws = ranges.whole(f"cells[{index}].draws", cell[0])
+        unsafe = ranges.whole(f"cells[{index}].unsafe", cell[1])
+        if unsafe > draws:
+            raise ValueError(
+                f"cells[{index}].unsafe={unsafe} must be at most cells[{index}].draws={draws}; count each draw once"
+            )
+        counts.append((draws, draws - unsafe if safe else unsafe))
+    return cell_bounds(counts, [alpha / len(cells)] * len(cells), bound)
+
+
+def _distance(epsilon: float, sigma: float) -> float:
+    """In units of sigma."""
+    return ranges.nonnegative("epsilon", epsilon) / ranges.positive("sigma", sigma)
+
+
+def _radii(shifts: Sequence[Shift], sigma: float, level: float) -> list[float | None]:
+    """How far each budget's shift exceeds the level, at most as far as the one before, in the units of sigma."""
+    sigma, radii, cap = ranges.positive("sigma", sigma), list[float | None](), float("inf")
+    for shift in shifts:
+        cap = min(cap, shift.reach(level) or 0.0) if cap else 0.0
+        radii.append(cap * sigma or None)
+    return radii

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from holdfast.certificates.document.checks import Fault
-from holdfast.certificates.guard.answer import position_masks
-from holdfast.certificates.guard.question import Counts, Question
-from holdfast.certificates.guard.shape import MOST_PASSES
+from holdfast.certificates.document.envelope import MOST_PASSES
+from holdfast.certificates.guard.question import Cell, Counts, Question, position_masks
 from holdfast.certificates.shifts.covers import MAX_COVERS, cover_count
 
 __all__ = ["counts_of", "evidence_faults", "parameter_faults", "question_of", "size_faults"]
@@ -36,9 +35,7 @@ def question_of(certificate: Mapping[str, Any]) -> Question:
         tabular=certificate["kind"] == "tabular",
         slots=threat["slots"],
         max_tokens=threat["max_tokens"],
-        strata=_strata(certificate),
-        natural=_natural(certificate),
-        per_budget=noise["scope"] == "per_budget",
+        cells=_cells(certificate),
         token_kernel=noise["token_kernel"],
         beta=noise["beta"],
         alphabets=tuple(space["alphabets"]),
@@ -159,21 +156,37 @@ def size_faults(certificate: Mapping[str, Any]) -> Iterator[Fault]:
         yield "evidence", f"{draws} draws must make at most {MOST_COUNTED} with their covers; {_UNLIMITED}"
 
 
+def _cells(certificate: Mapping[str, Any]) -> tuple[Cell, ...]:
+    stated = certificate["evidence"]["cells"]
+    return tuple(Cell(cell["slots"], cell["leading_masked"], cell["at_least"]) for cell in stated)
+
+
 def _cell_faults(certificate: Mapping[str, Any]) -> Iterator[str]:
-    cells, strata = certificate["evidence"]["cells"], _strata(certificate)
-    per_budget = certificate["noise"]["scope"] == "per_budget"
-    natural = per_budget and certificate["method"] == "neyman_pearson"
-    own_noise = _natural(certificate)
-    expected = certificate["threat"]["max_tokens"] + 1 if per_budget else strata + 1 + own_noise
-    if len(cells) != expected:
-        yield f"cells must be {expected}, not {len(cells)}"
+    cells, expected = _cells(certificate), _expected_cells(certificate)
+    if len(cells) != len(expected):
+        yield f"cells must be {len(expected)}, not {len(cells)}"
         return
-    for index, cell in enumerate(cells):
-        stands = (cell["leading_masked"], cell["at_least"], cell["slots"])
-        slots = index if per_budget else certificate["threat"]["slots"]
-        natural_here = natural or (own_noise and index > strata)
-        if stands != (0 if natural_here else index, per_budget or index >= strata, slots):
+    for index, (cell, here) in enumerate(zip(cells, expected, strict=True)):
+        if cell != here:
             yield f"cells[{index}] is not the cell that this threat and scope have there"
+
+
+def _expected_cells(certificate: Mapping[str, Any]) -> list[Cell]:
+    """The cells that the threat, scope and method have.
+
+    Which budgets share the last stratum, and whether `auto` has the kernel's own noise beside the strata, are the
+    issuer's choice, made before sampling: every partition is sound.
+    """
+    threat, target, method = certificate["threat"], certificate["target"], certificate["method"]
+    slots, stated = threat["slots"], _cells(certificate)
+    if certificate["noise"]["scope"] == "per_budget":
+        masked = method != "neyman_pearson"
+        return [Cell(budget, budget if masked else 0, True) for budget in range(threat["max_tokens"] + 1)]
+    strata, own_noise = 0, False
+    if threat["text"] == "suffix" and method != "neyman_pearson":
+        own_noise = method == "auto" and target is None and len(stated) > 1 and stated[-1][1:] == (0, True)
+        strata = min(len(stated) - 1 - own_noise, slots) if target is None else target["tokens"]
+    return [Cell(slots, k, k == strata) for k in range(strata + 1)] + [Cell(slots, 0, True)] * own_noise
 
 
 def _order_faults(certificate: Mapping[str, Any]) -> Iterator[str]:
@@ -223,33 +236,7 @@ def _popcount(outcomes: str, draws: int) -> int | None:
     return bits.bit_count() if 0 <= padding < 8 and not bits % 2**padding else None
 
 
-def _strata(certificate: Mapping[str, Any]) -> int:
-    threat, target = certificate["threat"], certificate["target"]
-    if threat["text"] != "suffix" or certificate["method"] == "neyman_pearson":
-        return 0
-    if target is not None:
-        return int(target["tokens"])
-    # Which budgets share the last cell is the issuer's choice, made before sampling: every partition is sound.
-    return min(len(certificate["evidence"]["cells"]) - 1 - _natural(certificate), int(threat["slots"]))
-
-
-def _natural(certificate: Mapping[str, Any]) -> bool:
-    """Whether the last cell is the kernel's own noise, sampled beside the strata: the issuer's choice too."""
-    threat, cells = certificate["threat"], certificate["evidence"]["cells"]
-    if certificate["method"] != "auto" or threat["text"] != "suffix" or certificate["target"] is not None:
-        return False
-    last = cells[-1]
-    return (
-        certificate["noise"]["scope"] == "shared"
-        and len(cells) > 1
-        and (last["leading_masked"], last["at_least"]) == (0, True)
-    )
-
-
 def _wanted(certificate: Mapping[str, Any]) -> tuple[int, ...]:
-    per_budget, target = certificate["noise"]["scope"] == "per_budget", certificate["target"]
-    if target is not None:
-        return (target["tokens"] if per_budget else _strata(certificate),)
-    if per_budget:
-        return tuple(range(certificate["threat"]["max_tokens"] + 1))
-    return tuple(range(_strata(certificate) + 1 + _natural(certificate)))
+    """The cells that count for what was asked: for a target, the last one alone."""
+    cells = len(certificate["evidence"]["cells"])
+    return tuple(range(cells)) if certificate["target"] is None else (cells - 1,)

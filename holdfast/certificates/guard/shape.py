@@ -2,6 +2,7 @@
 
 import math
 
+from holdfast.certificates.document.envelope import ABOVE_0, ENVELOPE, MOST_PASSES, STOPPED, space_of
 from holdfast.certificates.document.readers import (
     Reader,
     flag,
@@ -13,33 +14,25 @@ from holdfast.certificates.document.readers import (
     optional,
     shares_of,
     text,
-    texts,
     whole,
 )
 
-__all__ = ["CERTIFICATE", "MOST_PASSES"]
+__all__ = ["CERTIFICATE"]
 
-MOST_PASSES = 10_000_000
-_ANY = math.nextafter(math.inf, 0.0)  # standardised numeric fields have no range
 _MOST_CELLS = 1025
 _MOST_ROWS = 64 * _MOST_CELLS
-_ABOVE_0 = math.ulp(0.0)
 
-_size = whole(1, 10**6)
 _budget = whole(0, _MOST_CELLS - 1)
 _draw = whole(0, MOST_PASSES)
 _cell = whole(0, _MOST_CELLS - 1)
 _probability = number(0.0, 1.0)
-_between = number(_ABOVE_0, math.nextafter(1.0, 0.0))
+_between = number(ABOVE_0, math.nextafter(1.0, 0.0))
 _length = number(0.0, 1e300)
 _method = one_of("stratified", "neyman_pearson")
 
 CERTIFICATE: dict[str, Reader] = {
-    "id": text,
-    "state": one_of("done"),
+    **ENVELOPE,
     "kind": one_of("hybrid", "tabular"),
-    "created_at": text,
-    "finished_at": text,
     "verdict": one_of("unsafe", "safe", "abstained"),
     "reason": text,
     "frontier": list_of(
@@ -86,10 +79,10 @@ CERTIFICATE: dict[str, Reader] = {
         ),
         positions=optional(whole(0, 10**6)),
         bound=one_of("any_time", "clopper_pearson"),
-        alpha=number(_ABOVE_0, 0.5),
+        alpha=number(ABOVE_0, 0.5),
         alpha_split=shares_of("unsafe", "safe"),
         sharing=text,
-        stopped=one_of("target", "tolerance", "not_certifiable", "passes_spent"),
+        stopped=STOPPED,
     ),
     "method": one_of("auto", "stratified", "neyman_pearson"),
     "asked_verdict": one_of("both", "unsafe", "safe"),
@@ -98,22 +91,12 @@ CERTIFICATE: dict[str, Reader] = {
     ),
     "noise": object_of(
         token_kernel=one_of("uniform", "absorbing"),
-        beta=number(_ABOVE_0, 1.0),
+        beta=number(ABOVE_0, 1.0),
         sigma=number(0.0, 100.0),
         scope=one_of("shared", "per_budget"),
     ),
     "tau": _between,
-    "space": object_of(
-        channels=_size,
-        height=_size,
-        width=_size,
-        range=list_of(number(-_ANY, _ANY), 2, least=2),
-        alphabets=list_of(whole(2, 10**9), 100, least=1),
-        input_height=whole(0, 10**6),
-        input_width=whole(0, 10**6),
-        native_operator_norm=number(_ABOVE_0, 1e9),
-    ),
-    "model": object_of(name=text, fingerprint=text),
+    "space": space_of(least_input=0, alphabets=list_of(whole(2, 10**9), 100, least=1)),
     "false_flag": optional(
         object_of(
             rate_at_most=_probability,
@@ -123,8 +106,4 @@ CERTIFICATE: dict[str, Reader] = {
             measured_on=text,
         )
     ),
-    "seed": text,
-    "software": text,
-    "notice": list_of(text, 100),
-    "signature": optional(object_of(alg=one_of("EdDSA"), kid=text, digests=texts, value=text)),
 }

@@ -1,8 +1,7 @@
-"""Both verdicts from one set of formulas: Safe is Unsafe for 1 - f, with threshold 1 - tau (section 2).
+"""Both sides from one set of formulas: Safe is Unsafe for 1 - f, with threshold 1 - tau (section 2).
 
-Whatever takes `verdict="safe"` speaks of Safe draws inside: counts are complemented, bounds are lower bounds on the
-Safe probability, the threshold is `safe_threshold(tau)`. Only what is reported turns back: an upper bound on the
-Unsafe probability.
+Counts are complemented once, where they come in; below that all speaks of hits, and lower bounds on their probability.
+What is reported turns back here: an upper bound on the Unsafe probability.
 """
 
 import math
@@ -11,7 +10,7 @@ from typing import Literal
 
 from holdfast.certificates import ranges
 
-Verdict = Literal["unsafe", "safe"]
+Side = Literal["unsafe", "safe"]
 
 
 def safe_threshold(tau: float) -> float:
@@ -44,7 +43,7 @@ def unsafe_at_most(safe_at_least: float) -> float:
     return _one_minus(ranges.closed_unit("safe_at_least", safe_at_least))
 
 
-def is_safe(verdict: Verdict) -> bool:
+def is_safe(verdict: Side) -> bool:
     """Whether the verdict is Safe.
 
     Raises:
@@ -55,14 +54,37 @@ def is_safe(verdict: Verdict) -> bool:
     return verdict == "safe"
 
 
-def threshold(tau: float, verdict: Verdict) -> float:
-    """What the verdict's own smoothed probability must exceed to be certified."""
-    return safe_threshold(tau) if is_safe(verdict) else ranges.open_unit("tau", tau)
+def threshold(tau: float, side: Side) -> float:
+    """What the side's own smoothed probability must exceed to be certified."""
+    return safe_threshold(tau) if is_safe(side) else ranges.open_unit("tau", tau)
 
 
-def reported(value: float, verdict: Verdict) -> float:
-    """A lower bound on the verdict's own probability, as a bound on the Unsafe one."""
-    return unsafe_at_most(value) if is_safe(verdict) else value
+def reported(value: float, side: Side) -> float:
+    """A lower bound on the side's own probability, as a bound on the Unsafe one."""
+    return unsafe_at_most(value) if is_safe(side) else value
+
+
+def passes_to_detect(probability: float) -> int:
+    """Plain noisy passes that see at least one Unsafe with 99 % probability (section 2).
+
+    Args:
+        probability: the smoothed probability of Unsafe, in (0, 1].
+
+    Returns:
+        The smallest n with (1 - probability)^n <= 0.01; where logarithms cannot settle a tie, one more.
+
+    Raises:
+        ValueError: probability outside its range.
+    """
+    if ranges.closed_unit("probability", probability) == 0.0:
+        raise ValueError("probability=0.0 must be above 0: no number of passes is enough; ask only where it is")
+    miss = 1 - Fraction(probability)
+    if not miss:
+        return 1
+    exact = math.log(0.01) / math.log1p(-probability)
+    fewest, most = (math.ceil(exact * (1.0 + rounding)) for rounding in (-(2.0**-44), 2.0**-44))
+    settled = fewest <= 64 and miss**fewest <= Fraction(1, 100)
+    return fewest if fewest == most or settled else most
 
 
 def _one_minus(value: float) -> float:

@@ -10,46 +10,22 @@ with mean q_A. It covers every token that an attacker may put there, those outsi
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import chain, combinations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr, ndtri
 
 from holdfast.certificates import ranges
 from holdfast.certificates.bounds.counts import Bound, lower_bound
-from holdfast.certificates.guard.sides import Verdict, is_safe, reported, threshold
-from holdfast.certificates.noise.kernels import TokenKernel, mask_probability
-from holdfast.certificates.search import greatest_proved
+from holdfast.certificates.shifts.mixtures import event_mixture
+from holdfast.certificates.shifts.shift import Greatest, Least, Shift
 
 MAX_COVERS = 200_000
 """Sets of one size that are enumerated unless the caller says otherwise."""
 
-_ROUNDING = 2.0**-40  # relative margin taken off a value, as for the suffix cells
-_SMALLEST = 1e-290  # below it floats lose their relative precision
-
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 Real = NDArray[np.floating]
-
-
-@dataclass(frozen=True)
-class CoverBounds:
-    """What the pool proves about the covers of one budget.
-
-    Attributes:
-        tokens: the budget d.
-        mass: b(A) of the covers that can be the worst at some epsilon (Pareto-minimal in mass and lower), ascending.
-        lower: lower bounds on q_A of the same covers, each in [0, 1), descending; for Safe, on the Safe probability.
-        capped: there are more covers than were to be enumerated: `mass` and `lower` are empty, nothing is certified.
-    """
-
-    tokens: int
-    mass: tuple[float, ...]
-    lower: tuple[float, ...]
-    capped: bool = False
 
 
 def cover_count(positions: int, tokens: int) -> int:
@@ -62,181 +38,73 @@ def cover_count(positions: int, tokens: int) -> int:
     return math.comb(positions, min(ranges.whole("tokens", tokens), positions))
 
 
-def cover_bounds(
+def cover_shifts(
     masks: NDArray[np.bool_],
-    unsafe: NDArray[np.bool_],
+    hits: NDArray[np.bool_],
     *,
     mask_probability: float | ArrayLike,
     alpha: float,
     max_tokens: int,
     bound: Bound = "any_time",
     max_covers: int = MAX_COVERS,
-    verdict: Verdict = "unsafe",
-) -> list[CoverBounds]:
-    """Bounds on q_A of every cover of every budget d = 0..max_tokens, together at risk alpha.
+) -> list[Shift]:
+    """The shift for every budget d = 0..max_tokens, of at most all positions, together at risk alpha.
 
     Each budget gets alpha / (max_tokens + 1), shared equally by its covers (union bound): whatever the split, a
     budget pays log of its number of covers, and equal shares add only log(max_tokens + 1) to it.
 
     Args:
         masks: (n, L); which of the L positions were masked in each draw.
-        unsafe: (n,); which draws were Unsafe.
+        hits: (n,); which draws gave the verdict.
         mask_probability: b_i of every position, in (0, 1]; a number or shape (L,).
         alpha: risk of the whole, strictly between 0 and 1.
-        max_tokens: largest budget, at least 0; budgets above L are that of L.
+        max_tokens: largest budget, at least 0; budgets above L are that of L, the last.
         bound: `any_time` holds at every number of draws at once, `clopper_pearson` at one fixed beforehand.
-        max_covers: most covers to enumerate for one budget; budgets with more are capped.
-        verdict: whose probability is bounded: that of Unsafe, or of Safe (the draws that are not Unsafe).
+        max_covers: most covers to enumerate for one budget; a budget with more is *capped*: its shift knows nothing.
 
     Returns:
-        One entry per budget; entry 0 bounds the clean smoothed probability itself.
+        Shifts of exactly d positions each; the first at distance 0 bounds the clean smoothed probability itself.
 
     Raises:
         ValueError: shapes or types that contradict each other, or a value outside its range.
     """
-    masks, hits = _checked(masks, unsafe, is_safe(verdict))
-    positions = masks.shape[1]
-    chances = _chances(mask_probability, positions)
+    masks, hits = _checked(masks, hits)
+    chances = _chances(mask_probability, masks.shape[1])
     max_tokens = ranges.whole("max_tokens", max_tokens)
     max_covers = ranges.whole("max_covers", max_covers, least=1)
     share = ranges.open_unit("alpha", alpha) / (max_tokens + 1)
-    below = lower_bound(bound)
-    found: list[CoverBounds] = []
-    for tokens in range(max_tokens + 1):
-        covers = cover_count(positions, tokens)
-        if covers > max_covers:
-            found.append(CoverBounds(tokens, (), (), capped=True))
-        elif tokens > positions:
-            found.append(CoverBounds(tokens, found[-1].mass, found[-1].lower))
-        else:
-            mass, drawn, hit = _hardest(_masses(chances, tokens), *_tally(masks, hits, tokens))
-            lower = np.array([below(int(k), int(n), share / covers) for k, n in zip(hit, drawn, strict=True)])
-            front = _front(mass, lower)
-            found.append(CoverBounds(tokens, tuple(mass[front].tolist()), tuple(lower[front].tolist())))
+    found: list[Shift] = []
+    for tokens in range(min(max_tokens, masks.shape[1]) + 1):
+        covers = cover_count(masks.shape[1], tokens)
+        capped = covers > max_covers
+        found.append(Greatest(()) if capped else _least(masks, hits, chances, tokens, bound, share / covers))
     return found
 
 
-def cover_value(bounds: CoverBounds, epsilon: float, sigma: float, verdict: Verdict = "unsafe") -> float:
-    """Lower bound on the smoothed probability of Unsafe under every attack on at most `bounds.tokens` positions.
-
-    A larger budget's value is a bound too: callers take the best of `bounds` at d and above.
-
-    Args:
-        bounds: one entry of `cover_bounds`, made for the same verdict.
-        epsilon: L2 norm of the image shift, at least 0, in the units of sigma.
-        sigma: standard deviation of the image noise, above 0.
-        verdict: `safe` turns the answer into an upper bound on the Unsafe probability.
-
-    Returns:
-        The bound in [0, 1], rounded down, 0.0 where capped; for Safe rounded up, 1.0 where capped.
-
-    Raises:
-        ValueError: a value outside its range.
-    """
-    shift = ranges.nonnegative("epsilon", epsilon) / ranges.positive("sigma", sigma)
-    return reported(_value(*_arrays(bounds), shift), verdict)
+def against_at_most(shifts: list[Shift], tokens: int) -> Greatest:
+    """The shift against any `tokens` positions: that of a larger budget is a bound too."""
+    return Greatest(shifts[min(tokens, len(shifts) - 1) :])
 
 
-def cover_radius(bounds: CoverBounds, sigma: float, tau: float, verdict: Verdict = "unsafe") -> float | None:
-    """Certified image radius beside `bounds.tokens` rewritten positions: where `cover_value` is still above tau.
-
-    Args:
-        bounds: one entry of `cover_bounds`, made for the same verdict.
-        sigma: standard deviation of the image noise, above 0.
-        tau: decision threshold, strictly between 0 and 1.
-        verdict: for `safe`, the radius at which the smoothed Unsafe probability stays below tau.
-
-    Returns:
-        The radius in the units of sigma, rounded down; None where nothing is certified, as where capped.
-
-    Raises:
-        ValueError: a value outside its range.
-    """
-    sigma, tau = ranges.positive("sigma", sigma), threshold(tau, verdict)
-    mass, quantiles = _arrays(bounds)
-    if not _value(mass, quantiles, 0.0) > tau:
-        return None
-    guess = float(np.min(quantiles - ndtri(np.minimum(tau / mass, 1.0))))
-    if guess == math.inf:
-        return guess
-    reach = greatest_proved(guess, lambda shift: _value(mass, quantiles, shift) > tau)
-    return None if reach is None else reach * sigma
+def _least(
+    masks: NDArray[np.bool_], hits: NDArray[np.bool_], chances: Floats, tokens: int, bound: Bound, share: float
+) -> Least:
+    """Of one budget's covers those that can be the worst at some epsilon (Pareto-minimal in mass and bound)."""
+    below = lower_bound(bound)
+    mass, drawn, hit = _hardest(_masses(chances, tokens), *_tally(masks, hits, tokens))
+    lower = np.array([below(int(k), int(n), share) for k, n in zip(hit, drawn, strict=True)])
+    return Least([event_mixture(float(mass[k]), float(lower[k])) for k in _front(mass, lower)])
 
 
-def cover_radii(
-    bounds: Sequence[CoverBounds], sigma: float, tau: float, verdict: Verdict = "unsafe"
-) -> list[float | None]:
-    """The frontier of all budgets, as `cover_radius`; a budget certified by a larger one is certified."""
-    radii: list[float | None] = []
-    best: float | None = None
-    for entry in reversed(bounds):
-        radius = cover_radius(entry, sigma, tau, verdict)
-        best = radius if best is None or (radius is not None and radius > best) else best
-        radii.append(best)
-    return radii[::-1]
-
-
-def l0_frontier(
-    masks: NDArray[np.bool_],
-    unsafe: NDArray[np.bool_],
-    *,
-    kernel: TokenKernel,
-    sigma: float,
-    tau: float,
-    alpha: float,
-    max_tokens: int,
-    bound: Bound = "any_time",
-    max_covers: int = MAX_COVERS,
-    verdict: Verdict = "unsafe",
-) -> list[float | None]:
-    """The frontier r(d), d = 0..max_tokens, of the l0 threat from one pool of draws (section 5).
-
-    With probability at least 1 - alpha over the draws, for all d at once: every attack that rewrites any d positions
-    and shifts the image by less than r(d) leaves the smoothed probability of Unsafe above tau (for the verdict Safe:
-    below tau). How alpha is shared: see `cover_bounds`.
-
-    Args:
-        masks: (n, L); which of the L positions were masked in each draw.
-        unsafe: (n,); which draws were Unsafe.
-        kernel: the token kernel of every position; the uniform one needs beta <= (V-1)/V.
-        sigma: standard deviation of the image noise, above 0.
-        tau: decision threshold, strictly between 0 and 1.
-        alpha: risk, strictly between 0 and 1.
-        max_tokens: largest budget, at least 0.
-        bound: the confidence bound, see `cover_bounds`.
-        max_covers: budgets with more covers are not certified by this method.
-        verdict: which verdict is certified.
-
-    Returns:
-        max_tokens + 1 radii in the units of sigma, rounded down and nonincreasing; None is *not certified*.
-
-    Raises:
-        ValueError: a value outside its range; the message gives value, rule and remedy.
-    """
-    bounds = cover_bounds(
-        masks,
-        unsafe,
-        mask_probability=mask_probability(kernel),
-        alpha=alpha,
-        max_tokens=max_tokens,
-        bound=bound,
-        max_covers=max_covers,
-        verdict=verdict,
-    )
-    return cover_radii(bounds, sigma, tau, verdict)
-
-
-def _checked(
-    masks: NDArray[np.bool_], unsafe: NDArray[np.bool_], safe: bool
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    masks, unsafe = np.asarray(masks), np.asarray(unsafe)
+def _checked(masks: NDArray[np.bool_], hits: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    masks, hits = np.asarray(masks), np.asarray(hits)
     if masks.ndim != 2 or masks.dtype != np.bool_:
         raise ValueError(f"masks of {masks.dtype} {masks.shape} must be bool (draws, positions); pass the masks")
-    if unsafe.shape != masks.shape[:1] or unsafe.dtype != np.bool_:
+    if hits.shape != masks.shape[:1] or hits.dtype != np.bool_:
         raise ValueError(
-            f"unsafe of {unsafe.dtype} {unsafe.shape} must be bool ({len(masks)},), one per draw; pass the outcomes"
+            f"unsafe of {hits.dtype} {hits.shape} must be bool ({len(masks)},), one per draw; pass the outcomes"
         )
-    return masks, ~unsafe if safe else unsafe
+    return masks, hits
 
 
 def _chances(given: float | ArrayLike, positions: int) -> Floats:
@@ -320,20 +188,3 @@ def _front(mass: Floats, lower: Floats) -> NDArray[np.int64]:
     values = lower[order]
     least = np.concatenate(([np.inf], np.minimum.accumulate(values)[:-1]))
     return order[values < least]
-
-
-def _arrays(bounds: CoverBounds) -> tuple[Floats, Floats]:
-    """Masses and quantiles, the quantiles rounded down; a capped budget is a cover that is never masked."""
-    if bounds.capped:
-        return np.zeros(1), np.full(1, -np.inf)
-    quantiles = ndtri(np.array([ranges.closed_unit("lower", q) for q in bounds.lower]))
-    finite = np.isfinite(quantiles)
-    quantiles[finite] -= 2.0**-48 * (1.0 + np.abs(quantiles[finite]))
-    return np.array(bounds.mass), quantiles
-
-
-def _value(mass: Floats, quantiles: Floats, shift: float) -> float:
-    if shift == math.inf:
-        return 0.0
-    value = float(np.min(mass * ndtr(quantiles - shift))) * (1.0 - _ROUNDING)
-    return value if value > _SMALLEST else 0.0

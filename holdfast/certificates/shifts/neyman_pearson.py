@@ -1,4 +1,4 @@
-"""The Neyman–Pearson hybrid certificate: what one number p_A proves ([H] Theorem 4.2 and A.13, section 3).
+"""The worst classifier: what one number p_A proves ([H] Theorem 4.2 and A.13, section 3).
 
 The worst classifier at a budget fills the noise space by ascending likelihood ratio until it holds p_A of the clean
 mass. With token groups of clean mass p, attacked mass a and log ratio l, s = epsilon / sigma and a threshold t = e^u:
@@ -11,7 +11,6 @@ exactly, from the side (p_A or 1 - p_A) on which less is left. The ratios cover 
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -20,9 +19,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from holdfast.certificates import ranges
-from holdfast.certificates.guard.sides import Verdict, reported, threshold
-from holdfast.certificates.noise.kernels import TokenKernel
-from holdfast.certificates.noise.ratios import RatioGroups, ratio_groups
+from holdfast.certificates.noise.ratios import RatioGroups
 from holdfast.certificates.search import greatest_proved, rising_root
 
 Floats = NDArray[np.float64]
@@ -37,139 +34,9 @@ _GREATEST_SHIFT = 100.0  # beyond it no p_A below 1 leaves a value that a float 
 _LOG_LARGEST = 700.0
 
 
-def neyman_pearson_value(
-    p_lower: float,
-    *,
-    kernel: TokenKernel,
-    tokens: int,
-    epsilon: float,
-    sigma: float,
-    verdict: Verdict = "unsafe",
-) -> float:
-    """Lower bound on the smoothed probability under every attack of one budget ([H] Theorem 4.2).
-
-    Holds whenever p_lower is at most the clean probability: never above the worst case over all classifiers with
-    that clean probability, and equal to it but for rounding. Limits: no token budget gives
-    Phi(Phi^-1(p_lower) - epsilon/sigma), no image budget the fractional knapsack, computed in rationals.
-
-    Args:
-        p_lower: lower bound p_A on the clean smoothed probability, in [0, 1]; for Safe, on that of Safe.
-        kernel: the token kernel.
-        tokens: d, rewritten positions, at least 0.
-        epsilon: L2 norm of the image shift, at least 0, in the units of sigma.
-        sigma: standard deviation of the image noise, above 0.
-        verdict: `safe` turns the answer into an upper bound on the Unsafe probability.
-
-    Returns:
-        The bound in [0, 1], rounded down; for Safe rounded up.
-
-    Raises:
-        ValueError: a value outside its range.
-    """
-    shift = ranges.nonnegative("epsilon", epsilon) / ranges.positive("sigma", sigma)
-    return reported(groups_value(p_lower, ratio_groups(kernel, tokens), shift), verdict)
-
-
-def neyman_pearson_radius(
-    p_lower: float, *, kernel: TokenKernel, tokens: int, sigma: float, tau: float, verdict: Verdict = "unsafe"
-) -> float | None:
-    """Certified image radius beside `tokens` rewritten positions: sup of epsilon with value above tau (section 3).
-
-    Solved once in units of sigma; the returned end of the search is one where the lower bound was evaluated above
-    tau. At most 1e-9 (relative) below the exact radius for tau down to 1e-12.
-
-    Args:
-        p_lower: lower bound p_A on the clean smoothed probability, in [0, 1]; for Safe, on that of Safe.
-        kernel: the token kernel.
-        tokens: d, rewritten positions, at least 0.
-        sigma: standard deviation of the image noise, above 0.
-        tau: decision threshold, strictly between 0 and 1.
-        verdict: for `safe`, the radius at which the smoothed Unsafe probability stays below tau.
-
-    Returns:
-        The radius in the units of sigma, rounded down; None when the value at epsilon = 0 is not above tau; inf
-        only for p_lower = 1.
-
-    Raises:
-        ValueError: a value outside its range.
-    """
-    sigma, tau = ranges.positive("sigma", sigma), threshold(tau, verdict)
-    reach = groups_radius(p_lower, ratio_groups(kernel, tokens), tau)
-    return None if reach is None else reach * sigma
-
-
-def neyman_pearson_frontier(
-    p_lower: float, *, kernel: TokenKernel, max_tokens: int, sigma: float, tau: float, verdict: Verdict = "unsafe"
-) -> list[float | None]:
-    """`neyman_pearson_radius` of every budget d = 0..max_tokens, all from the one p_A and so at its risk.
-
-    Against suffix and l0 attacks alike; for the uniform kernel by attackers who use tokens of the alphabet only.
-
-    Args:
-        p_lower: lower bound p_A on the clean smoothed probability, in [0, 1]; for Safe, on that of Safe.
-        kernel: the token kernel.
-        max_tokens: the largest budget, at least 0.
-        sigma: standard deviation of the image noise, above 0.
-        tau: decision threshold, strictly between 0 and 1.
-        verdict: which verdict is certified.
-
-    Returns:
-        max_tokens + 1 radii in the units of sigma, nonincreasing; None is *not certified*.
-
-    Raises:
-        ValueError: a value outside its range.
-    """
-
-    def radius(tokens: int) -> float | None:
-        return neyman_pearson_radius(p_lower, kernel=kernel, tokens=tokens, sigma=sigma, tau=tau, verdict=verdict)
-
-    return nonincreasing(radius, ranges.whole("max_tokens", max_tokens) + 1)
-
-
-def nonincreasing(radius: Callable[[int], float | None], budgets: int) -> list[float | None]:
-    """Radii of the budgets 0..budgets-1, each at most the one before it; asks for none after the first None."""
-    radii: list[float | None] = []
-    cap = math.inf
-    for budget in range(budgets):
-        cap = min(cap, radius(budget) or 0.0) if cap > 0.0 else 0.0
-        radii.append(cap if cap > 0.0 else None)
-    return radii
-
-
-def groups_value(p_lower: float, groups: RatioGroups, shift: float) -> float:
-    """The value of one cell: attacked mass left when p_lower of the clean mass of `groups` is Unsafe.
-
-    Args:
-        p_lower: lower bound on the Unsafe share of the clean mass, in [0, 1].
-        groups: the cell's groups, by ascending ratio; their masses may sum to less than 1.
-        shift: epsilon / sigma, at least 0.
-
-    Returns:
-        The bound, rounded down.
-    """
-    problem = _pose(p_lower, groups)
-    if problem is None:
-        return 0.0
-    if shift == 0.0 or problem.excluded == 0.0:
-        return problem.knapsack
-    if shift > _GREATEST_SHIFT:
-        return 0.0
-    return min(problem.knapsack, _proved_value(problem, shift))
-
-
-def groups_radius(p_lower: float, groups: RatioGroups, tau: float) -> float | None:
-    """Where the value of groups of clean mass 1 passes tau, in units of sigma and rounded down; None is nowhere."""
-    problem = _pose(p_lower, groups)
-    if problem is None or problem.knapsack <= tau:
-        return None
-    if problem.excluded == 0.0:
-        return math.inf
-    return greatest_proved(_guess_radius(problem, p_lower, tau), lambda s: _proved_value(problem, s) > tau)
-
-
-@dataclass(frozen=True)
-class _Problem:
-    """One p_A against the token groups that both sides can produce.
+@dataclass(frozen=True, eq=False)
+class Worst:
+    """The worst classifier of one p_A against the token groups that both inputs can produce.
 
     Attributes:
         clean: their clean masses p.
@@ -180,6 +47,7 @@ class _Problem:
         included: clean mass of theirs that the test holds (p_A without the groups of ratio 0).
         excluded: clean mass that the test leaves out (1 - p_A).
         knapsack: the value at shift 0, rounded down.
+        farthest: the reach without a token budget bounds any; the quantile of p_A.
     """
 
     clean: Floats
@@ -190,18 +58,44 @@ class _Problem:
     included: float
     excluded: float
     knapsack: float
+    farthest: float
+
+    def at(self, t: float) -> float:
+        """The attacked mass that is left at every input at most t sigma away, rounded down."""
+        if t == 0.0 or self.excluded == 0.0 or self.knapsack == 0.0:
+            return self.knapsack
+        return min(self.knapsack, _proved_value(self, t)) if t <= _GREATEST_SHIFT else 0.0
+
+    def reach(self, level: float) -> float | None:
+        """Where the value passes the level, rounded down; None is nowhere, inf only for p_A = 1."""
+        if self.knapsack <= level:
+            return None
+        if self.excluded == 0.0:
+            return math.inf
+        return greatest_proved(_guessed_reach(self, level), lambda t: _proved_value(self, t) > level)
 
 
-def _pose(p_lower: float, groups: RatioGroups) -> _Problem | None:
-    """The problem of one p_A; None when groups of ratio 0 can hold all of it, so that nothing is left."""
+_NOTHING = np.zeros(0)
+
+
+def worst_classifier(p_lower: float, groups: RatioGroups) -> Worst:
+    """The worst classifier that holds p_lower of the clean mass; nothing is left where groups of ratio 0 can hold it.
+
+    Args:
+        p_lower: lower bound p_A on the clean smoothed probability, in [0, 1].
+        groups: of the whole noise, by ascending ratio.
+
+    Raises:
+        ValueError: p_lower outside its range.
+    """
     p_lower = ranges.closed_unit("p_lower", p_lower)
     rows = [
         row for row in zip(groups.clean, groups.adversarial, groups.log_ratio, strict=True) if math.isfinite(row[2])
     ]
-    excluded = sum(groups.clean, Fraction(0)) * (1 - Fraction(p_lower))
+    excluded = 1 - Fraction(p_lower)
     included = sum((row[0] for row in rows), Fraction(0)) - excluded
     if included <= 0:
-        return None
+        return Worst(_NOTHING, _NOTHING, _NOTHING, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0)
     value, left = Fraction(0), included
     for clean, adversarial, anchor in rows:  # noqa: B007  the group that the loop ends in is the anchor
         share = min(Fraction(1), left / clean)
@@ -209,7 +103,7 @@ def _pose(p_lower: float, groups: RatioGroups) -> _Problem | None:
         left -= share * clean
         if not left:
             break
-    return _Problem(
+    return Worst(
         clean=np.array([float(row[0]) for row in rows]),
         adversarial=np.array([float(row[1]) for row in rows]),
         gap=np.array([row[2] for row in rows]) - anchor,
@@ -218,6 +112,7 @@ def _pose(p_lower: float, groups: RatioGroups) -> _Problem | None:
         included=float(included),
         excluded=float(excluded),
         knapsack=_round_down(value),
+        farthest=_quantile(Fraction(p_lower), excluded),
     )
 
 
@@ -232,25 +127,25 @@ def _round_down(value: Fraction) -> float:
     return nearest if Fraction(nearest) <= value else math.nextafter(nearest, 0.0)
 
 
-def _arguments(problem: _Problem, shift: float, threshold: float) -> Floats:
+def _arguments(worst: Worst, shift: float, threshold: float) -> Floats:
     """The y of every group; `threshold` is (u - anchor) / s."""
-    return threshold - problem.gap / shift + shift / 2.0
+    return threshold - worst.gap / shift + shift / 2.0
 
 
-def _threshold(problem: _Problem, shift: float, start: float) -> float:
+def _threshold(worst: Worst, shift: float, start: float) -> float:
     """Approximate root of F = p_A, by Newton steps on the probit of the smaller side."""
-    mass = problem.included + problem.excluded
-    sign = 1.0 if problem.included <= problem.excluded else -1.0
-    target = float(ndtri(min(problem.included, problem.excluded) / mass))
+    mass = worst.included + worst.excluded
+    sign = 1.0 if worst.included <= worst.excluded else -1.0
+    target = float(ndtri(min(worst.included, worst.excluded) / mass))
 
     def deviation(threshold: float) -> tuple[float, float]:
-        y = _arguments(problem, shift, threshold)
-        probit = float(ndtri(problem.clean @ ndtr(sign * y) / mass))
+        y = _arguments(worst, shift, threshold)
+        probit = float(ndtri(worst.clean @ ndtr(sign * y) / mass))
         if abs(probit) > _FAR:
             return math.copysign(math.inf, sign * probit), 0.0
-        return sign * (probit - target), _density(problem.clean, y) / mass * math.exp(0.5 * probit**2)
+        return sign * (probit - target), _density(worst.clean, y) / mass * math.exp(0.5 * probit**2)
 
-    ends = sign * target - shift / 2.0 + problem.gap / shift
+    ends = sign * target - shift / 2.0 + worst.gap / shift
     return rising_root(deviation, float(np.min(ends)) - 1.0, float(np.max(ends)) + 1.0, start, _STEP)
 
 
@@ -272,37 +167,37 @@ def _phi_up(arguments: Floats) -> Floats:
     return ndtr(arguments) * (1.0 + _rounding(arguments)) + _SMALLEST
 
 
-def _proved_value(problem: _Problem, shift: float) -> float:
+def _proved_value(worst: Worst, shift: float) -> float:
     """The dual bound V - t (F - p_A) at a near-optimal threshold, every rounding taken against us."""
     shift = max(shift, _LEAST_SHIFT)
-    threshold = _threshold(problem, shift, problem.start - shift / 2.0)
-    threshold = min(threshold, (_LOG_LARGEST - problem.anchor) / shift)
-    y = _arguments(problem, shift, threshold)
+    threshold = _threshold(worst, shift, worst.start - shift / 2.0)
+    threshold = min(threshold, (_LOG_LARGEST - worst.anchor) / shift)
+    y = _arguments(worst, shift, threshold)
     sums = 4.0 * (len(y) + 4) * _ULP
-    value = float(problem.adversarial @ _phi_down(y - shift)) * (1.0 - sums)
-    if problem.included <= problem.excluded:
-        slack = problem.included * (1.0 - sums) - float(problem.clean @ _phi_up(y)) * (1.0 + sums)
+    value = float(worst.adversarial @ _phi_down(y - shift)) * (1.0 - sums)
+    if worst.included <= worst.excluded:
+        slack = worst.included * (1.0 - sums) - float(worst.clean @ _phi_up(y)) * (1.0 + sums)
     else:
-        slack = float(problem.clean @ _phi_down(-y)) * (1.0 - sums) - problem.excluded * (1.0 + sums)
-    return max(0.0, value + math.exp(problem.anchor + shift * threshold) * slack)
+        slack = float(worst.clean @ _phi_down(-y)) * (1.0 - sums) - worst.excluded * (1.0 + sums)
+    return max(0.0, value + math.exp(worst.anchor + shift * threshold) * slack)
 
 
-def _guess_radius(problem: _Problem, p_lower: float, tau: float) -> float:
-    """Approximate radius in units of sigma; the radius without a token budget bounds it."""
-    target = float(ndtri(tau))
-    cap = max(0.0, _quantile(Fraction(p_lower), 1 - Fraction(p_lower)) - target)
-    warm = problem.start
+def _guessed_reach(worst: Worst, level: float) -> float:
+    """Approximate reach; the one without a token budget bounds it."""
+    target = float(ndtri(level))
+    cap = max(0.0, worst.farthest - target)
+    warm = worst.start
 
     def deviation(shift: float) -> tuple[float, float]:
         nonlocal warm
         shift = max(shift, _LEAST_SHIFT)
-        warm = _threshold(problem, shift, warm)
-        x = _arguments(problem, shift, warm) - shift
-        probit = float(ndtri(problem.adversarial @ ndtr(x)))
+        warm = _threshold(worst, shift, warm)
+        x = _arguments(worst, shift, warm) - shift
+        probit = float(ndtri(worst.adversarial @ ndtr(x)))
         if abs(probit) > _FAR:
             return math.copysign(math.inf, -probit), 0.0
         # Along the optimum dV/ds is minus the attacked mass at the threshold (envelope theorem).
-        return target - probit, _density(problem.adversarial, x) * math.exp(0.5 * probit**2)
+        return target - probit, _density(worst.adversarial, x) * math.exp(0.5 * probit**2)
 
-    start = float(ndtri(problem.knapsack)) - target
+    start = float(ndtri(worst.knapsack)) - target
     return rising_root(deviation, 0.0, cap, start, _STEP)

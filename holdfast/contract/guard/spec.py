@@ -1,6 +1,6 @@
 """What a request means once a model's defaults are filled in: the one thing workers and certifier act on."""
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from holdfast.contract.base import Closed, Stop, invalid, or_else
 from holdfast.contract.guard.requests import (
@@ -13,7 +13,19 @@ from holdfast.contract.guard.requests import (
 )
 from holdfast.contract.models import Defaults, FalseFlag, GuardInfo, L0Defaults, NoiseSpace, TokenKernelName
 
-__all__ = ["GuardSpec", "resolve"]
+__all__ = ["Cell", "GuardSpec", "resolve"]
+
+
+class Cell(NamedTuple):
+    """What the draws of one cell have in common (maths.md §5).
+
+    Of the `slots` suffix slots of its smoothed guard the first `leading_masked` are masked. The next one is not, or
+    with `at_least` is left to the kernel, as all after it are.
+    """
+
+    slots: int
+    leading_masked: int
+    at_least: bool
 
 
 class GuardSpec(Closed):
@@ -77,16 +89,20 @@ class GuardSpec(Closed):
         return beside and self.target is None and self.strata > 0
 
     @property
-    def cells(self) -> int:
-        """Cells that are told apart: the strata, or the budgets where each has a smoothed guard of its own."""
-        return self.max_tokens + 1 if self.scope == "per_budget" else self.strata + 1 + self.natural
+    def cells(self) -> tuple[Cell, ...]:
+        """What each cell is: the strata and the natural noise, or a smoothed guard for every budget."""
+        if self.scope == "per_budget":
+            masked = self.method != "neyman_pearson"
+            return tuple(Cell(budget, budget if masked else 0, True) for budget in range(self.max_tokens + 1))
+        strata = self.strata
+        cells = tuple(Cell(self.slots, k, k == strata) for k in range(strata + 1))
+        return (*cells, Cell(self.slots, 0, True)) if self.natural else cells
 
     @property
     def wanted_cells(self) -> tuple[int, ...]:
         """The cells that count for what was asked: for a target, the last one alone."""
-        if self.target is not None:
-            return (self.target.tokens,) if self.scope == "per_budget" else (self.strata,)
-        return tuple(range(self.cells))
+        cells = len(self.cells)
+        return tuple(range(cells)) if self.target is None else (cells - 1,)
 
 
 def resolve(request: CertificationRequest, model: GuardInfo) -> GuardSpec:

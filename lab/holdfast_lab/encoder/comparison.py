@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from holdfast.certificates.features.prototypes import cap_reach, prototype_condition_reach, vote_reach
 from holdfast.certificates.features.radii import feature_radius, margin_radius
-from holdfast.certificates.shifts.mixtures import curve_shift, mean_shift
+from holdfast.certificates.shifts.scores import mean_shift, score_law
 from holdfast_lab.encoder.draws import Plan, ScoredDraws, draw_scores
 from holdfast_lab.encoder.labelled import LabelledImages
 from holdfast_worker.models.encoder.encoder import Encoder
@@ -48,7 +48,7 @@ def reaches(scores: ScoredDraws, alpha: float) -> dict[str, float | None]:
 
     The condition and the cap speak of unit prototypes and are left out for a linear head.
     """
-    mean, curve = mean_shift(scores.reference, alpha), curve_shift(scores.reference, alpha)
+    mean, curve = mean_shift(scores.reference, alpha), score_law(scores.reference, alpha).shift
     found: dict[str, float | None] = {}
     if scores.cosines:
         found[CONDITION] = prototype_condition_reach(mean, scores.cosines, scores.label)

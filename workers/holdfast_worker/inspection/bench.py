@@ -222,8 +222,8 @@ def certificate_seconds(spec: GuardSpec) -> float:
 
 
 def _counts(spec: GuardSpec) -> Counts:
-    draws = spec.max_passes // spec.cells
-    cells = ((draws, draws * 9 // 10),) * spec.cells
+    draws = spec.max_passes // len(spec.cells)
+    cells = ((draws, draws * 9 // 10),) * len(spec.cells)
     if not spec.masks_matter:
         return Counts(cells)
     masks = position_masks(question_of(spec), positions=spec.slots, seed=SEED, start=0, stop=draws)

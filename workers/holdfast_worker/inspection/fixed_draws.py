@@ -25,7 +25,7 @@ def fixed_draws(guard: Guard, count: int) -> list[Draws]:
 
 def input_draws(guard: Guard, ready: Ready, count: int) -> Draws:
     """The first draws of one input, in all cells."""
-    (draws,) = draws_of(guard, ready, Order("examination", 0, 0, count, tuple(range(ready.spec.cells))))
+    (draws,) = draws_of(guard, ready, Order("examination", 0, 0, count, tuple(range(len(ready.spec.cells)))))
     return draws
 
 

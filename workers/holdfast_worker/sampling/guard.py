@@ -8,13 +8,14 @@ natural noise. What a draw turns out to be depends on the job's seed and the dra
 import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
 
 from holdfast.contract.base import ImageData
 from holdfast.contract.guard.requests import CertificationRequest, Input
-from holdfast.contract.guard.spec import GuardSpec, resolve
+from holdfast.contract.guard.spec import Cell, GuardSpec, resolve
 from holdfast.queue.broker import AsyncRedis
 from holdfast.queue.jobs import JobInput, JobRecord
 from holdfast.queue.orders import Order, Tally, Votes
@@ -89,33 +90,27 @@ def cells_of(order: Order) -> tuple[int, ...]:
 
 def draws_of(guard: Guard, ready: Ready, order: Order) -> Iterator[Draws]:
     """The draws of an order in its cells, in the order of its cells; several where cells have guards of their own."""
-    spec, prepared, cells = ready.spec, ready.prepared, list(cells_of(order))
-    if spec.scope == "shared":
-        tails = _noised(guard, ready, order, prepared.tail_base, spec.strata)
-        if spec.natural:
-            own = _noised(guard, ready, order, prepared.tail_base, 0)
-            tails = np.concatenate([tails, own], axis=1)
-        yield _draws(ready, order, prepared, tails[:, cells])
-    else:
-        for budget in cells:
-            base = prepared.tail_base[:budget]
-            if len(base) != budget:
-                raise ValueError(f"cell {budget} must be at most {len(base)}, the largest budget of this job")
-            strata = 0 if spec.method == "neyman_pearson" else budget
-            tails = _noised(guard, ready, order, base, strata)
-            yield _draws(ready, order, replace(prepared, tail_base=base), tails[:, -1:])
+    spec, prepared, every, asked = ready.spec, ready.prepared, ready.spec.cells, cells_of(order)
+    if max(asked) >= len(every):
+        raise ValueError(f"cell {max(asked)} must be at most {len(every) - 1}, the last of this job")
+    for slots, cells in groupby((every[index] for index in asked), key=lambda cell: cell.slots):
+        base = prepared.tail_base[:slots] if spec.scope == "per_budget" else prepared.tail_base
+        tails = np.concatenate([_noised(guard, ready, order, base, cell) for cell in cells], axis=1)
+        yield _draws(ready, order, replace(prepared, tail_base=base), tails)
 
 
 def _draws(ready: Ready, order: Order, prepared: PreparedInput, tails: NDArray[np.int64]) -> Draws:
     return Draws(prepared, ready.seed, ready.spec.sigma, order.start, order.stop, tails)
 
 
-def _noised(guard: Guard, ready: Ready, order: Order, base: NDArray[np.int64], strata: int) -> NDArray[np.int64]:
-    """The noised tails of every cell, shape (draws, strata + 1, slots)."""
+def _noised(guard: Guard, ready: Ready, order: Order, base: NDArray[np.int64], cell: Cell) -> NDArray[np.int64]:
+    """The noised tails of one cell, shape (draws, 1, slots)."""
     spec, seed, start, stop = ready.spec, ready.seed, order.start, order.stop
     if spec.text == "none":
         return np.broadcast_to(base, (stop - start, 1, len(base)))
-    return guard.inputs.noised(spec, base, seed=seed, start=start, stop=stop, strata=strata)
+    strata = cell.leading_masked if cell.at_least else len(base)
+    tails = guard.inputs.noised(spec, base, seed=seed, start=start, stop=stop, strata=strata)
+    return tails[:, [cell.leading_masked]]
 
 
 def example(guard: Guard, index: int) -> Ready:
@@ -146,4 +141,4 @@ class GuardKind:
 
     def warm_up(self) -> None:  # noqa: D102
         ready = example(self.model, 0)
-        self.run([(Order("warm-up", 0, 0, 4, tuple(range(ready.spec.cells))), ready)])
+        self.run([(Order("warm-up", 0, 0, 4, tuple(range(len(ready.spec.cells)))), ready)])

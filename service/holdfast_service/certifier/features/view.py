@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from holdfast.certificates import (
     FeatureCounts,
     FeatureQuestion,
-    MeanShift,
     ScoreSample,
     feature_answer,
     feature_progress,
     sample_of_levels,
 )
-from holdfast.certificates.features.answer import LEVELS
+from holdfast.certificates.features.question import LEVELS
+from holdfast.certificates.shifts.mixtures import mean_mixture
 from holdfast.contract.features.certificates import FeatureCertificate
 from holdfast.contract.features.spec import FeatureSpec
 from holdfast.contract.jobs import Progress, Stopped
@@ -189,4 +189,4 @@ def _hope(sample: ScoreSample, floor: float) -> float | None:
     mean = float(np.average(sample.values, weights=sample.counts))
     variance = float(np.average((sample.values - mean) ** 2, weights=sample.counts))
     best = mean + 2 * math.sqrt((variance + 1 / sample.size) / sample.size)
-    return MeanShift(min(best, 1 - 1e-9)).reach((1 + floor) / 2)
+    return mean_mixture(min(best, 1 - 1e-9)).reach((1 + floor) / 2)

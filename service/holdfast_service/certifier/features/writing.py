@@ -7,7 +7,7 @@ from dataclasses import asdict
 import numpy as np
 
 from holdfast.certificates import FeatureAnswer, FeatureCounts, ScoreSample
-from holdfast.certificates.features.answer import LEVELS
+from holdfast.certificates.features.question import LEVELS
 from holdfast.contract.features.certificates import (
     ChannelEvidence,
     FeatureBoundRow,

@@ -77,9 +77,10 @@ def _parts(question: Question, cells: Cells) -> list[tuple[Question, Cells]]:
     """The strata, and the natural noise where it is sampled beside them: each a question of its own."""
     if not question.natural:
         return [(replace(question, method="stratified"), cells)]
-    alone = replace(question, natural=False, alpha=question.alpha / 2)
-    strata = replace(alone, method="stratified", wanted=tuple(range(len(cells) - 1)))
-    return [(strata, cells[:-1]), (replace(alone, method="neyman_pearson", strata=0, wanted=(0,)), cells[-1:])]
+    half, last = question.alpha / 2, len(cells) - 1
+    strata = replace(question, method="stratified", alpha=half, cells=question.cells[:-1], wanted=tuple(range(last)))
+    own = replace(question, method="neyman_pearson", alpha=half, cells=question.cells[-1:], wanted=(0,))
+    return [(strata, cells[:-1]), (own, cells[-1:])]
 
 
 def _radii(question: Question, cells: Cells) -> list[float]:

@@ -22,7 +22,7 @@ def operator_norm(tallies: Sequence[Tally]) -> float:
 
 def no_cells(spec: GuardSpec) -> Cells:
     """The cells before the first draw."""
-    return ((0, 0),) * spec.cells
+    return ((0, 0),) * len(spec.cells)
 
 
 def fold(cells: Cells, tally: Tally) -> Cells:

@@ -76,16 +76,8 @@ def _evidence(
         passes=sum(tally.passes for tally in tallies),
         orders=tuple(map(_order, tallies)),
         cells=tuple(
-            CellEvidence(
-                leading_masked=_leading_masked(spec, cell),
-                at_least=spec.scope == "per_budget" or cell >= spec.strata,
-                slots=cell if spec.scope == "per_budget" else spec.slots,
-                draws=draws,
-                unsafe=unsafe,
-                lower=lower,
-                upper=upper,
-            )
-            for cell, ((draws, unsafe), lower, upper) in enumerate(zip(cells, found.lower, found.upper, strict=True))
+            CellEvidence(**cell._asdict(), draws=draws, unsafe=unsafe, lower=lower, upper=upper)
+            for cell, (draws, unsafe), lower, upper in zip(question.cells, cells, found.lower, found.upper, strict=True)
         ),
         positions=tallies[0].votes.positions if spec.masks_matter and tallies else None,
         bound=question.bound,
@@ -101,12 +93,6 @@ def _order(tally: Tally) -> OrderEvidence:
     return OrderEvidence(
         start=tally.start, stop=tally.stop, cells=votes.cells, unsafe=votes.unsafe, outcomes=votes.outcomes
     )
-
-
-def _leading_masked(spec: GuardSpec, cell: int) -> int:
-    if spec.scope == "per_budget":
-        return 0 if spec.method == "neyman_pearson" else cell
-    return 0 if cell > spec.strata else cell
 
 
 def _sharing(spec: GuardSpec, tallies: Sequence[Tally]) -> str:

@@ -33,6 +33,7 @@ from holdfast_client.client import Client
 from holdfast_client.errors import (
     CertificationCancelledError,
     ConnectionFailedError,
+    ServiceStoppedError,
     ServiceUnreachableError,
     UnexpectedAnswerError,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "KeySet",
     "ProblemError",
     "Progress",
+    "ServiceStoppedError",
     "ServiceUnreachableError",
     "UnexpectedAnswerError",
     "Verification",

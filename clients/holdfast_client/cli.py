@@ -16,7 +16,12 @@ from typing import Protocol
 from holdfast.contract.problems import ProblemError
 from holdfast_client.commands import certify, certify_features, embed, keys, models, verify
 from holdfast_client.commands.arguments import INTERRUPTED, FileError
-from holdfast_client.errors import CertificationCancelledError, ConnectionFailedError, UnexpectedAnswerError
+from holdfast_client.errors import (
+    CertificationCancelledError,
+    ConnectionFailedError,
+    ServiceStoppedError,
+    UnexpectedAnswerError,
+)
 from holdfast_client.render import problem_view, terminal
 
 __all__ = ["main"]
@@ -36,7 +41,14 @@ COMMANDS = "holdfast.commands"
 MODELS = "holdfast.models"
 
 _ERROR = 1
-_ERRORS = (ProblemError, ConnectionFailedError, UnexpectedAnswerError, CertificationCancelledError, FileError)
+_ERRORS = (
+    ProblemError,
+    ConnectionFailedError,
+    ServiceStoppedError,
+    UnexpectedAnswerError,
+    CertificationCancelledError,
+    FileError,
+)
 
 _COMMANDS: dict[str, Command] = {
     "certify": certify,

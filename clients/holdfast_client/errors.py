@@ -2,13 +2,20 @@
 
     ConnectionFailedError           the connection broke before the answer was complete
     └── ServiceUnreachableError     no service answers, so none has received anything
+    ServiceStoppedError             the service has stopped, and what it was certifying is lost with its queue
     UnexpectedAnswerError           what answers does not speak this contract
     CertificationCancelledError     the certification was cancelled, so it has no certificate
 
 Everything that the service refuses is a `holdfast.contract.problems.ProblemError`.
 """
 
-__all__ = ["CertificationCancelledError", "ConnectionFailedError", "ServiceUnreachableError", "UnexpectedAnswerError"]
+__all__ = [
+    "CertificationCancelledError",
+    "ConnectionFailedError",
+    "ServiceStoppedError",
+    "ServiceUnreachableError",
+    "UnexpectedAnswerError",
+]
 
 
 class ConnectionFailedError(ConnectionError):
@@ -17,6 +24,10 @@ class ConnectionFailedError(ConnectionError):
 
 class ServiceUnreachableError(ConnectionFailedError):
     """No service answers at the URL, so none has received anything."""
+
+
+class ServiceStoppedError(Exception):
+    """The service has stopped, and what it was certifying is lost with its queue."""
 
 
 class UnexpectedAnswerError(Exception):

@@ -10,6 +10,7 @@ from holdfast.contract.problems import Problem
 
 __all__ = [
     "Check",
+    "Closing",
     "Issued",
     "Job",
     "JobState",
@@ -46,6 +47,13 @@ class Progress(Frozen):
     max_passes: int
     frontier: tuple[float | None, ...] = ()
     verdict: Verdict = "abstained"
+
+
+class Closing(Frozen):
+    """The last event of a stream whose service ends: whether the job is lost with it, its queue being in-process."""
+
+    id: str
+    lost: bool
 
 
 class Job(Frozen):

@@ -3,28 +3,45 @@
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-__all__ = ["interrupted", "submitted"]
+__all__ = ["ENDS_WITHIN_S", "interrupted", "started", "submitted"]
+
+ENDS_WITHIN_S = 200
+"""Far more than a command needs on a busy machine."""
 
 
-def interrupted(argv: list[str]) -> tuple[str, str, str]:
-    """Interrupts a command once it has submitted: the job's id, what was printed, and the messages."""
+@contextmanager
+def started(argv: list[str]) -> Iterator["subprocess.Popen[str]"]:
+    """The command while it runs; it is gone at the end."""
     command = [sys.executable, "-m", "holdfast_client", *argv]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, **pipes, text=True, preexec_fn=_heed_interrupts) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def interrupted(argv: list[str], meanwhile: Callable[[], object] = lambda: None) -> tuple[str, str, str]:
+    """Interrupts a command once it has submitted and `meanwhile` is done: the job's id, what was printed, the messages."""
+    with started(argv) as process:
         assert process.stderr is not None
         line = process.stderr.readline()
+        meanwhile()
         process.send_signal(signal.SIGINT)
-        out, messages = process.communicate(timeout=20)
+        out, messages = process.communicate(timeout=ENDS_WITHIN_S)
     assert process.returncode == 130, line + messages
+    assert "Traceback" not in messages
     return line.split()[0], out, messages
-
-
-def _heed_interrupts() -> None:
-    """A shell makes what it starts in the background ignore them, and its children inherit that."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def submitted(argv: list[str]) -> str:
     """Submits with these arguments, interrupts the wait, and returns the job's id."""
     return interrupted(argv)[0]
+
+
+def _heed_interrupts() -> None:
+    """A shell makes what it starts in the background ignore them, and its children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

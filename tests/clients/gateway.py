@@ -34,6 +34,14 @@ class Gateway:
     url: str
     broker: Broker
     loop: asyncio.AbstractEventLoop
+    server: uvicorn.Server
+    thread: threading.Thread
+
+    def stop(self) -> None:
+        """Ends it, as often as one likes."""
+        self.server.should_exit = True
+        self.thread.join(20)
+        assert not self.thread.is_alive()
 
     def _do(self, act: Callable[[AsyncRedis], Coroutine[Any, Any, T]]) -> T:
         async def on_a_client() -> T:
@@ -108,7 +116,9 @@ def running_gateway() -> Iterator[Gateway]:
             assert thread.is_alive()
             time.sleep(0.005)
         port = server.servers[0].sockets[0].getsockname()[1]
-        yield Gateway(f"http://127.0.0.1:{port}", broker, loop)
+        gateway = Gateway(f"http://127.0.0.1:{port}", broker, loop, server, thread)
+        yield gateway
+        gateway.stop()
     finally:
         server.should_exit = True
         thread.join(10)

@@ -11,7 +11,16 @@ from rich.console import Console
 from holdfast.contract.features.certificates import SmoothedEmbedding
 from holdfast.contract.features.keywords import EmbedKeywords
 from holdfast_client.client import Client
-from holdfast_client.commands.arguments import DONE, add_options, add_url, asked, check_writable, read_file, write_file
+from holdfast_client.commands.arguments import (
+    DONE,
+    INTERRUPTED,
+    add_options,
+    add_url,
+    asked,
+    check_writable,
+    read_file,
+    write_file,
+)
 from holdfast_client.commands.certify_features import add_output, show
 
 __all__ = ["EPILOG", "HELP", "add_arguments"]
@@ -55,8 +64,12 @@ def _embed(arguments: argparse.Namespace, messages: Console) -> int:
         if file is not None:
             check_writable(option, file)
     question = cast(EmbedKeywords, {**asked(EmbedKeywords, arguments), "image": image})
-    with Client(arguments.url) as client:
-        certificate = client.embed(**question)
+    try:
+        with Client(arguments.url) as client:
+            certificate = client.embed(**question)
+    except KeyboardInterrupt:
+        messages.print("interrupted; the few passes that were asked for go on, for nobody")
+        return INTERRUPTED
     show(certificate, arguments)
     if arguments.raw is not None and certificate.embedding is not None:
         write_file("--raw", arguments.raw, _little_endian(certificate.embedding.values))

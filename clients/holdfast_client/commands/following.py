@@ -1,5 +1,6 @@
 """A certification on the command line: submitted, shown while it runs, cancelled by Ctrl-C."""
 
+from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -36,7 +37,13 @@ def follow(
         messages.print(f"{certification.id} is submitted; Ctrl-C cancels it")
         if tell is not None:
             watch(certification, messages, tell)
+        else:
+            deque(certification, maxlen=0)
         return certification.wait()
+    except ConnectionFailedError as error:
+        if certification is not None:
+            error.add_note(f"{certification.id} goes on if the service's queue is in Redis; without one, it is lost")
+        raise
     except KeyboardInterrupt:
         messages.print(_interrupted(certification), soft_wrap=True)
         return None

@@ -69,6 +69,7 @@ def _alphabet(model: GuardInfo) -> str:
 def problem_view(error: Exception) -> Text:
     """An error as people read it: what it is, why, and which fields."""
     if not isinstance(error, ProblemError):
-        return Text.assemble(("error: ", "bold red"), str(error))
+        notes = getattr(error, "__notes__", [])
+        return Text.assemble(("error: ", "bold red"), "\n".join((str(error), *notes)))
     lines = [f"\n  {field.path}: {field.message}" for field in error.errors]
     return Text.assemble(("error: ", "bold red"), (error.title, "bold"), f"\n{error.detail}", *lines)

@@ -1,6 +1,5 @@
 """The asynchronous client: `Client` with `await`."""
 
-from types import TracebackType
 from typing import Self, Unpack
 
 import httpx
@@ -47,9 +46,7 @@ class AsyncClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def close(self) -> None:

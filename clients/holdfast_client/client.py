@@ -1,6 +1,5 @@
 """The synchronous client: submit an input, follow its certification, get and check the certificate."""
 
-from types import TracebackType
 from typing import Self, Unpack
 
 import httpx
@@ -44,9 +43,7 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -16,8 +16,9 @@ ENDS_WITHIN_S = 200
 def started(argv: list[str]) -> Iterator["subprocess.Popen[str]"]:
     """The command while it runs; it is gone at the end."""
     command = [sys.executable, "-m", "holdfast_client", *argv]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, **pipes, text=True, preexec_fn=_heed_interrupts) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_heed_interrupts
+    ) as process:
         try:
             yield process
         finally:
@@ -25,7 +26,7 @@ def started(argv: list[str]) -> Iterator["subprocess.Popen[str]"]:
 
 
 def interrupted(argv: list[str], meanwhile: Callable[[], object] = lambda: None) -> tuple[str, str, str]:
-    """Interrupts a command once it has submitted and `meanwhile` is done: the job's id, what was printed, the messages."""
+    """Interrupts a command once it has submitted, and `meanwhile` is done: the job's id, output and messages."""
     with started(argv) as process:
         assert process.stderr is not None
         line = process.stderr.readline()

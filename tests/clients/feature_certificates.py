@@ -1,31 +1,12 @@
-"""Feature certificates to show: plain documents as the service sends them; to check: the certifier's own."""
+"""Feature certificates to show: plain documents as the service sends them."""
 
-import base64
-from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
-
 from holdfast.contract.features.certificates import FeatureCertificate
-from holdfast.contract.features.requests import EmbeddingRequest, FeatureCertificationRequest
-from holdfast.contract.features.spec import FeatureSpec, resolve_embedding, resolve_features
-from holdfast.contract.models import EncoderInfo
-from holdfast.queue.jobs import JobRecord, new_id
-from holdfast.queue.orders import Scores, Tally
-from holdfast.queue.settled import Settled
-from holdfast_service.certifier.features.view import FeatureView
-from holdfast_service.certifier.views import count
+from tests.clients.certificates import ISSUED, SPACE, changed
 
-__all__ = [
-    "HEAD",
-    "certified_embedding",
-    "certified_feature",
-    "changed",
-    "embedding_certificate",
-    "feature_certificate",
-]
+__all__ = ["HEAD", "embedding_certificate", "feature_certificate"]
 
-ASKED = {"input": {"image": {"data": "AA=="}}}
 HEAD = {
     "name": "animals",
     "version": "1",
@@ -57,9 +38,7 @@ def feature_certificate() -> FeatureCertificate:
     """Bounds, radii and the prediction `cat`, without an embedding; the image was resized from 128 x 128."""
     return FeatureCertificate.model_validate(
         {
-            "id": "cert_000000000000" + "0" * 16,
-            "created_at": "2025-01-01T00:00:00Z",
-            "finished_at": "2025-01-01T00:00:09Z",
+            **ISSUED,
             "bounds": [_bound(*row) for row in BOUNDS],
             "radii": [{"cosine_floor": floor, "method": method, **_radii(radius)} for floor, method, radius in RADII],
             "prediction": {
@@ -69,17 +48,13 @@ def feature_certificate() -> FeatureCertificate:
                 "radii": [{"method": method, **_radii(radius)} for method, radius in PREDICTION.items()],
             },
             "embedding": None,
-            "target": None,
             "evidence": _evidence(),
             "reference": "direction",
             "sigma": 0.25,
             "dimension": 512,
-            "space": _space(),
+            "space": SPACE,
             "model": {"name": "reference-encoder", "fingerprint": "sha256:" + "3" * 64},
-            "seed": "00",
-            "software": "holdfast 0.3.0",
             "notice": ["The guarantee is for the smoothed encoder.", "It holds with probability 1 - alpha."],
-            "signature": None,
         }
     )
 
@@ -111,45 +86,6 @@ def embedding_certificate(*, tokens: bool = False) -> FeatureCertificate:
     return changed(feature_certificate(), embedding=embedding, evidence=evidence, **none)
 
 
-def certified_feature(encoder: EncoderInfo) -> dict[str, Any]:
-    """The unsigned certificate, as JSON, of an image whose feature hardly moves and whose label always wins."""
-    asked = {**ASKED, "prototypes": "animals", "sampling": {"draws": 200}}
-    spec = resolve_features(FeatureCertificationRequest.model_validate(asked), encoder)
-    return _certified(spec, Settled(b"\x00" * 4, 1.0, label=0, cosines=(0.9, 0.5, 0.4), distances=(0.0, 0.8, 0.9)))
-
-
-def certified_embedding(encoder: EncoderInfo) -> dict[str, Any]:
-    """The same of an embedding."""
-    asked = {**ASKED, "tokens": True, "sampling": {"draws": 8, "score_draws": 200}}
-    spec = resolve_embedding(EmbeddingRequest.model_validate(asked), encoder)
-    values = np.full(6, 0.125, "<f4").tobytes()
-    return _certified(spec, Settled(b"\x00" * 4, 1.0, embedding=values, shape=encoder.token_shape))
-
-
-def _certified(spec: FeatureSpec, settled: Settled) -> dict[str, Any]:
-    record = JobRecord(new_id(), "running", spec, "ab" * 32, datetime.now(UTC), (64, 64))
-    view = FeatureView.begin(record, spec)
-    view = count(view, [_tally(spec, start) for start in range(0, spec.draws, 64)])
-    assert view.stopped is not None
-    return view.certificate(view.stopped, settled).model_dump(mode="json")
-
-
-def _tally(spec: FeatureSpec, start: int) -> Tally:
-    draws = min(64, spec.draws - start)
-    levels = np.full((1 + 2 * spec.rivals, draws), 4000, "<u2")
-    scores = base64.b64encode(levels.tobytes()).decode()
-    return Tally(start, start + draws, Scores(scores, draws if spec.rivals else None))
-
-
-def changed(certificate: FeatureCertificate, **changes: Any) -> FeatureCertificate:
-    """The certificate with other fields; a dictionary changes the fields that it names."""
-    document = certificate.model_dump(mode="json")
-    for name, value in changes.items():
-        nested = isinstance(document[name], dict) and isinstance(value, dict)
-        document[name] = {**document[name], **value} if nested else value
-    return FeatureCertificate.model_validate(document)
-
-
 def _bound(epsilon: float, method: str, inner_product: float, cosine: float | None) -> dict[str, Any]:
     row = {"epsilon": epsilon, "method": method}
     return {**row, "inner_product_at_least": inner_product, "cosine_at_least": cosine}
@@ -172,16 +108,4 @@ def _evidence() -> dict[str, Any]:
         "alpha": 0.001,
         "alpha_split": {"feature_mean": 1 / 6, "feature_cdf": 1 / 6},
         "stopped": "passes_spent",
-    }
-
-
-def _space() -> dict[str, Any]:
-    return {
-        "channels": 3,
-        "height": 64,
-        "width": 64,
-        "range": [0, 1],
-        "input_height": 128,
-        "input_width": 128,
-        "native_operator_norm": 0.5,
     }

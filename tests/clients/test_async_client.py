@@ -22,7 +22,7 @@ from holdfast_client import (
     ConnectionFailedError,
     ServiceUnreachableError,
 )
-from tests.clients.certificates import certified
+from tests.clients.certified import certified
 from tests.clients.feature_certificates import embedding_certificate, feature_certificate
 from tests.clients.gateway import SIGNING_KEY, Gateway, running_gateway
 

@@ -133,7 +133,7 @@ def test_every_threat_verdict_method_and_question_can_be_asked_for(
 def test_the_fields_of_a_tabular_input_are_certified_instead_of_text_and_image(
     gateway: Gateway, client: Client
 ) -> None:
-    fields = {"age": 41, "sex": "f", "city": "Rome"}
+    fields: dict[str, str | float] = {"age": 41, "sex": "f", "city": "Rome"}
     job = client.certify(fields=fields, model="tabular-guard", max_tokens=1)
     assert gateway.spec(job.id).kind == "tabular"
     assert gateway.input(job.id).fields == fields

@@ -7,8 +7,9 @@ import pytest
 
 from holdfast.contract.features.certificates import FeatureCertificate
 from holdfast_client.cli import main
+from tests.clients.certificates import changed
 from tests.clients.commands import interrupted, submitted
-from tests.clients.feature_certificates import changed, embedding_certificate, feature_certificate
+from tests.clients.feature_certificates import embedding_certificate, feature_certificate
 from tests.clients.gateway import Gateway
 
 Capture = pytest.CaptureFixture[str]

@@ -1,24 +1,17 @@
-import io
 from typing import Any
 
 import pytest
-from rich.console import Console, RenderableType
 
 from holdfast.contract.features.certificates import FeatureCertificate
 from holdfast.contract.jobs import Progress
 from holdfast.contract.models import EncoderInfo
 from holdfast_client.render import feature_certificate_view, feature_progress_in_short, models_table
-from tests.clients.feature_certificates import changed, embedding_certificate, feature_certificate
+from tests.clients.certificates import changed
+from tests.clients.feature_certificates import embedding_certificate, feature_certificate
+from tests.clients.terminal import shown
 
 CERTIFICATE = feature_certificate()
 SAME_SIZE = {"native_operator_norm": 1.0, "input_height": 64, "input_width": 64}
-
-
-def shown(view: RenderableType, *, encoding: str = "utf-8", width: int = 100) -> str:
-    raw = io.BytesIO()
-    with io.TextIOWrapper(raw, encoding=encoding, write_through=True) as file:
-        Console(file=file, width=width).print(view)
-        return raw.getvalue().decode(encoding)
 
 
 def table(certificate: FeatureCertificate, first_header: str) -> list[list[str]]:

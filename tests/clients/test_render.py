@@ -1,8 +1,6 @@
-import io
 from typing import Any
 
 import pytest
-from rich.console import Console, RenderableType
 
 from holdfast.contract.guard.certificates import Certificate, FrontierPoint
 from holdfast.contract.jobs import Check, Progress, Verification
@@ -17,18 +15,12 @@ from holdfast_client.render import (
     verification_view,
 )
 from tests.clients.certificates import changed
+from tests.clients.terminal import shown
 
 NO_RADII = [{"tokens": tokens, "radius": None, "native_radius": None, "method": None} for tokens in range(4)]
 ABSTAINED = {"verdict": "abstained", "reason": "Abstained: too few passes.", "frontier": NO_RADII, "max_tokens": None}
 ZERO_RADII = [{"tokens": d, "radius": 0.0, "native_radius": 0.0, "method": "stratified"} for d in range(3)]
 TEXT_ONLY = {"frontier": ZERO_RADII + NO_RADII[3:], "threat": {"image": "none"}, "noise": {"sigma": 0}}
-
-
-def shown(view: RenderableType, *, encoding: str = "utf-8", width: int = 100) -> str:
-    raw = io.BytesIO()
-    with io.TextIOWrapper(raw, encoding=encoding, write_through=True) as file:
-        Console(file=file, width=width).print(view)
-        return raw.getvalue().decode(encoding)
 
 
 def rows(text: str) -> list[list[str]]:

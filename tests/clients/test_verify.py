@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 
+from holdfast.contract.features.certificates import FeatureCertificate
 from holdfast.contract.guard.certificates import Certificate
 from holdfast.contract.jobs import KeySet, Verification
-from holdfast.contract.models import GuardInfo
+from holdfast.contract.models import EncoderInfo, GuardInfo
 from holdfast.signing import SigningKey, key_set, sign
 from holdfast_client import Client, verify
 from holdfast_client.cli import main
 from holdfast_client.verification import Checkable
-from tests.clients.certificates import certified
+from tests.clients.certified import certified, certified_embedding, certified_feature
 from tests.clients.gateway import SIGNING_KEY, Gateway
 
 Capture = pytest.CaptureFixture[str]
@@ -25,9 +26,12 @@ KEY = SigningKey.from_text(SIGNING_KEY)
 OTHER_KEY = SigningKey.from_text("A" * 43)
 
 
-@pytest.fixture
-def unsigned(model: GuardInfo) -> dict[str, Any]:
-    return certified(model)
+@pytest.fixture(params=["guard", "feature", "embedding"])
+def unsigned(request: pytest.FixtureRequest, model: GuardInfo, encoder: EncoderInfo) -> dict[str, Any]:
+    """A certificate of every kind."""
+    if request.param == "guard":
+        return certified(model)
+    return (certified_feature if request.param == "feature" else certified_embedding)(encoder)
 
 
 @pytest.fixture
@@ -51,25 +55,42 @@ def test_a_certificate_verifies_from_its_evidence_alone(unsigned: dict[str, Any]
         assert failed(verify(certificate)) == set()
 
 
-@pytest.mark.parametrize(
-    "form", [Certificate.model_validate, json.dumps, lambda document: json.dumps(document).encode()]
-)
+def as_object(certificate: dict[str, Any]) -> Certificate | FeatureCertificate:
+    kind = FeatureCertificate if certificate["kind"] == "feature" else Certificate
+    return kind.model_validate(certificate)
+
+
+def inflated(certificate: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """A copy that claims a little more, and where."""
+    copy = json.loads(json.dumps(certificate))
+    if copy["kind"] == "feature":
+        copy["bounds"][-1]["inner_product_at_least"] += 0.01
+        return copy, "bounds"
+    copy["frontier"][0]["radius"] += 0.01
+    copy["frontier"][0]["native_radius"] += 0.01
+    return copy, "frontier"
+
+
+@pytest.mark.parametrize("form", [as_object, json.dumps, lambda certificate: json.dumps(certificate).encode()])
 def test_the_sdks_own_object_its_json_and_its_bytes_verify_as_the_parsed_document_does(
     client: Client, signed: dict[str, Any], form: Callable[[dict[str, Any]], Checkable]
 ) -> None:
     assert verify(form(signed), key_set(KEY)) == verify(signed, key_set(KEY))
     assert client.verify(form(signed)) == client.verify(signed)
     assert client.verify(form(signed)).valid
-    altered = form({**signed, "tau": 0.5})
-    assert failed(verify(altered, key_set(KEY))) == failed(client.verify(altered)) != set()
+    altered, field = inflated(signed)
+    assert failed(verify(form(altered), key_set(KEY))) == failed(client.verify(form(altered))) >= {field}
 
 
-def test_a_certificate_that_was_just_waited_for_verifies(
-    gateway: Gateway, client: Client, image: bytes, unsigned: dict[str, Any]
+def test_certificates_that_were_just_waited_for_verify(
+    gateway: Gateway, client: Client, image: bytes, model: GuardInfo, encoder: EncoderInfo
 ) -> None:
     job = client.certify(text="t", image=image)
-    gateway.finish(job.id, Certificate.model_validate({**unsigned, "id": job.id}))
+    gateway.finish(job.id, Certificate.model_validate(certified(model)))
     assert verify(job.wait(5)).valid
+    features = client.certify_features(image=image)
+    gateway.finish(features.id, FeatureCertificate.model_validate(certified_feature(encoder)))
+    assert verify(features.wait(5)).valid
 
 
 @pytest.mark.parametrize(
@@ -81,14 +102,14 @@ def test_what_is_no_certificates_json_is_an_error_with_the_remedy(text: str | by
         verify(text)
 
 
-def test_an_inflated_radius_is_named(unsigned: dict[str, Any]) -> None:
-    unsigned["frontier"][0]["radius"] += 0.01
-    unsigned["frontier"][0]["native_radius"] += 0.01
-    assert failed(verify(unsigned)) == {"frontier"}
+def test_a_number_that_claims_more_than_the_evidence_is_named(unsigned: dict[str, Any]) -> None:
+    altered, field = inflated(unsigned)
+    assert failed(verify(altered)) == {field}
 
 
-def test_invented_evidence_needs_the_signature_to_be_found(model: GuardInfo, signed: dict[str, Any]) -> None:
-    invented = {**certified(model, draws=2000), "signature": signed["signature"]}
+def test_invented_evidence_needs_the_signature_to_be_found(model: GuardInfo) -> None:
+    signature = sign(certified(model), KEY).model_dump(mode="json")
+    invented = {**certified(model, draws=2000), "signature": signature}
     assert failed(verify({**invented, "signature": None})) == set()
     assert "evidence" in failed(verify(invented, key_set(KEY)))
 
@@ -104,8 +125,7 @@ def test_the_service_gives_its_keys_and_checks_as_the_client_does(
 ) -> None:
     keys = client.keys()
     assert keys == key_set(KEY)
-    assert client.verify(Certificate.model_validate(signed)).valid
-    for certificate in (signed, unsigned, {**signed, "tau": 0.5}):
+    for certificate in (signed, unsigned, inflated(signed)[0]):
         assert failed(client.verify(certificate)) == failed(verify(certificate, keys))
 
 
@@ -125,10 +145,11 @@ def test_without_keys_the_command_says_that_nobody_vouches_for_the_evidence(
 def test_the_command_fails_for_an_altered_certificate_and_shows_what_failed_first(
     signed: dict[str, Any], tmp_path: Path, capsys: Capture
 ) -> None:
-    assert main(["verify", saved(tmp_path, {**signed, "max_tokens": 99})]) == 1
+    altered, field = inflated(signed)
+    assert main(["verify", saved(tmp_path, altered)]) == 1
     out = capsys.readouterr().out
     assert out.startswith("NOT valid: ")
-    assert out.index("max_tokens") < out.index("worst_case")
+    assert out.index(field) < out.rindex("FAILED") < out.index(" ok ")
 
 
 def test_keys_are_printed_as_verify_takes_them(

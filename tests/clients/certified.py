@@ -16,6 +16,7 @@ from holdfast.queue.orders import Order, Scores, Tally, Votes
 from holdfast.queue.settled import Settled
 from holdfast_service.certifier.features.view import FeatureView
 from holdfast_service.certifier.guard.view import GuardView
+from holdfast_service.certifier.views import View, count
 
 __all__ = ["certified", "certified_embedding", "certified_feature"]
 
@@ -45,10 +46,10 @@ def certified_embedding(encoder: EncoderInfo) -> dict[str, Any]:
 
 def _certified(spec: GuardSpec | FeatureSpec, settled: Settled | None) -> dict[str, Any]:
     record = JobRecord(new_id(), "running", spec, "ab" * 32, datetime.now(UTC), (64, 64))
-    view = GuardView.begin(record, spec) if isinstance(spec, GuardSpec) else FeatureView.begin(record, spec)
+    view: View = GuardView.begin(record, spec) if isinstance(spec, GuardSpec) else FeatureView.begin(record, spec)
     while view.stopped is None:
-        view = view.count([_tally(spec, order) for order in view.plan[view.counted :]])
-    return view.certificate(settled).model_dump(mode="json")
+        view = count(view, [_tally(spec, order) for order in view.wanted])
+    return view.certificate(view.stopped, settled).model_dump(mode="json")
 
 
 def _tally(spec: GuardSpec | FeatureSpec, order: Order) -> Tally:

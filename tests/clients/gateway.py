@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import uvicorn
+from fastapi import FastAPI
 from pydantic import SecretStr
 
 from holdfast.contract.features.certificates import FeatureCertificate
@@ -34,11 +35,17 @@ class Gateway:
     url: str
     broker: Broker
     loop: asyncio.AbstractEventLoop
+    app: FastAPI
     server: uvicorn.Server
     thread: threading.Thread
 
     def stop(self) -> None:
-        """Ends it, as often as one likes."""
+        """Ends it as `holdfast serve` ends: followers are told."""
+        self.loop.call_soon_threadsafe(self.app.state.closing.set)
+        self.vanish()
+
+    def vanish(self) -> None:
+        """Ends it without a word."""
         self.server.should_exit = True
         self.thread.join(20)
         assert not self.thread.is_alive()
@@ -107,7 +114,8 @@ class Gateway:
 @contextmanager
 def running_gateway() -> Iterator[Gateway]:
     broker = connect(None)
-    config = uvicorn.Config(create_app(broker, SETTINGS), port=0, log_config=None, timeout_graceful_shutdown=1)
+    app = create_app(broker, SETTINGS)
+    config = uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=1)
     server, loop = uvicorn.Server(config), asyncio.new_event_loop()
     thread = threading.Thread(target=_run, args=(server, loop))
     thread.start()
@@ -116,9 +124,7 @@ def running_gateway() -> Iterator[Gateway]:
             assert thread.is_alive()
             time.sleep(0.005)
         port = server.servers[0].sockets[0].getsockname()[1]
-        gateway = Gateway(f"http://127.0.0.1:{port}", broker, loop, server, thread)
-        yield gateway
-        gateway.stop()
+        yield Gateway(f"http://127.0.0.1:{port}", broker, loop, app, server, thread)
     finally:
         server.should_exit = True
         thread.join(10)

@@ -58,7 +58,7 @@ def test_a_refusal_shows_title_and_fields_and_fails(asked: list[str], capsys: Ca
     assert main([*asked, "--slots", "9"]) == 1
     out, messages = capsys.readouterr()
     assert out == ""
-    assert "A value is out of range" in messages
+    assert "A value cannot be accepted" in messages
     assert "threat.text.slots: slots=9 must be at most 8" in messages
 
 

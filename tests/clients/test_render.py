@@ -178,7 +178,7 @@ def test_a_problem_shows_title_detail_and_every_field() -> None:
     error = InvalidValueError("beta is out of range", errors=[FieldError(path="noise.beta", message="at most 0.99")])
     text = shown(problem_view(error))
     assert text.splitlines() == [
-        "error: A value is out of range",
+        "error: A value cannot be accepted",
         "beta is out of range",
         "  noise.beta: at most 0.99",
     ]

@@ -10,8 +10,10 @@ from fastapi import FastAPI
 
 from holdfast.contract.jobs import Progress
 from holdfast.queue import events, jobs
-from holdfast.queue.broker import AsyncRedis
+from holdfast.queue.broker import AsyncRedis, Broker
 from holdfast_service.gateway import following
+from holdfast_service.gateway.app import create_app
+from holdfast_service.settings import ServiceSettings
 from tests.gateway.inputs import URL, assert_problem, submitted
 
 pytestmark = pytest.mark.usefixtures("worker")
@@ -121,3 +123,16 @@ async def test_the_stream_of_a_job_that_vanished_ends(
     await asyncio.sleep(0.05)
     await redis.flushall()
     assert (await asyncio.wait_for(follower, 5)).text == ""
+
+
+@pytest.mark.parametrize(("redis_url", "lost"), [(None, "true"), ("redis://127.0.0.1:9/0", "false")])
+async def test_a_stream_that_ends_with_the_service_says_whether_the_job_is_lost_with_it(
+    broker: Broker, redis_url: str | None, lost: str
+) -> None:
+    app = create_app(broker, ServiceSettings.model_validate({"redis_url": redis_url}))
+    transport = httpx.ASGITransport(app)
+    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://g") as http:
+        job = await submitted(http)
+        app.state.closing.set()
+        answer = await http.get(f"{URL}/{job}/events")
+    assert answer.text == f'event: closing\ndata: {{"id":"{job}","lost":{lost}}}\n\n'

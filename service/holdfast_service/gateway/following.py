@@ -13,7 +13,7 @@ from starlette.responses import StreamingResponse
 
 from holdfast.contract.features.certificates import FeatureCertificate
 from holdfast.contract.guard.certificates import Certificate
-from holdfast.contract.jobs import Job, Progress
+from holdfast.contract.jobs import Closing, Job, Progress
 from holdfast.contract.problems import (
     GoneError,
     InternalError,
@@ -79,7 +79,8 @@ ON_SUBMISSION = documented(
 )
 EVENTS: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "Server-sent events: `progress`, then one of `done`, `failed`, `cancelled`.",
+        "description": "Server-sent events: `progress`, then one of `done`, `failed`, `cancelled`; or `closing`,"
+        " whose `lost` says whether the job ends with the service.",
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     },
     204: {"description": "The job has ended and every event up to its last was seen."},
@@ -203,5 +204,8 @@ async def _stream(gateway: Gateway, job_id: str, after: str) -> AsyncIterator[st
                     yield ": keep-alive\n\n"
                 else:
                     return
+        if gateway.closing.is_set() and await jobs.is_open(gateway.redis, job_id):
+            closing = Closing(id=job_id, lost=gateway.settings.redis_url is None)
+            yield f"event: closing\ndata: {closing.model_dump_json()}\n\n"
     except RedisError:
         return  # the client connects again, with the id of the last event it saw

@@ -8,56 +8,59 @@ from dataclasses import dataclass
 
 import mpmath as mp
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
 from scipy.stats import beta
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class StepEncoder:
     """Scores `levels`, ascending, with clean masses `masses`."""
 
-    levels: np.ndarray
-    masses: np.ndarray
+    levels: Floats
+    masses: Floats
 
     @property
-    def cuts(self):
+    def cuts(self) -> Floats:
         return -ndtri(self.survival[1:])
 
     @property
-    def survival(self):
+    def survival(self) -> Floats:
         above = np.cumsum(self.masses[:0:-1])[::-1] / np.sum(self.masses)
         return np.concatenate([[1.0], above])
 
-    def scores(self, rng, draws, t=0.0):
+    def scores(self, rng: np.random.Generator, draws: int, t: float = 0.0) -> Floats:
         return self.levels[np.searchsorted(self.cuts, rng.standard_normal(draws) - t)]
 
-    def features(self, rng, draws, t=0.0):
+    def features(self, rng: np.random.Generator, draws: int, t: float = 0.0) -> Floats:
         cosines = 2.0 * self.scores(rng, draws, t) - 1.0
         return np.stack([cosines, np.sqrt(1.0 - cosines**2)], axis=1)
 
-    def law(self, t):
+    def law(self, t: float) -> Floats:
         """Masses of the levels at a shift of t sigma."""
         survival = np.concatenate([[1.0], ndtr(-self.cuts - t), [0.0]])
-        return survival[:-1] - survival[1:]
+        return np.asarray(survival[:-1] - survival[1:])
 
-    def mean(self, t=0.0):
+    def mean(self, t: float = 0.0) -> float:
         return float(self.law(t) @ self.levels)
 
-    def feature(self, t=0.0):
+    def feature(self, t: float = 0.0) -> Floats:
         cosines = 2.0 * self.levels - 1.0
-        return self.law(t) @ np.stack([cosines, np.sqrt(1.0 - cosines**2)], axis=1)
+        return np.asarray(self.law(t) @ np.stack([cosines, np.sqrt(1.0 - cosines**2)], axis=1))
 
-    def cosine(self, t=0.0):
+    def cosine(self, t: float = 0.0) -> float:
         feature = self.feature(t)
         return float(feature[0] / np.linalg.norm(feature))
 
 
-def steps(*rows):
+def steps(*rows: tuple[float, float]) -> StepEncoder:
     """From (level, mass) by ascending level."""
     return StepEncoder(*np.array(rows, dtype=float).T)
 
 
-def beta_law(mean, deviation, levels=256):
+def beta_law(mean: float, deviation: float, levels: int = 256) -> StepEncoder:
     """A Beta law of these two moments, every score at its quantile in the middle of a cell of equal mass."""
     size = mean * (1.0 - mean) / deviation**2 - 1.0
     middles = (np.arange(levels) + 0.5) / levels
@@ -73,11 +76,11 @@ ENCODERS = {
 }
 
 
-def wealth(scores, mean, alpha, horizon):
+def wealth(scores: ArrayLike, mean: mp.mpf, alpha: float, horizon: int) -> mp.mpf:
     """Log of the betting bound's wealth at a mean, from its definition (section 6), to 50 digits."""
     needed = -mp.log(mp.mpf(alpha))
     least = min(mp.mpf(15) / 16, mp.sqrt(8 * needed / horizon) / 8)
-    bets, bet = [], mp.mpf(15) / 16
+    bets, bet = list[mp.mpf](), mp.mpf(15) / 16
     while not bets or bets[-1] > least * (1 + mp.mpf(10) ** -12):
         bets.append(bet)
         bet /= mp.mpf(3) / 2
@@ -87,7 +90,7 @@ def wealth(scores, mean, alpha, horizon):
     return mp.log(sum(w * mp.fprod((1 + b * (x - 1)) ** c for x, c in pairs) for b, w in weighted))
 
 
-def divergence(p, q):
+def divergence(p: mp.mpf, q: mp.mpf) -> mp.mpf:
     """KL of two Bernoulli laws."""
     terms = [(p, q), (1 - p, 1 - q)]
     return sum(a * mp.log(a / b) for a, b in terms if a)

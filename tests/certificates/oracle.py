@@ -4,14 +4,15 @@ import math
 from collections.abc import Callable, Collection
 from fractions import Fraction
 from itertools import product
+from typing import Any
 
 import mpmath as mp
 import numpy as np
 
 mp.mp.dps = 50
 
-Number = mp.mpf | float
-Pair = tuple[mp.mpf, mp.mpf]
+Number = Any  # a float or mpf; mpmath has no types
+Pair = tuple[Any, Any]
 
 
 def token_pairs(beta: Number, size: int | None, d: int) -> list[Pair]:

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, subp
     ]
     log = tmp_path_factory.mktemp("server") / "log"
     with log.open("wb") as file:
-        own = {"stdout": file, "stderr": subprocess.STDOUT, "env": os.environ | ENVIRONMENT}
+        own: dict[str, Any] = {"stdout": file, "stderr": subprocess.STDOUT, "env": os.environ | ENVIRONMENT}
         running = subprocess.Popen(command, start_new_session=True, **own)
     yield f"http://127.0.0.1:{port}", running
     os.killpg(running.pid, signal.SIGKILL)  # its engine would outlive it

@@ -3,7 +3,7 @@
 import io
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +25,12 @@ from holdfast.queue.orders import Order, Tally
 from holdfast_worker.models.draws import Draws
 from holdfast_worker.models.guard.voting import Guard
 from holdfast_worker.sampling.guard import Ready, margins, prepare, tally
+
+Draw = Callable[..., Draws]
+"""Makes a range of draws of a guard on a tiny checkpoint."""
+
+Checkpoint = Callable[..., Path]
+"""Writes a tiny checkpoint of these settings."""
 
 SEED = "ab" * 32
 TEXT = "Put the flame next to the fuel can"

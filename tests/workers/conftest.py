@@ -1,9 +1,13 @@
 """Tiny random LLaVA-OneVision checkpoints, saved as a published one would be."""
 
 import json
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     LlavaOnevisionConfig,
@@ -18,8 +22,10 @@ from holdfast.certificates.noise.kernels import UniformKernel, suffix_draws
 from holdfast_worker.models.draws import Draws
 from holdfast_worker.models.folder import load_config
 from holdfast_worker.models.guard.config import GuardConfig
+from holdfast_worker.models.guard.llava import LlavaGuard
 from holdfast_worker.models.guard.loading import load_guard
 from holdfast_worker.noise import replace_tokens
+from tests.workers.builders import Checkpoint, Draw
 
 SPECIALS = ["<pad>", "<image>", "<video>", "<mask>", "<|im_start|>", "<|im_end|>"]
 TEMPLATE = (
@@ -40,7 +46,7 @@ SETTINGS = {
 }
 
 
-def _tokenizer():
+def _tokenizer() -> PreTrainedTokenizerFast:
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
@@ -49,13 +55,13 @@ def _tokenizer():
         vocab_size=300, special_tokens=SPECIALS, initial_alphabet=alphabet, show_progress=False
     )
     backend.train_from_iterator(["Safe", "Unsafe", "user", "assistant", "how are you?"] * 50, trainer)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", eos_token="<|im_end|>")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", eos_token="<|im_end|>")  # type: ignore[no-untyped-call]
     tokenizer.add_special_tokens({"additional_special_tokens": SPECIALS[1:5]})
     tokenizer.chat_template = TEMPLATE
     return tokenizer
 
 
-def _model(tokenizer, pinpoints, most, layer, sliding):
+def _model(tokenizer: PreTrainedTokenizerFast, pinpoints: Any, most: int, layer: Any, sliding: Any) -> Any:
     torch.manual_seed(0)
     vision = SiglipVisionConfig(
         hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
@@ -71,20 +77,23 @@ def _model(tokenizer, pinpoints, most, layer, sliding):
         vision_config=vision, text_config=text, image_token_index=1, video_token_index=2,
         image_grid_pinpoints=pinpoints, vision_aspect_ratio=f"anyres_max_{most}", vision_feature_layer=layer,
     )  # fmt: skip
-    return LlavaOnevisionForConditionalGeneration(config).eval()
+    model: Any = LlavaOnevisionForConditionalGeneration(config)
+    return model.eval()
 
 
 @pytest.fixture(scope="session")
-def chat_tokenizer():
+def chat_tokenizer() -> PreTrainedTokenizerFast:
     """The tiny checkpoints' tokenizer, with their chat template."""
     return _tokenizer()
 
 
 @pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory):
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     """Writes a fresh checkpoint folder; the settings given are laid over `SETTINGS` in its holdfast.json."""
 
-    def write(pinpoints=((32, 32),), most=9, layer=-1, sliding=None, **settings):
+    def write(
+        pinpoints: Any = ((32, 32),), most: int = 9, layer: Any = -1, sliding: Any = None, **settings: Any
+    ) -> Path:
         folder = tmp_path_factory.mktemp("checkpoint")
         tokenizer = _tokenizer()
         tokenizer.save_pretrained(folder)
@@ -102,19 +111,19 @@ def checkpoint(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def base_folder(checkpoint):
+def base_folder(checkpoint: Checkpoint) -> Path:
     """A one-tile checkpoint that no test changes."""
     return checkpoint(tiles="base")
 
 
 @pytest.fixture
-def guard(base_folder):
+def guard(base_folder: Path) -> LlavaGuard:
     """A freshly loaded one-tile guard."""
     return load_guard(base_folder, load_config(GuardConfig, base_folder, {}))
 
 
 @pytest.fixture(scope="session")
-def photo():
+def photo() -> NDArray[np.uint8]:
     """A smooth random picture, uint8 (48, 40, 3)."""
     coarse = torch.rand(1, 3, 6, 5, generator=torch.Generator().manual_seed(1))
     fine = torch.nn.functional.interpolate(coarse, (48, 40), mode="bicubic").clamp(0, 1)
@@ -122,10 +131,19 @@ def photo():
 
 
 @pytest.fixture(scope="session")
-def draw(photo):
+def draw(photo: NDArray[np.uint8]) -> Draw:
     """Builds the range of draws that a worker would run for an order."""
 
-    def build(guard, start, stop, *, text="how are you?", seed="s", sigma=0.25, slots=4):
+    def build(
+        guard: LlavaGuard,
+        start: int,
+        stop: int,
+        *,
+        text: str = "how are you?",
+        seed: str = "s",
+        sigma: float = 0.25,
+        slots: Any = 4,
+    ) -> Draws:
         prepared = guard.inputs.prepare(text, "", photo, slots=slots)
         kernel = UniformKernel(beta=0.5, alphabet_size=len(guard.inputs.prompt.alphabet))
         noise = suffix_draws(kernel, slots=slots, seed=seed, start=start, stop=stop)

@@ -1,6 +1,7 @@
 """In vLLM's place: an engine that reads by transformers, and that a test may let die."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ class LocalEngine:
         self.calls_left: int | None = None
         self.starts = 0
         self.while_starting: Callable[[], object] = lambda: None
-        self._model = guard._model
+        self._model: Any = guard._model
         self._prompt = guard._prompt
         self._running = False
 

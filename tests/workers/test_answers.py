@@ -1,10 +1,12 @@
+from typing import Any
+
 import pytest
 
 from holdfast_worker.models.guard.answers import Reading
 from holdfast_worker.models.guard.config import GuardConfig
 
 
-def reading(**settings):
+def reading(**settings: Any) -> Reading:
     return Reading.of(GuardConfig(name="g", decision="generate", **settings))
 
 
@@ -21,7 +23,7 @@ def reading(**settings):
         ("...", None),
     ],
 )
-def test_the_first_word_is_the_verdict_once_it_is_complete(text, verdict):
+def test_the_first_word_is_the_verdict_once_it_is_complete(text: str, verdict: bool | None) -> None:
     assert reading().verdict(text, ended=False) is verdict
 
 
@@ -36,26 +38,26 @@ def test_the_first_word_is_the_verdict_once_it_is_complete(text, verdict):
         ('{"category": "Unsafe",', None),
     ],
 )
-def test_the_first_rating_of_the_json_is_the_verdict(text, verdict):
+def test_the_first_rating_of_the_json_is_the_verdict(text: str, verdict: bool | None) -> None:
     assert reading(answer="json_rating").verdict(text, ended=False) is verdict
 
 
 @pytest.mark.parametrize("answer", ["word", "json_rating"])
 @pytest.mark.parametrize("text", ["", "I cannot say", '{"rating": "Maybe"}', "{", '{"rating": null}'])
-def test_an_answer_that_gives_neither_verdict_counts_as_stated(answer, text):
+def test_an_answer_that_gives_neither_verdict_counts_as_stated(answer: str, text: str) -> None:
     assert reading(answer=answer).verdict(text, ended=True) is True
     assert reading(answer=answer, unparseable="safe").verdict(text, ended=True) is False
 
 
-def test_a_word_of_neither_verdict_is_final_whatever_would_follow():
+def test_a_word_of_neither_verdict_is_final_whatever_would_follow() -> None:
     assert reading(unparseable="safe").verdict("Maybe Unsafe", ended=False) is False
 
 
-def test_a_word_that_the_answer_ends_with_is_complete():
+def test_a_word_that_the_answer_ends_with_is_complete() -> None:
     assert reading(unparseable="safe").verdict("Unsafe", ended=True) is True
     assert reading().verdict("Safe", ended=True) is False
 
 
-def test_variants_of_several_words_are_read_from_json():
+def test_variants_of_several_words_are_read_from_json() -> None:
     read = reading(answer="json_rating", unsafe_tokens=["Review Needed"], safe_tokens=["Compliant"])
     assert read.verdict('{"rating": "review needed"}', ended=False) is True

@@ -127,7 +127,7 @@ def test_batches_grow_until_memory_ends_and_leave_the_guard_as_it_was(
     forward, before = guard._model.model.language_model.forward, guard.batching.limit
 
     def within(*args: Any, **kwargs: Any) -> Any:
-        if len(kwargs.get("inputs_embeds", kwargs.get("input_ids"))) > 5:
+        if len(kwargs["inputs_embeds"] if "inputs_embeds" in kwargs else kwargs["input_ids"]) > 5:
             raise torch.OutOfMemoryError("device full")
         return forward(*args, **kwargs)
 

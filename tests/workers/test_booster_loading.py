@@ -1,4 +1,7 @@
+import importlib
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,46 +16,50 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def denoiser():
+def denoiser() -> BoosterUNet:
     torch.manual_seed(0)
     unet = BoosterUNet(UNetShape(width=4, multipliers=(1, 2), blocks=1, embedding=4))
-    torch.nn.init.normal_(unet.head[-1].weight)
+    last: Any = unet.head[-1]
+    torch.nn.init.normal_(last.weight)
     return unet
 
 
 @pytest.fixture
-def mapper():
+def mapper() -> ResidualMapper:
     torch.manual_seed(0)
     return ResidualMapper(MapperShape(width=8))
 
 
 @pytest.fixture
-def folder(tmp_path, denoiser, mapper):
+def folder(tmp_path: Path, denoiser: BoosterUNet, mapper: ResidualMapper) -> Path:
     save_booster(tmp_path / "booster", sigma=0.25, denoiser=denoiser, mapper=mapper)
     return tmp_path / "booster"
 
 
-def rewrite(folder, file, **fields):
+def rewrite(folder: Path, file: str, **fields: Any) -> None:
     path = folder / file
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
-def test_a_saved_booster_comes_back_as_it_was(folder, denoiser, mapper):
+def test_a_saved_booster_comes_back_as_it_was(folder: Path, denoiser: BoosterUNet, mapper: ResidualMapper) -> None:
     loaded = load_booster(folder, CPU)
     images, tokens = torch.rand(2, 3, 9, 9), torch.randn(2, 3, 8)
     assert loaded.sigma == 0.25
+    assert loaded.denoiser is not None
+    assert loaded.mapper is not None
     torch.testing.assert_close(loaded.denoiser(images, 0.2), denoiser(images, 0.2))
     torch.testing.assert_close(loaded.mapper(tokens, 0.2), mapper(tokens, 0.2), atol=1e-9, rtol=1e-4)
 
 
-def test_a_loaded_booster_is_frozen_and_evaluates(folder):
+def test_a_loaded_booster_is_frozen_and_evaluates(folder: Path) -> None:
     loaded = load_booster(folder, CPU)
     for network in (loaded.denoiser, loaded.mapper):
+        assert network is not None
         assert not network.training
         assert not any(weight.requires_grad for weight in network.parameters())
 
 
-def test_either_network_may_be_absent(tmp_path, denoiser, mapper):
+def test_either_network_may_be_absent(tmp_path: Path, denoiser: BoosterUNet, mapper: ResidualMapper) -> None:
     save_booster(tmp_path / "p", sigma=0.1, denoiser=denoiser)
     save_booster(tmp_path / "m", sigma=0.1, mapper=mapper)
     assert load_booster(tmp_path / "p", CPU).mapper is None
@@ -61,13 +68,13 @@ def test_either_network_may_be_absent(tmp_path, denoiser, mapper):
         save_booster(tmp_path / "none", sigma=0.1)
 
 
-def test_saving_over_a_booster_replaces_all_of_it(folder, denoiser):
+def test_saving_over_a_booster_replaces_all_of_it(folder: Path, denoiser: BoosterUNet) -> None:
     save_booster(folder, sigma=0.5, denoiser=denoiser)
     assert load_booster(folder, CPU).mapper is None
     assert sorted(path.name for path in folder.iterdir()) == ["booster.json", "denoiser.safetensors"]
 
 
-def test_the_fingerprint_covers_every_file(folder):
+def test_the_fingerprint_covers_every_file(folder: Path) -> None:
     before = load_booster(folder, CPU).fingerprint_parts
     assert [name for name, _ in before] == ["booster.json", "denoiser.safetensors", "mapper.safetensors"]
     rewrite(folder, "booster.json", sigma=0.26)
@@ -86,18 +93,18 @@ def test_the_fingerprint_covers_every_file(folder):
         ({"mapper": {"width": 9}}, "heads=4 must divide width=9"),
     ],
 )
-def test_a_booster_file_at_odds_with_itself_is_refused(folder, fields, problem):
+def test_a_booster_file_at_odds_with_itself_is_refused(folder: Path, fields: Any, problem: str) -> None:
     rewrite(folder, "booster.json", **fields)
     with pytest.raises(ModelConfigError, match=problem):
         load_booster(folder, CPU)
 
 
-def test_a_folder_without_a_booster_file_is_refused(tmp_path):
+def test_a_folder_without_a_booster_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelConfigError, match=r"holds no booster\.json"):
         load_booster(tmp_path, CPU)
 
 
-def test_a_missing_or_torn_weight_file_is_refused(folder):
+def test_a_missing_or_torn_weight_file_is_refused(folder: Path) -> None:
     path = folder / "mapper.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ModelConfigError, match="no intact safetensors file"):
@@ -107,7 +114,7 @@ def test_a_missing_or_torn_weight_file_is_refused(folder):
         load_booster(folder, CPU)
 
 
-def test_weights_that_are_not_finite_are_refused(folder):
+def test_weights_that_are_not_finite_are_refused(folder: Path) -> None:
     path = folder / "mapper.safetensors"
     weights = load_file(path)
     next(iter(weights.values())).view(-1)[0] = float("nan")
@@ -117,9 +124,8 @@ def test_weights_that_are_not_finite_are_refused(folder):
 
 
 @pytest.fixture
-def unet():
-    import diffusers
-
+def unet() -> Any:
+    diffusers: Any = importlib.import_module("diffusers")
     torch.manual_seed(0)
     return diffusers.UNet2DModel(
         sample_size=16, layers_per_block=1, block_out_channels=(8, 8), norm_num_groups=4,
@@ -128,20 +134,21 @@ def unet():
 
 
 @pytest.fixture
-def scheduler():
-    import diffusers
-
+def scheduler() -> Any:
+    diffusers: Any = importlib.import_module("diffusers")
     return diffusers.DDPMScheduler(clip_sample=False)
 
 
-def save_diffusion(folder, unet, scheduler, *, whole=True):
+def save_diffusion(folder: Path, unet: Any, scheduler: Any, *, whole: bool = True) -> Path:
     unet.save_pretrained(folder / "unet" if whole else folder)
     scheduler.save_pretrained(folder / "scheduler" if whole else folder)
     return folder
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_a_diffusers_folder_denoises_as_its_own_scheduler_does(tmp_path, unet, scheduler, whole):
+def test_a_diffusers_folder_denoises_as_its_own_scheduler_does(
+    tmp_path: Path, unet: Any, scheduler: Any, whole: bool
+) -> None:
     loaded = load_diffusion(save_diffusion(tmp_path, unet, scheduler, whole=whole), CPU).denoiser
     images = torch.rand(2, 3, 12, 16) + 0.2 * torch.randn(2, 3, 12, 16)
     step = int(loaded.timesteps(torch.tensor([0.2]))[0])
@@ -152,16 +159,15 @@ def test_a_diffusers_folder_denoises_as_its_own_scheduler_does(tmp_path, unet, s
     torch.testing.assert_close(loaded(images, 0.2), (expected + 1) / 2)
 
 
-def test_a_scheduler_that_clips_is_obeyed(tmp_path, unet):
-    import diffusers
-
+def test_a_scheduler_that_clips_is_obeyed(tmp_path: Path, unet: Any) -> None:
+    diffusers: Any = importlib.import_module("diffusers")
     folder = save_diffusion(tmp_path, unet, diffusers.DDIMScheduler(clip_sample=True, clip_sample_range=0.5))
     found = load_diffusion(folder, CPU).denoiser(torch.randn(2, 3, 16, 16), 0.5)
     assert float(found.min()) == 0.25
     assert float(found.max()) == 0.75
 
 
-def test_a_diffusion_fingerprint_covers_model_and_schedule(tmp_path, unet, scheduler):
+def test_a_diffusion_fingerprint_covers_model_and_schedule(tmp_path: Path, unet: Any, scheduler: Any) -> None:
     before = load_diffusion(save_diffusion(tmp_path, unet, scheduler), CPU).fingerprint_parts
     names = ["unet/config.json", "unet/diffusion_pytorch_model.safetensors", "scheduler/scheduler_config.json"]
     assert [name for name, _ in before] == names
@@ -181,20 +187,22 @@ def test_a_diffusion_fingerprint_covers_model_and_schedule(tmp_path, unet, sched
         ("scheduler/scheduler_config.json", {"prediction_type": "flow"}, "prediction_type='flow' must be one of"),
     ],
 )
-def test_a_diffusion_folder_that_cannot_be_served_is_refused(tmp_path, unet, scheduler, file, fields, problem):
+def test_a_diffusion_folder_that_cannot_be_served_is_refused(
+    tmp_path: Path, unet: Any, scheduler: Any, file: str, fields: Any, problem: str
+) -> None:
     rewrite(save_diffusion(tmp_path, unet, scheduler), file, **fields)
     with pytest.raises(ModelConfigError, match=problem):
         load_diffusion(tmp_path, CPU)
 
 
-def test_pickled_weights_are_refused(tmp_path, unet, scheduler):
+def test_pickled_weights_are_refused(tmp_path: Path, unet: Any, scheduler: Any) -> None:
     weights = save_diffusion(tmp_path, unet, scheduler) / "unet" / "diffusion_pytorch_model.safetensors"
     weights.rename(weights.with_suffix(".bin"))
     with pytest.raises(ModelConfigError, match=r"pickled: \['diffusion_pytorch_model.bin'\]"):
         load_diffusion(tmp_path, CPU)
 
 
-def test_a_diffusion_folder_without_a_scheduler_is_refused(tmp_path, unet):
+def test_a_diffusion_folder_without_a_scheduler_is_refused(tmp_path: Path, unet: Any) -> None:
     unet.save_pretrained(tmp_path)
     with pytest.raises(ModelConfigError, match=r"holds no scheduler_config\.json"):
         load_diffusion(tmp_path, CPU)

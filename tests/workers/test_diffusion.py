@@ -1,8 +1,9 @@
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from holdfast_worker.denoisers.diffusion import OneShotDiffusion
 from holdfast_worker.models.errors import InputRefusedError, ModelConfigError
@@ -23,12 +24,13 @@ class Oracle(nn.Module):
 
     dtype = torch.float32
 
-    def __init__(self, clean, prediction, **config):
+    def __init__(self, clean: Tensor, prediction: str, **config: Any) -> None:
         super().__init__()
         self.config = SimpleNamespace(**(CONFIG | config))
-        self.clean, self.prediction, self.calls = clean, prediction, []
+        self.clean, self.prediction = clean, prediction
+        self.calls: list[tuple[Tensor, Tensor]] = []
 
-    def forward(self, diffused, steps):
+    def forward(self, diffused: Tensor, steps: Tensor) -> SimpleNamespace:
         self.calls.append((diffused, steps))
         alphas = ALPHAS[steps].float()[:, None, None, None]
         x0 = 2 * self.clean - 1
@@ -38,32 +40,34 @@ class Oracle(nn.Module):
 
 
 @pytest.fixture
-def clean():
+def clean() -> Tensor:
     return torch.rand(4, 3, 8, 12, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture
-def noise():
+def noise() -> Tensor:
     return torch.randn(4, 3, 8, 12, generator=torch.Generator().manual_seed(1))
 
 
-def denoiser(clean, prediction="epsilon", clip=None, **config):
+def denoiser(clean: Tensor, prediction: Any = "epsilon", clip: Any = None, **config: Any) -> OneShotDiffusion:
     return OneShotDiffusion(Oracle(clean, prediction, **config), ALPHAS, prediction=prediction, clip=clip)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
-def test_an_exact_model_gives_the_clean_image_back_whatever_it_predicts(clean, noise, prediction):
+def test_an_exact_model_gives_the_clean_image_back_whatever_it_predicts(
+    clean: Tensor, noise: Tensor, prediction: str
+) -> None:
     found = denoiser(clean, prediction)(clean + 0.3 * noise, 0.3)
     torch.testing.assert_close(found, clean, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("sigma", [0.001, 0.05, 0.12, 0.25, 0.5, 1.0, 3.0, 40.0])
-def test_the_timestep_is_the_one_whose_noise_is_nearest_to_twice_sigma(clean, sigma):
+def test_the_timestep_is_the_one_whose_noise_is_nearest_to_twice_sigma(clean: Tensor, sigma: float) -> None:
     step = int(denoiser(clean).timesteps(torch.tensor([sigma]))[0])
     assert abs(LEVELS[step] - 2 * sigma) == min(abs(level - 2 * sigma) for level in LEVELS)
 
 
-def test_the_model_sees_the_image_in_its_own_units_and_scaled_as_diffusion_scales(clean):
+def test_the_model_sees_the_image_in_its_own_units_and_scaled_as_diffusion_scales(clean: Tensor) -> None:
     model = denoiser(clean).requires_grad_(False)
     model(clean, torch.tensor([0.1, 0.2, 0.3, 0.4]))
     diffused, steps = model.model.calls[0]
@@ -72,7 +76,7 @@ def test_the_model_sees_the_image_in_its_own_units_and_scaled_as_diffusion_scale
     torch.testing.assert_close(diffused, expected.float())
 
 
-def test_the_noise_the_model_sees_has_the_deviation_of_its_timestep(clean):
+def test_the_noise_the_model_sees_has_the_deviation_of_its_timestep(clean: Tensor) -> None:
     wide = torch.full((1, 3, 200, 200), 0.5)
     model = denoiser(wide)
     model(wide + 0.25 * torch.randn(wide.shape, generator=torch.Generator().manual_seed(2)), 0.25)
@@ -80,7 +84,7 @@ def test_the_noise_the_model_sees_has_the_deviation_of_its_timestep(clean):
     assert float(diffused.std()) == pytest.approx(float((1 - ALPHAS[steps[0]]).sqrt()), rel=0.02)
 
 
-def test_a_sigma_beyond_the_schedule_is_refused_with_the_largest_that_fits(clean):
+def test_a_sigma_beyond_the_schedule_is_refused_with_the_largest_that_fits(clean: Tensor) -> None:
     model = denoiser(clean)
     assert model.max_sigma == pytest.approx(LEVELS[-1] / 2, rel=1e-6)
     assert model(clean, model.max_sigma).isfinite().all()
@@ -88,19 +92,19 @@ def test_a_sigma_beyond_the_schedule_is_refused_with_the_largest_that_fits(clean
         model(clean, 100.0)
 
 
-def test_a_schedule_that_ends_without_signal_is_used_up_to_there(clean):
+def test_a_schedule_that_ends_without_signal_is_used_up_to_there(clean: Tensor) -> None:
     ended = torch.cat((ALPHAS, torch.zeros(1, dtype=ALPHAS.dtype)))
     assert OneShotDiffusion(Oracle(clean, "sample"), ended, prediction="sample").max_sigma < float("inf")
 
 
-def test_the_clean_image_is_cut_only_where_the_folder_says_so(clean, noise):
+def test_the_clean_image_is_cut_only_where_the_folder_says_so(clean: Tensor, noise: Tensor) -> None:
     outside = clean * 3 - 1
     torch.testing.assert_close(denoiser(outside)(outside + 0.1 * noise, 0.1), outside, atol=1e-5, rtol=0)
     cut = denoiser(outside, clip=1.0)(outside + 0.1 * noise, 0.1)
     torch.testing.assert_close(cut, outside.clamp(0, 1), atol=1e-5, rtol=0)
 
 
-def test_images_whose_sides_the_model_cannot_halve_come_back_at_their_size(clean):
+def test_images_whose_sides_the_model_cannot_halve_come_back_at_their_size(clean: Tensor) -> None:
     asked = clean[..., :7, :9]
     edge = nn.functional.pad(asked, (0, 3, 0, 1), mode="replicate")
     torch.testing.assert_close(denoiser(edge)(asked, 0.2), asked, atol=1e-5, rtol=0)
@@ -114,17 +118,17 @@ def test_images_whose_sides_the_model_cannot_halve_come_back_at_their_size(clean
         ({"class_embed_type": "timestep"}, "class_embed_type='timestep'"),
     ],
 )
-def test_models_that_need_more_than_a_picture_are_refused(clean, config, problem):
+def test_models_that_need_more_than_a_picture_are_refused(clean: Tensor, config: Any, problem: str) -> None:
     with pytest.raises(ModelConfigError, match=problem):
         denoiser(clean, **config)
 
 
 @pytest.mark.parametrize("alphas", [[], [0.5, 0.9], [1.5, 0.2], [0.0], [float("nan")], [0.9, -0.1]])
-def test_a_row_that_is_no_noise_schedule_is_refused(clean, alphas):
+def test_a_row_that_is_no_noise_schedule_is_refused(clean: Tensor, alphas: list[float]) -> None:
     with pytest.raises(ModelConfigError, match="must be a row of numbers in"):
         OneShotDiffusion(Oracle(clean, "sample"), torch.tensor(alphas), prediction="sample")
 
 
-def test_an_unknown_prediction_is_refused(clean):
+def test_an_unknown_prediction_is_refused(clean: Tensor) -> None:
     with pytest.raises(ModelConfigError, match="prediction_type='flow' must be one of epsilon, v_prediction, sample"):
-        OneShotDiffusion(Oracle(clean, "sample"), ALPHAS, prediction="flow")
+        OneShotDiffusion(Oracle(clean, "sample"), ALPHAS, prediction="flow")  # type: ignore[arg-type]

@@ -52,7 +52,9 @@ def encoder(folder: Path) -> Encoder:
 
 @pytest.fixture
 def image() -> NDArray[np.uint8]:
-    return drawn_images(4)[0][3]
+    images, _ = drawn_images(4)
+    picture: NDArray[np.uint8] = images[3]
+    return picture
 
 
 def booster(folder: Path, *, width: int = 100, denoiser: bool = True, seed: int = 0) -> Path:
@@ -183,7 +185,7 @@ def test_a_row_of_any_scale_keeps_its_direction_and_a_row_of_zeros_gets_one() ->
 
 def test_gradients_through_the_sphere_are_tangent_and_finite() -> None:
     rows = torch.tensor([[0.0, 0.0], [3.0, 4.0]], requires_grad=True)
-    to_sphere(rows)[:, 0].sum().backward()
+    to_sphere(rows)[:, 0].sum().backward()  # type: ignore[no-untyped-call]
     assert rows.grad is not None
     torch.testing.assert_close(rows.grad, torch.tensor([[0.0, 0.0], [0.128, -0.096]]))
 

@@ -1,6 +1,9 @@
 import itertools
 import re
 import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,17 +12,19 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from holdfast.queue.jobs import JobInput
+from holdfast_worker.models.draws import Draws
 from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.folder import load_config
 from holdfast_worker.models.guard.config import GuardConfig
+from holdfast_worker.models.guard.llava import LlavaGuard
 from holdfast_worker.models.guard.loading import load_guard
 from holdfast_worker.models.vision.preprocessing import to_tiles
 from holdfast_worker.noise import gaussian
 from holdfast_worker.replay.guard import replay
-from tests.workers.builders import TEXT, certificate_of, png, ready_for, votes
+from tests.workers.builders import TEXT, Draw, certificate_of, png, ready_for, votes
 
 TALKS = ["Safe", "Unsafe", ".", '"', "<|im_end|>"]
-RULES = {
+RULES: dict[str, dict[str, Any]] = {
     "word": {"answer": "word"},
     "json": {
         "answer": "json_rating",
@@ -31,7 +36,7 @@ RULES = {
 
 
 @pytest.fixture(scope="module")
-def folder(base_folder, tmp_path_factory):
+def folder(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint whose answers are made of a few tokens, so that many of them are verdicts."""
     folder = shutil.copytree(base_folder, tmp_path_factory.mktemp("talks") / "copy")
     weights = load_file(folder / "model.safetensors")
@@ -44,15 +49,15 @@ def folder(base_folder, tmp_path_factory):
 
 
 @pytest.fixture
-def load(folder):
-    def load(rule, **settings):
+def load(folder: Path) -> Callable[..., LlavaGuard]:
+    def load(rule: str, **settings: Any) -> LlavaGuard:
         own = {"decision": "generate", "max_new_tokens": 5, **RULES[rule]}
         return load_guard(folder, load_config(GuardConfig, folder, own | settings))
 
     return load
 
 
-def published_answer(guard, draws, index, cell):
+def published_answer(guard: LlavaGuard, draws: Draws, index: int, cell: int) -> str:
     """What transformers' own greedy `generate` writes behind one full prompt."""
     prepared, most = draws.prepared, guard.config.max_new_tokens
     noise = gaussian(draws.seed, draws.start, draws.stop, prepared.clean.shape, guard.device)
@@ -64,18 +69,20 @@ def published_answer(guard, draws, index, cell):
     return guard._prompt.ordinary.decode(written[0, ids.shape[1] :].tolist())
 
 
-def expected(guard, text):
+def expected(guard: LlavaGuard, text: str) -> bool | None:
     """The verdict of a whole answer, None where it gives none."""
     if guard.config.answer == "word":
         rating = next(iter(re.findall(r"[A-Za-z]+", text)), None)
     else:
         rating = text.split('"')[0] if '"' in text else None
     verdicts = dict.fromkeys(guard.config.unsafe_tokens, True) | dict.fromkeys(guard.config.safe_tokens, False)
-    return verdicts.get(rating)
+    return None if rating is None else verdicts.get(rating)
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_votes_are_what_transformers_own_greedy_answers_say(load, draw, rule):
+def test_votes_are_what_transformers_own_greedy_answers_say(
+    load: Callable[..., LlavaGuard], draw: Draw, rule: str
+) -> None:
     guard = load(rule)
     draws = draw(guard, 0, 8)
     found = votes(guard, [draws])[0]
@@ -86,16 +93,18 @@ def test_votes_are_what_transformers_own_greedy_answers_say(load, draw, rule):
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_an_unparseable_answer_counts_as_the_settings_say_and_changes_no_other(load, draw, rule):
+def test_an_unparseable_answer_counts_as_the_settings_say_and_changes_no_other(
+    load: Callable[..., LlavaGuard], draw: Draw, rule: str
+) -> None:
     cautious, lenient = load(rule), load(rule, unparseable="safe")
     found = [guard.margins([draw(guard, 0, 12)])[0] for guard in (cautious, lenient)]
-    np.testing.assert_allclose(*np.abs(found), atol=1e-5)
+    np.testing.assert_allclose(np.abs(found[0]), np.abs(found[1]), atol=1e-5)
     changed = (found[0] > 0) != (found[1] > 0)
     assert changed.any()
     assert (found[0][changed] > 0).all()
 
 
-def test_answers_do_not_depend_on_what_else_is_in_the_batch(load, draw):
+def test_answers_do_not_depend_on_what_else_is_in_the_batch(load: Callable[..., LlavaGuard], draw: Draw) -> None:
     guard = load("word")
     whole = guard.margins([draw(guard, 0, 20)])[0]
     cuts = [0, 1, 7, 20]
@@ -104,7 +113,7 @@ def test_answers_do_not_depend_on_what_else_is_in_the_batch(load, draw):
     np.testing.assert_allclose(guard.plain_margins(draw(guard, 0, 4)), whole[:4], atol=1e-4)
 
 
-def test_a_margin_is_the_lead_of_the_answer_over_another_one(load, draw):
+def test_a_margin_is_the_lead_of_the_answer_over_another_one(load: Callable[..., LlavaGuard], draw: Draw) -> None:
     guard = load("word", max_new_tokens=1)
     draws = draw(guard, 0, 3)
     states = []
@@ -115,7 +124,7 @@ def test_a_margin_is_the_lead_of_the_answer_over_another_one(load, draw):
     assert len(states) == 1
 
 
-def test_nothing_is_written_after_the_verdict(load, draw):
+def test_nothing_is_written_after_the_verdict(load: Callable[..., LlavaGuard], draw: Draw) -> None:
     guard = load("word", max_new_tokens=100, max_text_bytes=20)
     calls = []
     guard._model.lm_head.register_forward_hook(lambda _, __, logits: calls.append(len(logits)))
@@ -124,22 +133,22 @@ def test_nothing_is_written_after_the_verdict(load, draw):
     assert len(calls) < 20
 
 
-def test_a_tie_of_tokens_is_not_a_tie_of_verdicts(load, draw):
+def test_a_tie_of_tokens_is_not_a_tie_of_verdicts(load: Callable[..., LlavaGuard], draw: Draw) -> None:
     guard = load("json", max_new_tokens=1)
     torch.nn.init.zeros_(guard._model.lm_head.weight)
     assert votes(guard, [draw(guard, 0, 2)])[0].all()
 
 
-def test_variants_of_written_answers_may_be_several_tokens(load):
+def test_variants_of_written_answers_may_be_several_tokens(load: Callable[..., LlavaGuard]) -> None:
     assert load("json", unsafe_tokens=["Review Needed"]).config.unsafe_tokens == ("Review Needed",)
 
 
-def test_a_text_limit_leaves_room_for_the_answer(load):
+def test_a_text_limit_leaves_room_for_the_answer(load: Callable[..., LlavaGuard]) -> None:
     with pytest.raises(ModelConfigError, match="max_text_bytes=200 must be at most"):
         load("word", max_new_tokens=400)
 
 
-def test_votes_of_written_answers_are_replayed(load):
+def test_votes_of_written_answers_are_replayed(load: Callable[..., LlavaGuard]) -> None:
     guard = load("word")
     ready = ready_for(guard, size=(48, 40), noise={"beta": 0.5}, threat={"text": {"slots": 4}})
     stated = certificate_of(guard, ready, (0, 4, 8), (48, 40))

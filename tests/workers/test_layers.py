@@ -105,7 +105,7 @@ def test_published_weights_compute_what_their_authors_drew(tmp_path: Path, name:
 def test_a_feature_is_what_comes_before_the_last_linear_layer(tmp_path: Path) -> None:
     widths = []
     for name in ("cnn", "resnet20"):
-        encoder = registry.load(cifar_encoder(tmp_path / name, name), {})  # type: ignore[arg-type]
+        encoder = registry.load(cifar_encoder(tmp_path / name, name), {})
         assert isinstance(encoder, Encoder)
         widths.append((encoder.dimension, encoder.token_shape))
     assert widths == [(100, (1, 100)), (64, (1, 64))]
@@ -159,7 +159,7 @@ def test_images_of_another_size_are_resized_inside() -> None:
 def test_gradients_reach_the_images_and_no_weight() -> None:
     own = tower(CONV, {"kind": "average_pool"}, stored=conv_weights())
     images = torch.rand(2, 3, *SIZE, requires_grad=True)
-    own.pooled(own.tokens(images)).sum().backward()
+    own.pooled(own.tokens(images)).sum().backward()  # type: ignore[no-untyped-call]
     assert images.grad is not None
     assert images.grad.abs().sum() > 0
     assert not any(parameter.requires_grad for parameter in own.parameters())

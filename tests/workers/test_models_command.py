@@ -125,8 +125,8 @@ def test_a_file_of_settings_that_is_broken_is_refused_before_anything_is_loaded(
     settings: Path, capsys: Capture
 ) -> None:
     settings.write_text("models = [")
-    for command in (lambda: add(["e", "absent"]), lambda: list_models([]), lambda: check(["reference-guard"])):
-        assert command() == 1
+    for command, given in ((add, ["e", "absent"]), (list_models, []), (check, ["reference-guard"])):
+        assert command(given) == 1
         assert "TOML" in capsys.readouterr().err
     assert settings.read_text() == "models = ["
 

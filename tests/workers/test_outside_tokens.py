@@ -2,12 +2,15 @@
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from holdfast.queue.orders import Order
-from holdfast_worker.sampling.guard import margins
+from holdfast_worker.models.guard.llava import LlavaGuard
+from holdfast_worker.sampling.guard import Ready, margins
 from tests.workers.builders import ready_for
 
 SLOTS, DRAWS = 2, 12
@@ -15,37 +18,37 @@ SPECIAL = range(6)
 KERNELS = ["uniform", "absorbing"]
 
 
-def attacked(ready, tokens):
+def attacked(ready: Ready, tokens: Any) -> Ready:
     """The same job, its first slots rewritten."""
     base = np.concatenate((np.array(tokens, dtype=np.int64), ready.prepared.tail_base[len(tokens) :]))
     return replace(ready, prepared=replace(ready.prepared, tail_base=base))
 
 
-def votes(guard, ready):
+def votes(guard: LlavaGuard, ready: Ready) -> NDArray[np.bool_]:
     """Unsafe or not, of every draw in every cell."""
     order = Order("job", 0, 0, DRAWS, tuple(range(len(ready.spec.cells))))
     return margins(guard, [(order, ready)])[0] > 0
 
 
 @pytest.fixture(params=KERNELS)
-def ready(guard, request):
+def ready(guard: LlavaGuard, request: pytest.FixtureRequest) -> Ready:
     noise = {"beta": 0.5, "token_kernel": request.param}
     return ready_for(guard, size=(48, 40), method="stratified", noise=noise, threat={"text": {"slots": SLOTS}})
 
 
-def test_the_tokens_are_indeed_outside_the_alphabet(guard):
+def test_the_tokens_are_indeed_outside_the_alphabet(guard: LlavaGuard) -> None:
     assert not np.isin(SPECIAL, guard.inputs.prompt.alphabet).any()
 
 
 @pytest.mark.parametrize("budget", range(1, SLOTS + 1))
-def test_draws_that_mask_the_attack_vote_as_without_it(guard, ready, budget):
+def test_draws_that_mask_the_attack_vote_as_without_it(guard: LlavaGuard, ready: Ready, budget: Any) -> None:
     clean = votes(guard, ready)
     assert clean.shape == (DRAWS, SLOTS + 1)
     for tokens in itertools.product(SPECIAL, repeat=budget):
         np.testing.assert_array_equal(votes(guard, attacked(ready, tokens))[:, budget:], clean[:, budget:])
 
 
-def test_draws_that_leave_the_attack_in_sight_do_not(guard, ready):
+def test_draws_that_leave_the_attack_in_sight_do_not(guard: LlavaGuard, ready: Ready) -> None:
     clean = votes(guard, ready)
     moved = [votes(guard, attacked(ready, tokens)) != clean for tokens in itertools.product(SPECIAL, repeat=2)]
     assert np.any(moved, axis=(0, 1)).tolist() == [True, True, False]

@@ -18,7 +18,7 @@ from holdfast_worker.inspection.fixed_draws import fixed_draws
 from holdfast_worker.inspection.self_test import self_test
 from holdfast_worker.models.encoder import encoder as encoder_module
 from holdfast_worker.models.encoder.encoder import Encoder
-from holdfast_worker.models.guard import llava
+from holdfast_worker.models.guard import llava, tails
 from tests.workers.builders import table_folder
 from tests.workers.feature_builders import encoder_folder
 
@@ -74,7 +74,7 @@ def test_margins_that_depend_on_the_batch_fail(base_folder: Path) -> None:
 
 
 def test_cells_that_see_each_other_fail(base_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    own = llava.tail_layout
+    own = tails.tail_layout
 
     def blind_to_cells(*given: Any) -> Any:
         layout = own(*given)
@@ -117,7 +117,7 @@ def test_a_verdict_may_differ_near_a_tie_and_nowhere_else() -> None:
 
 @pytest.mark.parametrize(("apart", "outcome"), [(9e-6, "pass"), (2e-5, "fail"), (float("nan"), "fail")])
 def test_margins_below_one_may_differ_by_a_hundred_thousandth(apart: float, outcome: str) -> None:
-    exact = [np.array([[0.5, -0.25]], dtype=np.float64)]
+    exact: Any = [np.array([[0.5, -0.25]])]
     assert equal_margins("prefix", [exact[0] + apart], exact, remedy="").outcome == outcome
 
 

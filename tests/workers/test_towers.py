@@ -66,7 +66,7 @@ def feature(folder: Path, **settings: Any) -> Tensor:
 def clip_reference(folder: Path) -> Any:
     """CLIP's own vision output, hidden states included, on the pixels of its own processor."""
     pixels = CLIPImageProcessorPil.from_pretrained(folder)(images=list(PICTURES), return_tensors="pt").pixel_values
-    model = CLIPModel.from_pretrained(folder).eval()
+    model = CLIPModel.from_pretrained(folder).eval()  # type: ignore[no-untyped-call]
     with torch.no_grad():
         output = model.vision_model(pixel_values=pixels, output_hidden_states=True)
         output.projected = model.get_image_features(pixel_values=pixels).pooler_output
@@ -98,7 +98,7 @@ def test_clip_gives_the_hidden_state_that_is_asked_for(clip: Path, layer: int) -
 def test_siglip_gives_its_pooling_head_its_mean_patch_and_its_tokens(siglip: Path) -> None:
     pixels = SiglipImageProcessorPil.from_pretrained(siglip)(images=list(PICTURES), return_tensors="pt").pixel_values
     with torch.no_grad():
-        output = SiglipModel.from_pretrained(siglip).eval().vision_model(pixel_values=pixels)
+        output = SiglipModel.from_pretrained(siglip).eval().vision_model(pixel_values=pixels)  # type: ignore[no-untyped-call]
     close(feature(siglip), output.pooler_output)
     close(feature(siglip, feature="mean"), output.last_hidden_state.mean(1))
     close(feature(siglip, feature="tokens"), output.last_hidden_state.flatten(1))
@@ -139,7 +139,10 @@ def test_open_clip_may_be_in_transformers_layout(clip: Path) -> None:
     assert torch.equal(feature(clip, architecture="open_clip"), feature(clip))
 
 
-MODELS = {LlavaConfig: LlavaForConditionalGeneration, LlavaNextConfig: LlavaNextForConditionalGeneration}
+MODELS: dict[Any, Any] = {
+    LlavaConfig: LlavaForConditionalGeneration,
+    LlavaNextConfig: LlavaNextForConditionalGeneration,
+}
 
 
 def llava_reference(folder: Path, model: Any) -> list[Tensor]:
@@ -152,7 +155,7 @@ def llava_reference(folder: Path, model: Any) -> list[Tensor]:
 
 @pytest.mark.parametrize("of", [LlavaConfig, LlavaNextConfig])
 @pytest.mark.parametrize(("layer", "strategy"), [(-2, "default"), (-1, "full"), ([-3, 1], "default")])
-def test_a_llava_gives_what_its_projector_reads(tmp_path: Path, of: type, layer: Any, strategy: str) -> None:
+def test_a_llava_gives_what_its_projector_reads(tmp_path: Path, of: Any, layer: Any, strategy: str) -> None:
     chosen = {"vision_feature_layer": layer, "vision_feature_select_strategy": strategy}
     folder = llava_folder(tmp_path, of=of, config=chosen)
     states = llava_reference(folder, MODELS[of].from_pretrained(folder).eval())
@@ -167,7 +170,7 @@ def test_a_llava_gives_what_its_projector_reads(tmp_path: Path, of: type, layer:
 
 def test_a_llava_of_siglip_has_no_class_token_to_drop(tmp_path: Path) -> None:
     folder = llava_folder(tmp_path, vision=siglip_vision(), config={"vision_feature_select_strategy": "full"})
-    states = llava_reference(folder, LlavaForConditionalGeneration.from_pretrained(folder).eval())
+    states = llava_reference(folder, LlavaForConditionalGeneration.from_pretrained(folder).eval())  # type: ignore[no-untyped-call]
     close(feature(folder, feature="mean"), states[-2].mean(1))
     with pytest.raises(ModelConfigError, match="feature=cls needs a class token, which SigLIP has not"):
         load(folder, feature="cls")
@@ -177,7 +180,7 @@ def test_a_llava_onevision_guard_lends_its_tower(checkpoint: Callable[..., Path]
     folder = checkpoint(layer=-1)
     settings = {"name": "tower", "kind": "encoder", "architecture": "llava", "device": "cpu"}
     (folder / "holdfast.json").write_text(json.dumps(settings))
-    model = LlavaOnevisionForConditionalGeneration.from_pretrained(folder).eval()
+    model = LlavaOnevisionForConditionalGeneration.from_pretrained(folder).eval()  # type: ignore[no-untyped-call]
     with torch.no_grad():
         states = model.model.vision_tower(pixel_values=(IMAGES - 0.5) / 0.5, output_hidden_states=True).hidden_states
     close(feature(folder), states[-1].flatten(1))
@@ -220,7 +223,7 @@ def test_images_of_another_size_are_resized_inside(clip: Path) -> None:
 def test_gradients_reach_the_images_and_no_weight(clip: Path, settings: dict[str, Any]) -> None:
     tower = load(clip, **settings)
     images = IMAGES.clone().requires_grad_(True)
-    tower.pooled(tower.tokens(images)).square().sum().backward()
+    tower.pooled(tower.tokens(images)).square().sum().backward()  # type: ignore[no-untyped-call]
     assert images.grad is not None
     assert images.grad.abs().amax(dim=(1, 2, 3)).min() > 0
     assert not any(parameter.requires_grad for parameter in tower.parameters())

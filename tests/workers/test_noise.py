@@ -1,4 +1,5 @@
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from holdfast.certificates.noise.kernels import (
     block_key,
     suffix_draws,
 )
-from holdfast_worker.noise import gaussian, replace_tokens
+from holdfast.contract.guard.spec import Cell
+from holdfast_worker.noise import cell_masks, gaussian, replace_tokens
 
 CPU = torch.device("cpu")
 SHAPE = (3, 8, 8)
@@ -97,3 +99,13 @@ def test_a_fully_masked_cell_is_uniform_on_the_alphabet() -> None:
     counts = np.array([(tokens == token).sum() for token in alphabet])
     # 12,000 uniform tokens: six standard deviations of a binomial count.
     assert np.abs(counts - 4000).max() < 6 * (12_000 * 2 / 9) ** 0.5
+
+
+def test_cells_are_masked_as_the_certificates_own_draws_are_and_natural_noise_is_untouched() -> None:
+    asked: dict[str, Any] = {"slots": 5, "seed": "s", "start": 3, "stop": 40}
+    stated = suffix_draws(UniformKernel(0.5, 7), **asked, strata=3).masked
+    natural = suffix_draws(UniformKernel(0.5, 7), **asked, strata=0).masked[:, 0]
+    cells = [Cell(5, 0, False), Cell(5, 1, False), Cell(5, 2, False), Cell(5, 3, True), Cell(5, 0, True)]
+    found = cell_masks(natural, cells)
+    np.testing.assert_array_equal(found[:, :4], stated)
+    np.testing.assert_array_equal(found[:, 4], natural)

@@ -5,6 +5,8 @@ draws come in blocks of ``BLOCK``, each from its own generator keyed by (seed, c
 blocks and keeps what it asked for.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,9 +20,10 @@ from holdfast.certificates.noise.kernels import (
     UniformKernel,
     block_key,
 )
+from holdfast.contract.guard.spec import Cell
 from holdfast.contract.models import TokenKernelName
 
-__all__ = ["gaussian", "kernel_of", "replace_tokens"]
+__all__ = ["cell_masks", "gaussian", "kernel_of", "replace_tokens"]
 
 
 def gaussian(
@@ -67,6 +70,24 @@ def _fill_device(values: Tensor, key: int) -> None:
 def kernel_of(name: TokenKernelName, beta: float, alphabet_size: int) -> TokenKernel:
     """The token kernel of this name."""
     return UniformKernel(beta, alphabet_size) if name == "uniform" else AbsorbingKernel(beta)
+
+
+def cell_masks(natural: NDArray[np.bool_], cells: Sequence[Cell]) -> NDArray[np.bool_]:
+    """The kernel's own masks as they are in each cell (maths.md §5).
+
+    Args:
+        natural: Which slots each draw masks by itself, shape (n, slots).
+        cells: What the draws of each have in common.
+
+    Returns:
+        Shape (n, cells, slots).
+    """
+    masked = np.repeat(natural[:, None], len(cells), axis=1)
+    for at, cell in enumerate(cells):
+        masked[:, at, : cell.leading_masked] = True
+        if not cell.at_least:
+            masked[:, at, cell.leading_masked] = False
+    return masked
 
 
 def replace_tokens(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from holdfast.contract.base import ImageData
 from holdfast.contract.guard.requests import CertificationRequest, Input
-from holdfast.contract.guard.spec import Cell, GuardSpec, resolve
+from holdfast.contract.guard.spec import GuardSpec, resolve
 from holdfast.queue.broker import AsyncRedis
 from holdfast.queue.jobs import JobInput, JobRecord
 from holdfast.queue.orders import Order, Tally, Votes
@@ -93,24 +93,13 @@ def draws_of(guard: Guard, ready: Ready, order: Order) -> Iterator[Draws]:
     spec, prepared, every, asked = ready.spec, ready.prepared, ready.spec.cells, cells_of(order)
     if max(asked) >= len(every):
         raise ValueError(f"cell {max(asked)} must be at most {len(every) - 1}, the last of this job")
-    for slots, cells in groupby((every[index] for index in asked), key=lambda cell: cell.slots):
-        base = prepared.tail_base[:slots] if spec.scope == "per_budget" else prepared.tail_base
-        tails = np.concatenate([_noised(guard, ready, order, base, cell) for cell in cells], axis=1)
-        yield _draws(ready, order, replace(prepared, tail_base=base), tails)
-
-
-def _draws(ready: Ready, order: Order, prepared: PreparedInput, tails: NDArray[np.int64]) -> Draws:
-    return Draws(prepared, ready.seed, ready.spec.sigma, order.start, order.stop, tails)
-
-
-def _noised(guard: Guard, ready: Ready, order: Order, base: NDArray[np.int64], cell: Cell) -> NDArray[np.int64]:
-    """The noised tails of one cell, shape (draws, 1, slots)."""
-    spec, seed, start, stop = ready.spec, ready.seed, order.start, order.stop
-    if spec.text == "none":
-        return np.broadcast_to(base, (stop - start, 1, len(base)))
-    strata = cell.leading_masked if cell.at_least else len(base)
-    tails = guard.inputs.noised(spec, base, seed=seed, start=start, stop=stop, strata=strata)
-    return tails[:, [cell.leading_masked]]
+    for slots, group in groupby((every[index] for index in asked), key=lambda cell: cell.slots):
+        base, cells = prepared.tail_base[:slots] if spec.scope == "per_budget" else prepared.tail_base, list(group)
+        if spec.text == "none":
+            tails = np.tile(base, (order.stop - order.start, len(cells), 1))
+        else:
+            tails = guard.inputs.noised(spec, base, cells, seed=ready.seed, start=order.start, stop=order.stop)
+        yield Draws(replace(prepared, tail_base=base), ready.seed, spec.sigma, order.start, order.stop, tails)
 
 
 def example(guard: Guard, index: int) -> Ready:

@@ -1,8 +1,8 @@
 """What a multimodal guard takes in, whatever runs its language model: text and image made ready for draws."""
 
 import io
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from holdfast.certificates import suffix_draws
-from holdfast.contract.guard.spec import GuardSpec
+from holdfast.contract.guard.spec import Cell, GuardSpec
 from holdfast.contract.models import GuardInfo, Limits, NoiseSpace
 from holdfast.queue.jobs import JobInput
 from holdfast_worker.models.batching import Batching
@@ -22,7 +22,7 @@ from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.prompt import Prompt
 from holdfast_worker.models.vision.noise_space import require_image, resize_norm, to_noise_space
 from holdfast_worker.models.vision.preprocessing import Pixels
-from holdfast_worker.noise import kernel_of, replace_tokens
+from holdfast_worker.noise import cell_masks, kernel_of, replace_tokens
 
 __all__ = ["GuardInput", "context_length"]
 
@@ -94,10 +94,11 @@ class GuardInput:
         return JobInput(text=text, image_png=picture_png(index, self.config.noise_height, self.config.noise_width))
 
     def noised(  # noqa: D102 - as the protocol says
-        self, spec: GuardSpec, base: NDArray[np.int64], *, seed: str, start: int, stop: int, strata: int
+        self, spec: GuardSpec, base: NDArray[np.int64], cells: Sequence[Cell], *, seed: str, start: int, stop: int
     ) -> NDArray[np.int64]:
         kernel = kernel_of(spec.token_kernel, spec.beta, spec.alphabets[0])
-        noise = suffix_draws(kernel, slots=len(base), seed=seed, start=start, stop=stop, strata=strata)
+        natural = suffix_draws(kernel, slots=len(base), seed=seed, start=start, stop=stop, strata=0)
+        noise = replace(natural, masked=cell_masks(natural.masked[:, 0], cells))
         return replace_tokens(noise, base, self.prompt.alphabet, self.prompt.mask)
 
     def prepare_job(self, spec: GuardSpec, given: JobInput) -> PreparedInput:

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from holdfast.certificates import field_draws
-from holdfast.contract.guard.spec import GuardSpec
+from holdfast.contract.guard.spec import Cell, GuardSpec
 from holdfast.contract.models import GuardInfo, Limits, NoiseSpace
 from holdfast.queue.jobs import JobInput
 from holdfast_worker.models.draws import Draws, PreparedInput, images_of_draws, margins_by_range, noisy_images
@@ -77,13 +77,13 @@ class TabularInput:
         )
 
     def noised(
-        self, spec: GuardSpec, base: NDArray[np.int64], *, seed: str, start: int, stop: int, strata: int
+        self, spec: GuardSpec, base: NDArray[np.int64], cells: Sequence[Cell], *, seed: str, start: int, stop: int
     ) -> NDArray[np.int64]:
-        if strata:
-            raise ValueError(f"strata={strata} must be 0 of fields, which all have one cell; ask for the l0 threat")
+        if any(cell.leading_masked or not cell.at_least for cell in cells):
+            raise ValueError(f"cells {cells} must leave every field to the kernel; ask for the l0 threat")
         kernels = [kernel_of(spec.token_kernel, spec.beta, size) for size in spec.alphabets]
         noise = field_draws(kernels, seed=seed, start=start, stop=stop)
-        return np.where(noise.masked, noise.replacement, base)[:, None]
+        return np.where(noise.masked, noise.replacement, base)[:, None].repeat(len(cells), axis=1)
 
     def prepare_job(self, spec: GuardSpec, given: JobInput) -> PreparedInput:
         """As ``GuardInputs.prepare_job``."""

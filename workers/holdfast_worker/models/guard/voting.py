@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from holdfast.contract.guard.spec import GuardSpec
+from holdfast.contract.guard.spec import Cell, GuardSpec
 from holdfast.contract.models import GuardInfo
 from holdfast.queue.jobs import JobInput
 from holdfast_worker.models.draws import Draws, PreparedInput
@@ -28,20 +28,20 @@ class GuardInputs(Protocol):
         """
 
     def noised(
-        self, spec: GuardSpec, base: NDArray[np.int64], *, seed: str, start: int, stop: int, strata: int
+        self, spec: GuardSpec, base: NDArray[np.int64], cells: Sequence[Cell], *, seed: str, start: int, stop: int
     ) -> NDArray[np.int64]:
         """Draws a job's token noise and writes it over slots.
 
         Args:
             spec: What is certified; it names the kernel.
             base: A prepared input's ``tail_base``, or the first slots of it, shape (slots,).
+            cells: What the draws of each cell have in common; otherwise they are the same draws.
             seed: The job's secret seed.
             start: First draw index.
             stop: One past the last draw index.
-            strata: Cells beyond the first: cell k has k leading masked slots, the last at least that many.
 
         Returns:
-            Shape (draws, strata + 1, slots).
+            Shape (draws, cells, slots).
         """
 
     def example(self, index: int) -> JobInput:

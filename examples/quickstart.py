@@ -23,7 +23,13 @@ from typing import IO
 
 from rich.console import Console
 
-from holdfast_client import CertificationCancelledError, Client, ConnectionFailedError, ProblemError
+from holdfast_client import (
+    CertificationCancelledError,
+    Client,
+    ConnectionFailedError,
+    ProblemError,
+    ServiceStoppedError,
+)
 from holdfast_client.render import certificate_view, problem_view, terminal, watch
 
 EXAMPLES = Path(__file__).parent / "examples.json"
@@ -190,7 +196,7 @@ def main() -> int:
                 stay(client, service, examples[0], console)
     except KeyboardInterrupt:
         return 130
-    except (ServiceError, ConnectionFailedError) as error:
+    except (ServiceError, ServiceStoppedError, ConnectionFailedError) as error:
         console.print(problem_view(error), soft_wrap=True)
         return 1
     return 0 if all(as_expected) else 1

@@ -35,13 +35,12 @@ class AsyncClient:
     def __init__(
         self, base_url: str | None = None, *, timeout_s: float = 30.0, transport: httpx.AsyncBaseTransport | None = None
     ) -> None:
-        self._service = Service.at(base_url)
-        self._wire = AsyncWire(self._service, timeout_s, transport)
+        self._wire = AsyncWire(Service.at(base_url), timeout_s, transport)
 
     @property
     def url(self) -> str:
         """The service's URL, without credentials."""
-        return self._service.url
+        return self._wire.service.url
 
     async def __aenter__(self) -> Self:
         return self
@@ -55,7 +54,7 @@ class AsyncClient:
 
     async def certify(self, **asked: Unpack[CertifyKeywords]) -> AsyncCertification[Certificate]:
         """`Client.certify`, awaited; help(CertifyKeywords) explains the keywords."""
-        return self.certification(await self._wire.run(calls.submit(self._service, GUARD, asked)))
+        return AsyncCertification(self._wire, await self._wire.run(calls.submit(GUARD, asked)))
 
     def certification(self, job_id: str) -> AsyncCertification[Certificate]:
         """The handle of a certification that was submitted before."""
@@ -63,7 +62,7 @@ class AsyncClient:
 
     async def certify_features(self, **asked: Unpack[CertifyFeaturesKeywords]) -> AsyncFeatureCertification:
         """`Client.certify_features`, awaited; help(CertifyFeaturesKeywords) explains the keywords."""
-        return self.feature_certification(await self._wire.run(calls.submit(self._service, FEATURES, asked)))
+        return AsyncCertification(self._wire, await self._wire.run(calls.submit(FEATURES, asked)))
 
     def feature_certification(self, job_id: str) -> AsyncFeatureCertification:
         """The handle of a feature certification, or of an embedding, that was submitted before."""
@@ -71,20 +70,20 @@ class AsyncClient:
 
     async def embed(self, *, timeout_s: float | None = None, **asked: Unpack[EmbedKeywords]) -> FeatureCertificate:
         """`Client.embed`, awaited; help(EmbedKeywords) explains the keywords."""
-        return await self._wire.run(calls.embed(self._service, asked, timeout_s))
+        return await self._wire.run(calls.embed(asked, timeout_s))
 
     async def verify(self, certificate: Checkable) -> Verification:
         """`Client.verify`, awaited."""
-        return await self._wire.run(calls.verify(self._service, certificate))
+        return await self._wire.run(calls.verify(certificate))
 
     async def keys(self) -> KeySet:
         """`Client.keys`, awaited."""
-        return await self._wire.run(calls.keys(self._service))
+        return await self._wire.run(calls.read(calls.KEYS))
 
     async def models(self) -> tuple[GuardInfo | EncoderInfo, ...]:
         """`Client.models`, awaited."""
-        return await self._wire.run(calls.models(self._service))
+        return (await self._wire.run(calls.read(calls.MODELS))).models
 
     async def ready(self) -> bool:
         """`Client.ready`, awaited."""
-        return await self._wire.run(calls.ready(self._service))
+        return await self._wire.run(calls.ready())

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 from urllib.parse import quote
 
-import httpx
-
 from holdfast.contract.base import Strict
 from holdfast.contract.features.certificates import FeatureCertificate, feature_certification_from_json
 from holdfast.contract.features.keywords import CertifyFeaturesKeywords, EmbedKeywords
@@ -19,24 +17,26 @@ from holdfast.contract.guard.certificates import Certificate, certification_from
 from holdfast.contract.guard.keywords import CertifyKeywords
 from holdfast.contract.guard.requests import CertificationRequest
 from holdfast.contract.jobs import Issued, Job, KeySet, Verification
-from holdfast.contract.models import EncoderInfo, GuardInfo, ModelList
-from holdfast.contract.problems import InternalError, problem_error
+from holdfast.contract.models import ModelList
+from holdfast.contract.problems import InternalError, ProblemError, problem_error
 from holdfast_client.asking import request_body
-from holdfast_client.errors import CertificationCancelledError, ServiceUnreachableError
-from holdfast_client.service import BRIEFLY_S, PASSING, PATIENTLY_S, Ask, Service, Steps
+from holdfast_client.errors import CertificationCancelledError, ServiceUnreachableError, UnexpectedAnswerError
+from holdfast_client.service import BRIEFLY_S, PASSING, PATIENTLY_S, Ask, Steps
 from holdfast_client.verification import Checkable, as_json
 
 __all__ = [
     "FEATURES",
     "GUARD",
+    "KEYS",
+    "MODELS",
     "Kind",
     "Place",
     "cancel",
     "embed",
-    "keys",
-    "models",
+    "read",
     "ready",
     "refresh",
+    "send",
     "submit",
     "verify",
     "wait",
@@ -64,6 +64,8 @@ GUARD: Kind[Certificate] = Kind("/v1/certifications", CertificationRequest, Cert
 FEATURES: Kind[FeatureCertificate] = Kind(
     "/v1/feature-certifications", FeatureCertificationRequest, CertifyFeaturesKeywords, feature_certification_from_json
 )
+KEYS = Ask("GET", "/.well-known/holdfast-keys.json", KeySet.model_validate_json)
+MODELS = Ask("GET", "/v1/models", ModelList.model_validate_json)
 
 
 @dataclass(frozen=True)
@@ -79,22 +81,22 @@ class Place(Generic[C]):
         return f"{self.kind.path}/{quote(self.id, safe='')}"
 
 
-def submit(service: Service, kind: Kind[C], asked: Mapping[str, object]) -> Steps[str]:
-    """The id of the job that the keywords ask for."""
+def submit(kind: Kind[C], asked: Mapping[str, object]) -> Steps[Place[C]]:
+    """Where the job is that the keywords ask for."""
     ask = Ask("POST", kind.path, kind.read, request_body(kind.request, kind.keywords, asked))
-    return (yield from _sent(service, ask)).id
+    return Place(kind, (yield from send(ask)).id)
 
 
-def refresh(service: Service, place: Place[C]) -> Steps[Job | C]:
+def refresh(place: Place[C]) -> Steps[Job | C]:
     """The certificate once it is done, the job otherwise."""
-    return (yield from _read(service, Ask("GET", place.path, place.kind.read), PATIENTLY_S))
+    return (yield from read(Ask("GET", place.path, place.kind.read), PATIENTLY_S))
 
 
-def wait(service: Service, place: Place[C], timeout_s: float | None) -> Steps[C]:
+def wait(place: Place[C], timeout_s: float | None) -> Steps[C]:
     """The certificate, for which it waits."""
     deadline = time.monotonic() + (float("inf") if timeout_s is None else timeout_s)
     pause = _FIRST_PAUSE_S
-    while isinstance(answer := (yield from refresh(service, place)), Job):
+    while isinstance(answer := (yield from refresh(place)), Job):
         _raise_if_ended(answer)
         left = deadline - time.monotonic()
         if left <= 0:
@@ -106,68 +108,54 @@ def wait(service: Service, place: Place[C], timeout_s: float | None) -> Steps[C]
     return answer
 
 
-def cancel(service: Service, place: Place[C], timeout_s: float | None) -> Steps[None]:
+def cancel(place: Place[C], timeout_s: float | None) -> Steps[None]:
     """Cancels the certification; tried once where there is a timeout."""
     ask = Ask("DELETE", place.path, place.kind.read, timeout_s=timeout_s)
-    yield from _sent(service, ask, BRIEFLY_S if timeout_s is None else ())
+    yield from send(ask, BRIEFLY_S if timeout_s is None else ())
 
 
-def embed(service: Service, asked: Mapping[str, object], timeout_s: float | None) -> Steps[FeatureCertificate]:
+def embed(asked: Mapping[str, object], timeout_s: float | None) -> Steps[FeatureCertificate]:
     """The certificate of an embedding, for which it waits."""
     body = request_body(EmbeddingRequest, EmbedKeywords, asked)
-    ask = Ask("POST", "/v1/embeddings", FEATURES.read, body, kept_back_s=_EMBEDDING_WAIT_S)
-    answer = yield from _sent(service, ask)
-    if isinstance(answer, Job):
-        return (yield from wait(service, Place(FEATURES, answer.id), timeout_s))
-    return answer
+    answer = yield from send(Ask("POST", "/v1/embeddings", FEATURES.read, body, kept_back_s=_EMBEDDING_WAIT_S))
+    return (yield from wait(Place(FEATURES, answer.id), timeout_s)) if isinstance(answer, Job) else answer
 
 
-def verify(service: Service, certificate: Checkable) -> Steps[Verification]:
+def verify(certificate: Checkable) -> Steps[Verification]:
     """The service's check."""
-    ask = Ask("POST", "/v1/verify", Verification.model_validate_json, as_json(certificate))
-    return (yield from _sent(service, ask))
+    return (yield from send(Ask("POST", "/v1/verify", Verification.model_validate_json, as_json(certificate))))
 
 
-def keys(service: Service) -> Steps[KeySet]:
-    """The service's keys."""
-    return (yield from _read(service, Ask("GET", "/.well-known/holdfast-keys.json", KeySet.model_validate_json)))
-
-
-def models(service: Service) -> Steps[tuple[GuardInfo | EncoderInfo, ...]]:
-    """What is served."""
-    return (yield from _read(service, Ask("GET", "/v1/models", ModelList.model_validate_json))).models
-
-
-def ready(service: Service) -> Steps[bool]:
+def ready() -> Steps[bool]:
     """Whether the service can take work; asked once."""
-    with service.telling():
-        response: httpx.Response = yield Ask("GET", "/readyz", bytes)
-    return response.status_code == httpx.codes.OK
+    try:
+        yield Ask("GET", "/readyz", bytes)
+    except (ProblemError, UnexpectedAnswerError):
+        return False
+    return True
 
 
-def _read(service: Service, ask: Ask[T], pauses_s: Sequence[float] = BRIEFLY_S) -> Steps[T]:
+def read(ask: Ask[T], pauses_s: Sequence[float] = BRIEFLY_S) -> Steps[T]:
     """The answer of a call that only reads, which is asked again where the connection or the queue fails."""
-    return (yield from _tried(service, ask, pauses_s, PASSING))
+    return _tried(ask, pauses_s, PASSING)
 
 
-def _sent(service: Service, ask: Ask[T], pauses_s: Sequence[float] = BRIEFLY_S) -> Steps[T]:
+def send(ask: Ask[T], pauses_s: Sequence[float] = BRIEFLY_S) -> Steps[T]:
     """The answer of a call that acts; sent again only where it cannot have been received."""
-    return (yield from _tried(service, ask, pauses_s, (ServiceUnreachableError,)))
+    return _tried(ask, pauses_s, (ServiceUnreachableError,))
 
 
-def _tried(service: Service, ask: Ask[T], pauses_s: Sequence[float], passing: tuple[type[Exception], ...]) -> Steps[T]:
+def _tried(ask: Ask[T], pauses_s: Sequence[float], passing: tuple[type[Exception], ...]) -> Steps[T]:
+    answer: T
     for pause in pauses_s:
         try:
-            return (yield from _once(service, ask))
+            answer = yield ask
         except passing:
             yield pause
-    return (yield from _once(service, ask))
-
-
-def _once(service: Service, ask: Ask[T]) -> Steps[T]:
-    with service.telling():
-        response: httpx.Response = yield ask
-    return service.parsed(ask.read, service.accepted(response).content)
+        else:
+            return answer
+    answer = yield ask
+    return answer
 
 
 def _raise_if_ended(job: Job) -> None:

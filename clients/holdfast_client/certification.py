@@ -32,7 +32,7 @@ class Certification(Generic[C]):
 
     def refresh(self) -> Job | C:
         """What the service says now: the certificate once it is done, the job otherwise."""
-        return self._wire.run(calls.refresh(self._wire.service, self._place))
+        return self._wire.run(calls.refresh(self._place))
 
     def __iter__(self) -> Iterator[Progress]:
         """Progress as it happens, until the certification has ended; a dropped connection is resumed."""
@@ -49,7 +49,7 @@ class Certification(Generic[C]):
             CertificationCancelledError: it was cancelled.
             TimeoutError: it is still running; it goes on, and `wait` may be called again.
         """
-        return self._wire.run(calls.wait(self._wire.service, self._place, timeout_s))
+        return self._wire.run(calls.wait(self._place, timeout_s))
 
     def cancel(self, timeout_s: float | None = None) -> None:
         """Cancels the certification: what it has queued is dropped.
@@ -60,7 +60,7 @@ class Certification(Generic[C]):
         Raises:
             JobFinishedError: it had ended already.
         """
-        self._wire.run(calls.cancel(self._wire.service, self._place, timeout_s))
+        self._wire.run(calls.cancel(self._place, timeout_s))
 
 
 class AsyncCertification(Generic[C]):
@@ -75,7 +75,7 @@ class AsyncCertification(Generic[C]):
 
     async def refresh(self) -> Job | C:
         """`Certification.refresh`, awaited."""
-        return await self._wire.run(calls.refresh(self._wire.service, self._place))
+        return await self._wire.run(calls.refresh(self._place))
 
     async def __aiter__(self) -> AsyncGenerator[Progress, None]:
         """Progress as it happens, until the certification has ended; a dropped connection is resumed."""
@@ -87,11 +87,11 @@ class AsyncCertification(Generic[C]):
 
     async def wait(self, timeout_s: float | None = None) -> C:
         """`Certification.wait`, awaited; where the task is cancelled, the certification goes on."""
-        return await self._wire.run(calls.wait(self._wire.service, self._place, timeout_s))
+        return await self._wire.run(calls.wait(self._place, timeout_s))
 
     async def cancel(self, timeout_s: float | None = None) -> None:
         """`Certification.cancel`, awaited."""
-        await self._wire.run(calls.cancel(self._wire.service, self._place, timeout_s))
+        await self._wire.run(calls.cancel(self._place, timeout_s))
 
 
 FeatureCertification: TypeAlias = Certification[FeatureCertificate]

@@ -32,13 +32,12 @@ class Client:
     def __init__(
         self, base_url: str | None = None, *, timeout_s: float = 30.0, transport: httpx.BaseTransport | None = None
     ) -> None:
-        self._service = Service.at(base_url)
-        self._wire = Wire(self._service, timeout_s, transport)
+        self._wire = Wire(Service.at(base_url), timeout_s, transport)
 
     @property
     def url(self) -> str:
         """The service's URL, without credentials."""
-        return self._service.url
+        return self._wire.service.url
 
     def __enter__(self) -> Self:
         return self
@@ -61,7 +60,7 @@ class Client:
             ProblemError: the service refuses; the class says why.
             ServiceUnreachableError: no service answers.
         """
-        return self.certification(self._wire.run(calls.submit(self._service, GUARD, asked)))
+        return Certification(self._wire, self._wire.run(calls.submit(GUARD, asked)))
 
     def certification(self, job_id: str) -> Certification[Certificate]:
         """The handle of a certification that was submitted before."""
@@ -73,12 +72,9 @@ class Client:
         Args:
             asked: The keywords of `holdfast_client.CertifyFeaturesKeywords`, whose help explains each one.
 
-        Raises:
-            InvalidValueError: a value is outside its range.
-            ProblemError: the service refuses; the class says why.
-            ServiceUnreachableError: no service answers.
+        Raises what `certify` does.
         """
-        return self.feature_certification(self._wire.run(calls.submit(self._service, FEATURES, asked)))
+        return Certification(self._wire, self._wire.run(calls.submit(FEATURES, asked)))
 
     def feature_certification(self, job_id: str) -> FeatureCertification:
         """The handle of a feature certification, or of an embedding, that was submitted before."""
@@ -101,7 +97,7 @@ class Client:
             TimeoutError: it is still running; `feature_certification` follows it further.
             ServiceUnreachableError: no service answers.
         """
-        return self._wire.run(calls.embed(self._service, asked, timeout_s))
+        return self._wire.run(calls.embed(asked, timeout_s))
 
     def verify(self, certificate: Checkable) -> Verification:
         """The service's check of a certificate, its own signature included; `holdfast_client.verify` needs no service.
@@ -109,15 +105,15 @@ class Client:
         Args:
             certificate: The certificate, its JSON, or that as it was parsed; it may have been altered.
         """
-        return self._wire.run(calls.verify(self._service, certificate))
+        return self._wire.run(calls.verify(certificate))
 
     def keys(self) -> KeySet:
         """The public keys that the service's certificates are signed with, the current one and those before it."""
-        return self._wire.run(calls.keys(self._service))
+        return self._wire.run(calls.read(calls.KEYS))
 
     def models(self) -> tuple[GuardInfo | EncoderInfo, ...]:
         """The guards and encoders that are served now."""
-        return self._wire.run(calls.models(self._service))
+        return (self._wire.run(calls.read(calls.MODELS))).models
 
     def ready(self) -> bool:
         """Whether the service can take work.
@@ -125,4 +121,4 @@ class Client:
         Raises:
             ServiceUnreachableError: no service answers.
         """
-        return self._wire.run(calls.ready(self._service))
+        return self._wire.run(calls.ready())

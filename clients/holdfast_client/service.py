@@ -45,7 +45,7 @@ class Ask(Generic[T]):
 
 
 Steps: TypeAlias = Generator[Ask[Any] | float, Any, T]
-"""What is to be done until there is a `T`: requests to send, whose responses it is sent, and seconds to pause for."""
+"""What is to be done until there is a `T`: requests, whose answers or errors it is sent, and seconds to pause for."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,10 @@ class Service:
         if not response.is_success:
             raise self._refusal(response)
         return response
+
+    def answer(self, ask: Ask[T], response: httpx.Response) -> T:
+        """What the response, which has been read, answers; raises what `accepted` and `parsed` do."""
+        return self.parsed(ask.read, self.accepted(response).content)
 
     def parsed(self, read: Callable[[bytes], T], body: bytes) -> T:
         """What `read` makes of the body.

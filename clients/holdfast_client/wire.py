@@ -9,6 +9,8 @@ from typing import Any, Generic, TypeVar
 
 import httpx
 
+from holdfast.contract.problems import ProblemError
+from holdfast_client.errors import ConnectionFailedError, UnexpectedAnswerError
 from holdfast_client.events import Following, ServerEvent
 from holdfast_client.service import PASSING, Ask, Service, Steps
 
@@ -20,7 +22,7 @@ _SILENCE_S = 60.0  # the gateway sends a comment far more often; a stream silent
 _DIRECTLY = ("all://127.0.0.1", "all://localhost")  # never through a proxy
 
 
-Done = httpx.Response | httpx.RequestError | None
+_TOLD = (ProblemError, ConnectionFailedError, UnexpectedAnswerError)
 
 
 @dataclass(frozen=True)
@@ -45,19 +47,22 @@ class Wire:
     def run(self, steps: Steps[T]) -> T:
         """Goes through the steps, to what they return."""
         with closing(steps):
-            done: Done = None
-            while not isinstance(step := _next(steps, done), Returned):
-                done = self._do(step)
+            answer: Any = None
+            while not isinstance(step := _next(steps, answer), Returned):
+                answer = None
+                try:
+                    if isinstance(step, Ask):
+                        answer = self._ask(step)
+                    else:
+                        time.sleep(step)
+                except _TOLD as error:
+                    answer = error
             return step.value
 
-    def _do(self, step: Ask[Any] | float) -> Done:
-        if not isinstance(step, Ask):
-            time.sleep(step)
-            return None
-        try:
-            return self._http.request(**_request(step, self._timeout_s))
-        except httpx.RequestError as error:
-            return error
+    def _ask(self, ask: Ask[T]) -> T:
+        with self.service.telling():
+            response = self._http.request(**_request(ask, self._timeout_s))
+        return self.service.answer(ask, response)
 
     def events(self, path: str) -> Iterator[ServerEvent]:
         """Yields a stream's events, resuming after the last one where the connection or the queue fails."""
@@ -93,19 +98,18 @@ class AsyncWire:
     async def run(self, steps: Steps[T]) -> T:
         """Goes through the steps, to what they return."""
         with closing(steps):
-            done: Done = None
-            while not isinstance(step := _next(steps, done), Returned):
-                done = await self._do(step)
+            answer = None
+            while not isinstance(step := _next(steps, answer), Returned):
+                try:
+                    answer = await (self._ask(step) if isinstance(step, Ask) else asyncio.sleep(step))
+                except _TOLD as error:
+                    answer = error
             return step.value
 
-    async def _do(self, step: Ask[Any] | float) -> Done:
-        if not isinstance(step, Ask):
-            await asyncio.sleep(step)
-            return None
-        try:
-            return await self._http.request(**_request(step, self._timeout_s))
-        except httpx.RequestError as error:
-            return error
+    async def _ask(self, ask: Ask[T]) -> T:
+        with self.service.telling():
+            response = await self._http.request(**_request(ask, self._timeout_s))
+        return self.service.answer(ask, response)
 
     async def events(self, path: str) -> AsyncGenerator[ServerEvent, None]:
         """Yields a stream's events, resuming after the last one where the connection or the queue fails."""
@@ -127,10 +131,10 @@ class AsyncWire:
                 await asyncio.sleep(following.pause_s(error))
 
 
-def _next(steps: Steps[T], done: Done) -> Ask[Any] | float | Returned[T]:
-    """The step after the one that ended so."""
+def _next(steps: Steps[T], answer: Any) -> Ask[Any] | float | Returned[T]:
+    """The step after the one that was answered so, or failed."""
     try:
-        return steps.throw(done) if isinstance(done, httpx.RequestError) else steps.send(done)
+        return steps.throw(answer) if isinstance(answer, Exception) else steps.send(answer)
     except StopIteration as end:
         return Returned(end.value)
 

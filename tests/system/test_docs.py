@@ -22,6 +22,9 @@ FEATURES = (ROOT / "docs/features.md").read_text("utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 
 
+pytestmark = pytest.mark.timeout(1800)  # on a busy machine, certifying takes minutes
+
+
 @dataclass(frozen=True)
 class Service:
     """A running service: what it said, and the environment in which its clients are typed."""
@@ -52,7 +55,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         assert running.stop(signal.SIGTERM) == 128 + signal.SIGTERM, log.read_text("utf-8")
 
 
-def until_it_says(running: Running, words: str, seconds: float = 300) -> str:
+def until_it_says(running: Running, words: str, seconds: float = 900) -> str:
     """Its output up to the end, which is waited for until the words and what comes with them are there."""
     deadline = time.monotonic() + seconds
     while words not in (said := running.log.read_text("utf-8")):

@@ -11,7 +11,7 @@ from PIL.ImageFile import ImageFile
 
 from holdfast.contract.problems import MalformedImageError, TooLargeError, UnsupportedMediaTypeError
 
-__all__ = ["DecodedImage", "decode"]
+__all__ = ["DecodedImage", "decode", "decode_file"]
 
 _log = logging.getLogger(__name__)
 
@@ -39,18 +39,26 @@ class DecodedImage:
 
 
 def decode(data: str, *, max_pixels: int) -> DecodedImage:
-    """Decodes a base64 PNG, JPEG or WebP still to upright RGB; transparency lies on white, colour profiles are ignored.
+    """As `decode_file`, of base64 without line breaks or a `data:` prefix.
+
+    Raises:
+        MalformedImageError: not base64, or as `decode_file`, whose other errors are raised too.
+    """
+    return decode_file(_from_base64(data), max_pixels=max_pixels)
+
+
+def decode_file(raw: bytes, *, max_pixels: int) -> DecodedImage:
+    """Decodes a PNG, JPEG or WebP still to upright RGB; transparency lies on white, colour profiles are ignored.
 
     Args:
-        data: base64 without line breaks or a `data:` prefix.
+        raw: the file.
         max_pixels: height times width that is accepted; checked on the header, before pixels are allocated.
 
     Raises:
-        MalformedImageError: not base64, or a file that is truncated or corrupt.
+        MalformedImageError: a file that is truncated or corrupt.
         TooLargeError: more than `max_pixels` pixels.
         UnsupportedMediaTypeError: another format, or an animation.
     """
-    raw = _from_base64(data)
     reader = _reader(raw)
     if raw.count(b"\xff\xda") > _MAX_JPEG_SCANS and reader is JpegImagePlugin.JpegImageFile:
         raise MalformedImageError(f"the JPEG has more than {_MAX_JPEG_SCANS} scans; save it as a baseline JPEG")

@@ -1,7 +1,6 @@
 """`holdfast replay`: run a share of a certificate's draws again, and compare the votes with what it states."""
 
 import argparse
-import io
 import json
 import sys
 from collections.abc import Sequence
@@ -9,22 +8,24 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-from PIL import Image, ImageOps
 from pydantic import Field, TypeAdapter, ValidationError
 
 from holdfast.contract.features.certificates import FeatureCertificate
 from holdfast.contract.guard.certificates import Certificate
+from holdfast.contract.problems import ProblemError
+from holdfast.images import decode_file
 from holdfast.queue.jobs import JobInput
 from holdfast.roles import read
 from holdfast.settings import StartError
 from holdfast_worker.models import registry
 from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.errors import ModelError
+from holdfast_worker.models.vision.noise_space import MAX_SIDE
 from holdfast_worker.replay.features import FeatureComparison, replay_features
 from holdfast_worker.replay.guard import NEAR_TIE, Comparison, ReplayError, replay, spread
 from holdfast_worker.settings import WorkerSettings
 
-__all__ = ["command", "upright_png"]
+__all__ = ["command"]
 
 _CERTIFICATE: TypeAdapter[Certificate | FeatureCertificate] = TypeAdapter(
     Annotated[Certificate | FeatureCertificate, Field(discriminator="kind")]
@@ -147,13 +148,16 @@ def _given(options: argparse.Namespace, certificate: Certificate | FeatureCertif
             f"--share {options.share:g} must be 1 for a feature certificate, whose draws are counted together; drop it"
         )
     if options.fields is None:
-        png, size = upright_png(_read(options.image))
-        own = certificate.space.input_height, certificate.space.input_width
+        try:
+            image = decode_file(_read(options.image), max_pixels=MAX_SIDE**2)
+        except ProblemError as error:
+            raise ReplayError(f"{options.image}: {error}") from None
+        size, own = (image.height, image.width), (certificate.space.input_height, certificate.space.input_width)
         if size != own:
             raise ReplayError(
                 f"the image has {size} rows and columns, must have the certificate's {own}; give that one"
             )
-        return JobInput(options.text or "", options.suffix, png)
+        return JobInput(options.text or "", options.suffix, image.png)
     try:
         fields = json.loads(_read(options.fields))
     except ValueError:
@@ -161,24 +165,6 @@ def _given(options: argparse.Namespace, certificate: Certificate | FeatureCertif
     if not isinstance(fields, dict):
         raise ReplayError(f"{options.fields} must be a JSON object of a value per field; correct it")
     return JobInput(fields=fields)
-
-
-def upright_png(raw: bytes) -> tuple[bytes, tuple[int, int]]:
-    """An image file as the gateway hands it to workers: RGB, upright, transparency on white; and its (height, width).
-
-    Raises:
-        ReplayError: It is none, or one of 16 bits per channel, which the gateway brings to 8 by its own rule.
-    """
-    try:
-        with Image.open(io.BytesIO(raw), formats=("PNG", "JPEG", "WEBP")) as file:
-            if file.mode.startswith("I"):
-                raise ReplayError("the image has 16 bits per pixel, must have 8; save its high bytes as 8-bit grey")
-            layer = ImageOps.exif_transpose(file).convert("RGBA")
-    except (OSError, SyntaxError, ValueError):
-        raise ReplayError("the image is no intact PNG, JPEG or WebP file; give the file that was certified") from None
-    png = io.BytesIO()
-    Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB").save(png, "PNG")
-    return png.getvalue(), (layer.height, layer.width)
 
 
 def _read(path: str) -> bytes:

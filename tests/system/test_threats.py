@@ -12,7 +12,8 @@ from safetensors.numpy import save_file
 from holdfast.certificates import verify
 from holdfast.contract.guard.certificates import Certificate
 from holdfast.signing import SigningKey, check_signature
-from holdfast_client import Client
+from holdfast_client import AsyncClient, Client
+from holdfast_client import verify as verify_here
 from tests.system.processes import ROOT, begin, free_port, until_ready
 
 SIGNING_KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
@@ -89,3 +90,15 @@ def test_the_service_signs_with_the_key_it_publishes(client: Client) -> None:
     assert certificate.signature is not None
     assert certificate.signature.kid == SigningKey.from_text(SIGNING_KEY).kid
     assert certificate.signature.kid in {key.kid for key in client.keys().keys}
+
+
+async def test_the_asynchronous_client_follows_certifies_and_checks(client: Client) -> None:
+    async with AsyncClient(client.url) as other:
+        job = await other.certify(**scene("unsafe"), target=(2, 0.25))
+        passes = [progress.passes async for progress in job]
+        certificate = await job.wait(600)
+        assert (await other.verify(certificate)).valid
+        keys = await other.keys()
+    assert passes == sorted(passes)
+    assert passes[-1] == certificate.evidence.passes
+    assert verify_here(certificate, keys).valid

@@ -3,9 +3,12 @@
 import math
 from collections.abc import Callable
 
+from holdfast.certificates.rounding import SMALLEST, up
+
 _GRID_BITS = 32
-# Evaluated a little beyond the answer, so that the caller's last roundings (a factor sigma) stay covered.
-_SLACK = 1.0 + 2.0**-42
+# Evaluated 2^-42 beyond the answer: the caller's last roundings (a factor sigma) stay covered, and whoever evaluates
+# at the answer itself, with roundings of their own, finds it proved too.
+_BEYOND = 1023
 
 
 def rising_root(
@@ -52,16 +55,16 @@ def greatest_proved(guess: float, proved: Callable[[float], bool]) -> float | No
         proved: a test that is true up to some number and false beyond it.
 
     Returns:
-        A number where `proved` holds (and slightly beyond it); None when no positive one was found.
+        A number where `proved` holds (and slightly beyond it); None when none above `SMALLEST` was found.
     """
-    if not guess > 0.0:
+    if not guess > SMALLEST:
         return None
     unit = math.ldexp(1.0, math.frexp(guess)[1] - _GRID_BITS)
     steps = math.floor(guess * (1.0 + 2.0**-38) / unit)
     back = 0
     while back < steps:
         candidate = (steps - back) * unit
-        if proved(candidate * _SLACK):
+        if proved(up(candidate, _BEYOND)):
             return candidate
         back = 2 * back + 1
     return None

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from holdfast.certificates import ranges
+from holdfast.certificates.rounding import SMALLEST, VECTOR, down, room, up
 from holdfast.certificates.search import greatest_proved, rising_root
 
 Floats = NDArray[np.float64]
@@ -21,9 +22,7 @@ Floats = NDArray[np.float64]
 MeanBound = Literal["betting", "empirical_bernstein", "kl", "hoeffding"]
 """`betting` holds at every number of draws at once for a fixed horizon, the others at one number fixed beforehand."""
 
-_ULP = 2.0**-52
-_ROUNDING = 2.0**-48  # relative, off every closed form; behind it are fewer than ten roundings
-_SMALLEST = 2.0**-900  # scores below it count as 0, which lowers the mean and keeps every quotient normal
+_CLOSED = 15  # ULPs off every closed form; behind it are fewer than ten operations and one logarithm
 _STEP = 2.0**-40  # the last Newton step in the logarithm of the mean
 
 # The bets of the betting bound, as shares of what can be lost at a score of 0. Staking all of it costs almost nothing
@@ -105,10 +104,11 @@ def betting_lower(scores: ArrayLike | ScoreSample, alpha: float, *, horizon: int
     """
     sample, needed = ScoreSample.of(scores), -math.log(ranges.open_unit("alpha", alpha))
     draws = sample.size if horizon is None else ranges.whole("horizon", horizon, least=1)
-    values = np.where(sample.values < _SMALLEST, 0.0, sample.values)
+    # Smaller scores count as 0, which lowers the mean and keeps every quotient normal.
+    values = np.where(sample.values < SMALLEST, 0.0, sample.values)
     counts = sample.counts.astype(np.float64)
     mean = math.fsum(values * counts) / sample.size
-    if mean < _SMALLEST:
+    if mean < SMALLEST:
         return 0.0
     bets, weights = _bets(needed, draws)
     if not values[0]:
@@ -123,17 +123,18 @@ def betting_lower(scores: ArrayLike | ScoreSample, alpha: float, *, horizon: int
         return needed - top - math.log(parts.sum()), float(parts @ (shares @ counts) / parts.sum())
 
     def proved(candidate: float) -> bool:
-        if not _SMALLEST < candidate < 1.0:
+        if not SMALLEST < candidate < 1.0:
             return False
         logs, _ = _growth(values, bets, candidate)
         wealth = logs @ counts + np.log(weights)
         top = float(np.max(wealth))
-        margin = _ULP * ((len(values) + 8.0) * float(np.max(np.abs(logs) @ counts)) + 8.0 * (sample.size + needed))
+        # Of every logarithm and its share in the sum; of every factor, absolutely in its logarithm.
+        margin = room(float(np.max(np.abs(logs) @ counts)), len(values) + VECTOR) + room(sample.size + needed, VECTOR)
         return top + math.log(np.exp(wealth - top).sum()) > needed + margin
 
     peak = math.log(mean)
     start = peak - spread / mean - needed / sample.size
-    return greatest_proved(math.exp(rising_root(in_logs, math.log(_SMALLEST), peak, start, _STEP)), proved) or 0.0
+    return greatest_proved(math.exp(rising_root(in_logs, math.log(SMALLEST), peak, start, _STEP)), proved) or 0.0
 
 
 def empirical_bernstein_lower(scores: ArrayLike | ScoreSample, alpha: float) -> float:
@@ -158,7 +159,7 @@ def empirical_bernstein_lower(scores: ArrayLike | ScoreSample, alpha: float) -> 
     mean, rest = _mean(sample), sample.size - 1
     variance = math.fsum((sample.values - mean) ** 2 * sample.counts) / rest
     width = math.sqrt(2.0 * variance * needed / sample.size) + 7.0 * needed / (3.0 * rest)
-    return max(0.0, mean * (1.0 - _ROUNDING) - width * (1.0 + _ROUNDING))
+    return max(0.0, down(mean, _CLOSED) - up(width, _CLOSED))
 
 
 def kl_lower(scores: ArrayLike | ScoreSample, alpha: float) -> float:
@@ -178,8 +179,8 @@ def kl_lower(scores: ArrayLike | ScoreSample, alpha: float) -> float:
         ValueError: scores outside [0, 1] or none, a risk outside its range.
     """
     sample, needed = ScoreSample.of(scores), -math.log(ranges.open_unit("alpha", alpha))
-    mean, draws = _mean(sample) * (1.0 - _ROUNDING), sample.size
-    if mean < _SMALLEST:
+    mean, draws = down(_mean(sample), _CLOSED), sample.size
+    if mean < SMALLEST:
         return 0.0
 
     def in_logs(log_q: float) -> tuple[float, float]:
@@ -188,11 +189,12 @@ def kl_lower(scores: ArrayLike | ScoreSample, alpha: float) -> float:
 
     def proved(q: float) -> bool:
         gain, loss = _divergence(mean, q)
-        margin = 16.0 * _ULP * draws * (gain - loss + (1.0 - q))
-        return q < mean and draws * (gain + loss) > needed * (1.0 + _ROUNDING) + margin
+        # The logarithm of (1 - p) / (1 - q) magnifies its argument's error to 1 - q, however small 1 - p.
+        margin = room(draws * (gain - loss + (1.0 - q)), 2 * VECTOR)
+        return q < mean and draws * (gain + loss) > up(needed, _CLOSED) + margin
 
     start = math.log(mean) - math.sqrt(2.0 * (1.0 - mean) * needed / (mean * draws)) - needed / draws
-    guess = rising_root(in_logs, math.log(_SMALLEST), math.log(mean), start, _STEP)
+    guess = rising_root(in_logs, math.log(SMALLEST), math.log(mean), start, _STEP)
     return greatest_proved(math.exp(guess), proved) or 0.0
 
 
@@ -213,7 +215,7 @@ def hoeffding_lower(scores: ArrayLike | ScoreSample, alpha: float) -> float:
     """
     sample, needed = ScoreSample.of(scores), -math.log(ranges.open_unit("alpha", alpha))
     width = math.sqrt(needed / (2.0 * sample.size))
-    return max(0.0, _mean(sample) * (1.0 - _ROUNDING) - width * (1.0 + _ROUNDING))
+    return max(0.0, down(_mean(sample), _CLOSED) - up(width, _CLOSED))
 
 
 def mean_lower(

@@ -7,12 +7,15 @@ and 5).
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from holdfast.certificates import ranges
+from holdfast.certificates.rounding import fraction_down
 
 BLOCK = 16
 """Draws share one generator by blocks of this many indexes, so a range of draws is the same however it is cut."""
@@ -98,7 +101,8 @@ def cell_weights(kernel: TokenKernel, slots: int) -> NDArray[np.float64]:
         slots: m, the reserved slots, or the strata s of `suffix_draws`; at least 0.
 
     Returns:
-        w of shape (slots + 1,): b^k (1-b) for k < m and b^m for k = m, with b the mask probability.
+        w of shape (slots + 1,): b^k (1-b) for k < m and b^m for k = m, with b the mask probability; every one computed
+        in rationals and rounded down once.
 
     Raises:
         ValueError: slots is not a nonnegative integer, or the kernel has no latent form.
@@ -106,10 +110,17 @@ def cell_weights(kernel: TokenKernel, slots: int) -> NDArray[np.float64]:
     slots = ranges.whole("slots", slots)
     if not slots:
         return np.ones(1)
-    masked = mask_probability(kernel)
-    weights = masked ** np.arange(slots + 1, dtype=np.float64)
-    weights[:-1] *= 1.0 - masked
-    return weights
+    mask_probability(kernel)  # refuses one without latent form
+    return np.array(_leading_masks(kernel, slots))
+
+
+@lru_cache(maxsize=256)
+def _leading_masks(kernel: TokenKernel, slots: int) -> tuple[float, ...]:
+    masked = Fraction(kernel.beta)
+    if isinstance(kernel, UniformKernel):
+        # At most 1 although the largest rate, a float, may be above (V-1)/V.
+        masked = min(Fraction(1), masked * kernel.alphabet_size / (kernel.alphabet_size - 1))
+    return tuple(fraction_down(masked**k * (1 - masked if k < slots else 1)) for k in range(slots + 1))
 
 
 def block_key(seed: str, channel: str, block: int) -> int:

@@ -3,12 +3,11 @@
 import math
 from collections.abc import Callable
 
-from holdfast.certificates.rounding import SMALLEST, up
+from holdfast.certificates.rounding import SMALLEST, ULP
 
 _GRID_BITS = 32
-# Evaluated 2^-42 beyond the answer: the caller's last roundings (a factor sigma) stay covered, and whoever evaluates
-# at the answer itself, with roundings of their own, finds it proved too.
-_BEYOND = 1023
+# Room for a caller's last operations (a factor sigma), and for those of whoever evaluates at the product again.
+_BEYOND = 1024
 
 
 def rising_root(
@@ -45,17 +44,18 @@ def rising_root(
     return point
 
 
-def greatest_proved(guess: float, proved: Callable[[float], bool]) -> float | None:
+def greatest_proved(guess: float, proved: Callable[[float], bool], *, beyond: int = _BEYOND) -> float | None:
     """Largest number near `guess`, on a grid of 2^-32 of its size, where `proved` holds.
 
     The grid swallows the guess's own noise, so that equal questions get equal answers.
 
     Args:
         guess: approximately the largest number where `proved` holds.
-        proved: a test that is true up to some number and false beyond it.
+        proved: a test that is true only of numbers on the safe side, all of them below some number.
+        beyond: how many ULPs beyond the answer `proved` was asked; 0 for an answer that is used as it is.
 
     Returns:
-        A number where `proved` holds (and slightly beyond it); None when none above `SMALLEST` was found.
+        A number on the safe side, with all up to `beyond` ULPs above it; None when none above `SMALLEST` was found.
     """
     if not guess > SMALLEST:
         return None
@@ -64,7 +64,7 @@ def greatest_proved(guess: float, proved: Callable[[float], bool]) -> float | No
     back = 0
     while back < steps:
         candidate = (steps - back) * unit
-        if proved(up(candidate, _BEYOND)):
+        if proved(candidate * (1.0 + beyond * ULP)):
             return candidate
         back = 2 * back + 1
     return None

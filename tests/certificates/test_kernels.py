@@ -1,7 +1,5 @@
 import math
-from collections import defaultdict
 from fractions import Fraction
-from itertools import product
 
 import numpy as np
 import pytest
@@ -9,9 +7,7 @@ from scipy.stats import binom, chi2
 
 from holdfast.certificates import AbsorbingKernel, UniformKernel, field_draws, suffix_draws
 from holdfast.certificates.noise.kernels import BLOCK, block_key, cell_weights, mask_probability
-from holdfast.certificates.noise.ratios import ratio_groups
 
-BETAS = [0.1, 0.5, 0.9, 1.0]
 NEVER = 1e-9  # false-failure probability of a statistical test
 
 
@@ -47,53 +43,51 @@ def test_the_latent_form_keeps_a_token_as_often_as_the_kernel(beta, size):
     assert 1 - masked + masked / size == pytest.approx(1 - beta, rel=1e-14)
 
 
-@pytest.mark.parametrize("beta", BETAS)
-@pytest.mark.parametrize(("size", "tokens"), [(2, 3), (3, 1), (3, 4), (4, 3), (5, 2)])
-def test_ratio_groups_are_those_of_every_string(beta, size, tokens):
-    rate = Fraction(beta)
-    masses = defaultdict(lambda: [Fraction(0), Fraction(0)])
-    for string in product(range(size), repeat=tokens):
-        sides = []
-        for origin in (0, 1):
-            changed = sum(token != origin for token in string)
-            sides.append((rate / (size - 1)) ** changed * (1 - rate) ** (tokens - changed))
-        if any(sides):
-            ratio = sides[1] / sides[0] if sides[0] else math.inf
-            masses[ratio] = [total + side for total, side in zip(masses[ratio], sides, strict=True)]
-    groups = ratio_groups(UniformKernel(beta, size), tokens)
-    assert [[*pair] for pair in zip(groups.clean, groups.adversarial, strict=True)] == [
-        masses[ratio] for ratio in sorted(masses)
-    ]
-
-
-def test_log_ratios_span_a_hundred_without_underflow():
-    groups = ratio_groups(UniformKernel(0.25, 151000), 8)
-    step = math.log(0.25 / 150999 / 0.75)
-    assert groups.log_ratio == pytest.approx([k * -step for k in range(-8, 9)], rel=1e-14)
-    assert groups.log_ratio[-1] > 100
-
-
-@pytest.mark.parametrize("kernel", [AbsorbingKernel(0.3), UniformKernel(0.3, 9), UniformKernel(1.0, 9)])
-@pytest.mark.parametrize("tokens", [0, 1, 5, 16])
-def test_group_masses_sum_to_one_exactly(kernel, tokens):
-    groups = ratio_groups(kernel, tokens)
-    assert sum(groups.clean) == sum(groups.adversarial) == 1
-    assert list(groups.log_ratio) == sorted(groups.log_ratio)
-
-
-def test_impossible_strings_have_infinite_ratios_at_full_corruption():
-    groups = ratio_groups(UniformKernel(1.0, 5), 2)
-    assert groups.log_ratio == (-math.inf, 0.0, math.inf)
-    assert groups.clean == (Fraction(7, 16), Fraction(9, 16), 0)
-    assert groups.adversarial == (0, Fraction(9, 16), Fraction(7, 16))
-
-
 @pytest.mark.parametrize("beta", [0.1, 0.5, 1.0])
 @pytest.mark.parametrize("slots", [0, 1, 8])
 def test_cell_weights_are_the_law_of_leading_masks(beta, slots):
     exact = [beta**k * (1 - beta if k < slots else 1.0) for k in range(slots + 1)]
     assert cell_weights(AbsorbingKernel(beta), slots) == pytest.approx(exact, rel=1e-14)
     assert math.fsum(exact) == pytest.approx(1.0, abs=1e-15)
+
+
+@pytest.mark.parametrize("beta", [0.1, 0.3, 0.7, 1.0 - 1e-15, 1e-15, 1.0])
+@pytest.mark.parametrize("size", [None, 2, 3, 10, 151000])
+@pytest.mark.parametrize("slots", [1, 7, 40])
+def test_cell_weights_are_exact_but_for_one_step_down(beta: float, size: int | None, slots: int) -> None:
+    kernel: AbsorbingKernel | UniformKernel = AbsorbingKernel(beta)
+    masked = Fraction(beta)
+    if size is not None:
+        kernel = UniformKernel(min(beta, (size - 1) / size), size)
+        masked = min(Fraction(1), Fraction(kernel.beta) * size / (size - 1))
+    for k, weight in enumerate(cell_weights(kernel, slots).tolist()):
+        exact = masked**k * (1 - masked if k < slots else 1)
+        assert Fraction(weight) <= exact < Fraction(math.nextafter(weight, math.inf))
+
+
+def test_the_last_slot_that_is_hardly_ever_kept_weighs_what_it_does() -> None:
+    # 1 - beta V / (V-1) in floats would be 5 % off here, and above the exact weight.
+    kernel = UniformKernel(0.75 - 7 * 2.0**-53, 4)
+    exact = 1 - Fraction(kernel.beta) * 4 / 3
+    assert cell_weights(kernel, 1)[0] == pytest.approx(float(exact), rel=1e-15)
+    assert abs((1.0 - mask_probability(kernel)) / float(exact) - 1.0) > 0.03
+
+
+@pytest.mark.parametrize("size", [3, 6, 7, 11, 49, 151000])
+def test_the_largest_rate_has_no_negative_weight_though_its_float_is_too_high(size: int) -> None:
+    weights = cell_weights(UniformKernel((size - 1) / size, size), 3)
+    assert (weights >= 0.0).all()
+    assert weights[-1] <= 1.0
+
+
+def test_weights_of_a_kernel_without_latent_form_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"beta=0.9 must be at most \(V-1\)/V=0.5"):
+        cell_weights(UniformKernel(0.9, 2), 3)
+
+
+def test_weights_belong_to_whoever_asked() -> None:
+    cell_weights(AbsorbingKernel(0.5), 2)[:] = 7.0
+    assert cell_weights(AbsorbingKernel(0.5), 2).tolist() == [0.5, 0.25, 0.25]
 
 
 @pytest.mark.parametrize("kernel", [AbsorbingKernel(0.3), UniformKernel(0.3, 50)])

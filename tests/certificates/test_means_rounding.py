@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdfast.certificates import (
+from holdfast.certificates.bounds.means import (
     ScoreSample,
     betting_lower,
     empirical_bernstein_lower,

@@ -37,6 +37,16 @@ def test_the_operator_norm_is_just_above_the_largest_stretch(shape, scale):
     assert exact <= resize_operator_norm(rows * scale, columns) / scale <= exact * (1 + 3e-9)
 
 
+@pytest.mark.parametrize("old", [3, 6, 7, 14, 96, 100])
+@pytest.mark.parametrize("new", [1, 2, 5, 7])
+def test_the_operator_norm_is_not_below_an_exact_one_that_is_no_float(old: int, new: int) -> None:
+    # The norm of averaging blocks of `old` is sqrt(1 / old), whose square is rational; twice it is that of both sides.
+    rows, ones = box_rows(old * new, new), np.ones((1, old * old))
+    bound = Fraction(resize_operator_norm(rows, ones))
+    entry = Fraction(float(rows[0, 0]))
+    assert entry**2 * old * old**2 <= bound**2 <= entry**2 * old * old**2 * (1 + Fraction(1, 10**8))
+
+
 def test_no_image_is_stretched_further():
     rng, rows, columns = np.random.default_rng(2), box_rows(24, 8), box_rows(40, 8)
     bound = resize_operator_norm(rows, columns)

@@ -26,7 +26,7 @@ class RatioGroups:
     log_ratio: tuple[float, ...]
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=256, typed=True)  # True is no number of positions, though it equals one
 def ratio_groups(kernel: TokenKernel, tokens: int) -> RatioGroups:
     """Likelihood-ratio groups of a kernel when `tokens` positions are rewritten ([H] A.13, section 3).
 

@@ -1,10 +1,9 @@
 """What tests of several folders stand on: a real Redis, an in-process broker, one served model."""
 
+import functools
 import os
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import redis
 
 from holdfast.contract.models import Defaults, GuardInfo, Limits, NoiseSpace
 from holdfast.queue.broker import Broker, connect
+from tests.waiting import free_port, until
 
 
 @pytest.fixture(scope="session")
@@ -22,29 +22,22 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if binary is None:
         refuse = pytest.fail if os.environ.get("CI") else pytest.skip
         refuse("redis-server is not installed; install it to run the tests on a real queue")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--maxmemory-policy", "noeviction"]
     folder = tmp_path_factory.mktemp("redis")
     with subprocess.Popen([binary, *options], cwd=folder, stdout=subprocess.DEVNULL) as server:
-        _until_it_answers(port)
+        with redis.Redis(port=port) as client:
+            until(functools.partial(_answers, client, server))
         yield f"redis://127.0.0.1:{port}"
         server.terminate()
 
 
-def _until_it_answers(port: int) -> None:
-    deadline = time.monotonic() + 20
-    with redis.Redis(port=port) as client:
-        while True:
-            try:
-                client.ping()
-            except redis.ConnectionError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
-            else:
-                return
+def _answers(client: "redis.Redis[bytes]", server: "subprocess.Popen[bytes]") -> bool:
+    assert server.poll() is None, "redis-server ended before it answered"
+    try:
+        return bool(client.ping())
+    except redis.ConnectionError:
+        return False
 
 
 @pytest.fixture(scope="session")

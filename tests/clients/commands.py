@@ -6,10 +6,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["ENDS_WITHIN_S", "interrupted", "started", "submitted"]
+from tests.waiting import PATIENCE_S
 
-ENDS_WITHIN_S = 200
-"""Far more than a command needs on a busy machine."""
+__all__ = ["interrupted", "started", "submitted"]
 
 
 @contextmanager
@@ -32,7 +31,7 @@ def interrupted(argv: list[str], meanwhile: Callable[[], object] = lambda: None)
         line = process.stderr.readline()
         meanwhile()
         process.send_signal(signal.SIGINT)
-        out, messages = process.communicate(timeout=ENDS_WITHIN_S)
+        out, messages = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, line + messages
     assert "Traceback" not in messages
     return line.split()[0], out, messages

@@ -22,6 +22,7 @@ from holdfast.queue import events, jobs, keys
 from holdfast.queue.broker import AsyncRedis, Broker, connect
 from holdfast_service.gateway.app import create_app
 from holdfast_service.settings import ServiceSettings
+from tests.waiting import PATIENCE_S, until
 
 T = TypeVar("T")
 SIGNING_KEY = base64.b64encode(bytes(range(32))).decode()
@@ -55,7 +56,7 @@ class Gateway:
             async with self.broker.client() as redis:
                 return await act(redis)
 
-        return asyncio.run_coroutine_threadsafe(on_a_client(), self.loop).result(20)
+        return asyncio.run_coroutine_threadsafe(on_a_client(), self.loop).result(PATIENCE_S)
 
     def publish(self, job_id: str, *passes: int) -> None:
         for count in passes:
@@ -100,13 +101,10 @@ class Gateway:
         try:
             yield
         finally:
-            thread.join(20)
+            thread.join(PATIENCE_S)
 
     def _finish_next(self, certificate: Certificate | FeatureCertificate) -> None:
-        deadline = time.monotonic() + 10
-        while not (submitted := self.active()) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        (job_id,) = submitted
+        (job_id,) = until(self.active)
         self.publish(job_id, 50)
         self.finish(job_id, certificate)
 
@@ -127,7 +125,7 @@ def running_gateway() -> Iterator[Gateway]:
         yield Gateway(f"http://127.0.0.1:{port}", broker, loop, app, server, thread)
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(PATIENCE_S)
 
 
 def _run(server: uvicorn.Server, loop: asyncio.AbstractEventLoop) -> None:

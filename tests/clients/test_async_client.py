@@ -25,6 +25,7 @@ from holdfast_client import (
 from tests.clients.certified import certified
 from tests.clients.feature_certificates import embedding_certificate, feature_certificate
 from tests.clients.gateway import SIGNING_KEY, Gateway, running_gateway
+from tests.waiting import PATIENCE_S
 
 FEATURES, EMBEDDING = feature_certificate(), embedding_certificate()
 
@@ -94,8 +95,8 @@ async def test_an_input_goes_in_and_its_certificate_comes_out(
     assert isinstance(waiting, Job)
     assert (gateway.spec(job.id).slots, gateway.spec(job.id).target.tokens) == (5, 2)
     gateway.finish(job.id, certificate)
-    assert await job.wait(5) == await job.refresh() == certificate.model_copy(update={"id": job.id})
-    assert (await connected.certification(job.id).wait(5)).id == job.id
+    assert await job.wait(PATIENCE_S) == await job.refresh() == certificate.model_copy(update={"id": job.id})
+    assert (await connected.certification(job.id).wait(PATIENCE_S)).id == job.id
 
 
 async def test_progress_is_iterated_until_the_outcome(
@@ -132,7 +133,7 @@ async def test_a_job_that_was_followed_for_a_while_is_cancelled_and_says_so(
         break
     await job.cancel()
     with pytest.raises(CertificationCancelledError, match="submit the input again"):
-        await job.wait(5)
+        await job.wait(PATIENCE_S)
     with pytest.raises(JobFinishedError):
         await job.cancel()
 
@@ -149,7 +150,7 @@ async def test_a_wait_that_is_cancelled_leaves_the_job_which_can_be_waited_for_a
         await waiting
     assert gateway.state(job.id) == "queued"
     gateway.finish(job.id, certificate)
-    assert (await job.wait(5)).id == job.id
+    assert (await job.wait(PATIENCE_S)).id == job.id
 
 
 async def test_waiting_too_long_times_out_and_leaves_the_job(
@@ -165,7 +166,7 @@ async def test_many_inputs_are_waited_for_at_once(
     gateway: Gateway, connected: AsyncClient, image: bytes, certificate: Certificate
 ) -> None:
     jobs = await asyncio.gather(*(submitted(connected, image) for _ in range(5)))
-    waiting = asyncio.gather(*(job.wait(20) for job in jobs))
+    waiting = asyncio.gather(*(job.wait(PATIENCE_S) for job in jobs))
     for job in reversed(jobs):
         await asyncio.to_thread(gateway.finish, job.id, certificate)
     assert [found.id for found in await waiting] == [job.id for job in jobs]
@@ -175,7 +176,7 @@ async def test_a_failed_job_raises_its_own_problem(gateway: Gateway, connected: 
     job = await submitted(connected, image)
     gateway.fail(job.id, InputRefusedError("suffix of 9 tokens must fit 3 slots; ask for more slots").problem())
     with pytest.raises(InputRefusedError, match="must fit 3 slots"):
-        await job.wait(5)
+        await job.wait(PATIENCE_S)
 
 
 async def test_an_image_goes_in_and_its_feature_certificate_comes_out(
@@ -184,7 +185,7 @@ async def test_an_image_goes_in_and_its_feature_certificate_comes_out(
     job = await connected.certify_features(image=image, draws=300)
     assert gateway.spec(job.id).draws == 300
     gateway.finish(job.id, FEATURES)
-    assert await connected.feature_certification(job.id).wait(5) == FEATURES.model_copy(update={"id": job.id})
+    assert await connected.feature_certification(job.id).wait(PATIENCE_S) == FEATURES.model_copy(update={"id": job.id})
 
 
 @pytest.mark.parametrize("at_once", [True, False])
@@ -194,7 +195,7 @@ async def test_an_embedding_is_followed_to_its_end(
     if not at_once:
         monkeypatch.setattr("holdfast_service.gateway.following.MAX_WAIT_S", 0)
     with gateway.finishing_the_next_job(EMBEDDING):
-        assert (await connected.embed(image=image, timeout_s=20)).embedding == EMBEDDING.embedding
+        assert (await connected.embed(image=image, timeout_s=PATIENCE_S)).embedding == EMBEDDING.embedding
 
 
 async def test_models_keys_readiness_and_checks_are_told(

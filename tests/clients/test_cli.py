@@ -12,6 +12,7 @@ from holdfast_client.cli import main
 from tests.clients.certificates import changed
 from tests.clients.commands import interrupted, submitted
 from tests.clients.gateway import Gateway
+from tests.waiting import PATIENCE_S
 
 Capture = pytest.CaptureFixture[str]
 
@@ -23,7 +24,7 @@ def asked(gateway: Gateway, image: bytes, tmp_path: Path) -> list[str]:
 
 
 def python(code: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE_S)
 
 
 def test_json_is_the_certificate_and_nothing_else(

@@ -32,6 +32,7 @@ from holdfast_client import (
     UnexpectedAnswerError,
 )
 from tests.clients.gateway import Gateway, running_gateway
+from tests.waiting import PATIENCE_S
 
 SECRET = "what the user wrote"
 
@@ -95,7 +96,7 @@ def test_an_input_goes_in_and_its_certificate_comes_out(
     assert isinstance(waiting, Job)
     assert waiting.state == "queued"
     gateway.finish(job.id, certificate)
-    assert job.wait(5) == job.refresh() == certificate.model_copy(update={"id": job.id})
+    assert job.wait(PATIENCE_S) == job.refresh() == certificate.model_copy(update={"id": job.id})
 
 
 def test_only_what_is_given_is_asked_for(gateway: Gateway, client: Client, image: bytes, tmp_path: Path) -> None:
@@ -194,7 +195,7 @@ def test_a_failed_job_raises_its_own_problem(gateway: Gateway, client: Client, i
     job = submit(client, image)
     gateway.fail(job.id, InputRefusedError("suffix of 9 tokens must fit 3 slots; ask for more slots").problem())
     with pytest.raises(InputRefusedError, match="must fit 3 slots"):
-        job.wait(5)
+        job.wait(PATIENCE_S)
 
 
 def test_a_cancelled_job_says_so_and_cannot_be_cancelled_again(gateway: Gateway, client: Client, image: bytes) -> None:
@@ -202,7 +203,7 @@ def test_a_cancelled_job_says_so_and_cannot_be_cancelled_again(gateway: Gateway,
     job.cancel()
     assert gateway.state(job.id) == "cancelled"
     with pytest.raises(CertificationCancelledError, match="submit the input again"):
-        job.wait(5)
+        job.wait(PATIENCE_S)
     with pytest.raises(JobFinishedError):
         job.cancel()
 
@@ -219,7 +220,7 @@ def test_a_job_is_taken_up_again_by_its_id(
 ) -> None:
     job_id = submit(client, image).id
     gateway.finish(job_id, certificate)
-    assert client.certification(job_id).wait(5).id == job_id
+    assert client.certification(job_id).wait(PATIENCE_S).id == job_id
 
 
 def test_refusals_are_rebuilt_as_the_classes_they_were(client: Client, image: bytes) -> None:

@@ -13,6 +13,7 @@ from holdfast.contract.problems import InputRefusedError, InvalidValueError, Not
 from holdfast_client import CertificationCancelledError, Client
 from tests.clients.feature_certificates import embedding_certificate, feature_certificate
 from tests.clients.gateway import Gateway
+from tests.waiting import PATIENCE_S
 
 CERTIFICATE, EMBEDDING = feature_certificate(), embedding_certificate()
 
@@ -29,7 +30,7 @@ def test_an_image_goes_in_and_its_feature_certificate_comes_out(gateway: Gateway
     assert isinstance(waiting, Job)
     assert (waiting.kind, waiting.state) == ("feature", "queued")
     gateway.finish(job.id, CERTIFICATE)
-    assert job.wait(5) == job.refresh() == CERTIFICATE.model_copy(update={"id": job.id})
+    assert job.wait(PATIENCE_S) == job.refresh() == CERTIFICATE.model_copy(update={"id": job.id})
 
 
 def test_what_is_not_given_gets_the_encoders_default(gateway: Gateway, client: Client, image: bytes) -> None:
@@ -75,7 +76,7 @@ def test_a_feature_job_is_taken_up_again_by_its_id_and_is_no_guards(
 ) -> None:
     job_id = client.certify_features(image=image).id
     gateway.finish(job_id, CERTIFICATE)
-    assert client.feature_certification(job_id).wait(5).id == job_id
+    assert client.feature_certification(job_id).wait(PATIENCE_S).id == job_id
     with pytest.raises(NotFoundError, match="/v1/feature-certifications/"):
         client.certification(job_id).refresh()
 
@@ -85,7 +86,7 @@ def test_a_cancelled_feature_job_says_so(gateway: Gateway, client: Client, image
     job.cancel()
     assert gateway.state(job.id) == "cancelled"
     with pytest.raises(CertificationCancelledError, match="submit the input again"):
-        job.wait(5)
+        job.wait(PATIENCE_S)
 
 
 def test_an_embedding_is_answered_in_the_call_that_asks_for_it(gateway: Gateway, client: Client, image: bytes) -> None:
@@ -97,7 +98,7 @@ def test_an_embedding_is_answered_in_the_call_that_asks_for_it(gateway: Gateway,
 @pytest.mark.usefixtures("impatient")
 def test_an_embedding_that_takes_longer_is_followed_to_its_end(gateway: Gateway, client: Client, image: bytes) -> None:
     with gateway.finishing_the_next_job(EMBEDDING):
-        assert client.embed(image=image, timeout_s=20).embedding == EMBEDDING.embedding
+        assert client.embed(image=image, timeout_s=PATIENCE_S).embedding == EMBEDDING.embedding
 
 
 @pytest.mark.usefixtures("impatient")
@@ -109,7 +110,7 @@ def test_an_embedding_that_takes_too_long_times_out_and_can_be_followed_further(
     (job_id,) = gateway.active()
     assert job_id in str(late.value)
     gateway.finish(job_id, EMBEDDING)
-    assert client.feature_certification(job_id).wait(5).embedding == EMBEDDING.embedding
+    assert client.feature_certification(job_id).wait(PATIENCE_S).embedding == EMBEDDING.embedding
 
 
 @pytest.mark.usefixtures("impatient")
@@ -128,7 +129,7 @@ def test_a_failed_feature_job_raises_its_own_problem(gateway: Gateway, client: C
     job = client.certify_features(image=image)
     gateway.fail(job.id, InputRefusedError("the image must have colours; give another").problem())
     with pytest.raises(InputRefusedError, match="must have colours"):
-        client.feature_certification(job.id).wait(5)
+        client.feature_certification(job.id).wait(PATIENCE_S)
 
 
 def test_an_embedding_may_be_kept_back_for_longer_than_another_answer(image: bytes) -> None:

@@ -20,7 +20,8 @@ from holdfast_client import (
     ServiceStoppedError,
 )
 from holdfast_client.events import Following
-from tests.clients.commands import ENDS_WITHIN_S, interrupted, started
+from tests.clients.commands import interrupted, started
+from tests.waiting import PATIENCE_S
 from tests.clients.gateway import Gateway
 
 
@@ -57,7 +58,7 @@ def test_ctrl_c_before_the_service_has_answered_says_that_it_may_have_taken_the_
         with connection:
             connection.recv(1)
             process.send_signal(signal.SIGINT)
-            out, messages = process.communicate(timeout=ENDS_WITHIN_S)
+            out, messages = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, out) == (130, "")
     assert told in messages
     assert "Traceback" not in messages
@@ -90,7 +91,7 @@ def test_a_service_that_stops_tells_the_command_that_follows_that_the_job_is_los
         assert process.stderr is not None
         job_id = process.stderr.readline().split()[0]
         gateway.stop()
-        out, messages = process.communicate(timeout=ENDS_WITHIN_S)
+        out, messages = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, out) == (1, "")
     lost = f"error: the service has stopped, and {job_id} is lost with its in-process queue; start it, and submit the"
     assert messages == f"{lost} input again\n"
@@ -101,7 +102,7 @@ def test_a_service_that_vanishes_leaves_a_word_on_where_the_job_goes_on(gateway:
         assert process.stderr is not None
         job_id = process.stderr.readline().split()[0]
         gateway.vanish()
-        _, messages = process.communicate(timeout=ENDS_WITHIN_S)
+        _, messages = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert messages.startswith("error: no service answers at")
     assert f"\n{job_id} goes on if the service's queue is in Redis; without one, it is lost\n" in messages
@@ -130,7 +131,7 @@ async def test_the_sdk_raises_that_the_service_has_stopped_with_and_without_awai
             ]
             await asyncio.to_thread(gateway.publish, job.id, 10)
             for _ in tasks:
-                await asyncio.to_thread(seen.get, timeout=ENDS_WITHIN_S)
+                await asyncio.to_thread(seen.get, timeout=PATIENCE_S)
             await asyncio.to_thread(gateway.stop)
             for task in tasks:
                 with pytest.raises(ServiceStoppedError, match=f"{job.id} is lost"):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.processes import free_port
+from tests.waiting import PATIENCE_S, free_port
 
 QUICKSTART = Path(__file__).parents[2] / "examples/quickstart.py"
 
@@ -25,7 +25,7 @@ def quickstart(folder: Path, **environment: str) -> tuple[int, str, str, int]:
         cwd=folder,
         start_new_session=True,
     ) as run:
-        out, errors = run.communicate(timeout=290)
+        out, errors = run.communicate(timeout=PATIENCE_S)
     return run.returncode, out, errors, run.pid
 
 

@@ -20,6 +20,7 @@ from holdfast_client.cli import main
 from holdfast_client.verification import Checkable
 from tests.clients.certified import certified, certified_embedding, certified_feature
 from tests.clients.gateway import SIGNING_KEY, Gateway
+from tests.waiting import PATIENCE_S
 
 Capture = pytest.CaptureFixture[str]
 KEY = SigningKey.from_text(SIGNING_KEY)
@@ -87,10 +88,10 @@ def test_certificates_that_were_just_waited_for_verify(
 ) -> None:
     job = client.certify(text="t", image=image)
     gateway.finish(job.id, Certificate.model_validate(certified(model)))
-    assert verify(job.wait(5)).valid
+    assert verify(job.wait(PATIENCE_S)).valid
     features = client.certify_features(image=image)
     gateway.finish(features.id, FeatureCertificate.model_validate(certified_feature(encoder)))
-    assert verify(features.wait(5)).valid
+    assert verify(features.wait(PATIENCE_S)).valid
 
 
 @pytest.mark.parametrize(
@@ -215,7 +216,7 @@ def test_files_and_services_that_are_not_there_leave_the_certificate_unchecked(
 def test_without_its_extra_verify_names_the_extra(missing: str, unsigned: dict[str, Any], tmp_path: Path) -> None:
     code = f"import sys; sys.modules[{missing!r}] = None\nfrom holdfast_client.cli import main\nsys.exit(main())"
     command = [sys.executable, "-c", code, "verify", saved(tmp_path, unsigned)]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
     assert run.returncode == 2
     assert run.stderr.startswith("holdfast verify needs the verify extra: pip install 'holdfast[verify]'\n")
     assert "Traceback" not in run.stderr

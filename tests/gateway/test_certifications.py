@@ -11,6 +11,7 @@ from holdfast.contract.problems import PassFailedError
 from holdfast.queue import events, jobs, keys
 from holdfast.queue.broker import AsyncRedis, Broker
 from tests.gateway.inputs import URL, assert_problem, body, certificate, submitted
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("worker")
 
@@ -82,11 +83,7 @@ async def test_an_ended_job_cannot_be_cancelled(http: httpx.AsyncClient, redis: 
 
 async def end_soon(broker: Broker, outcome: jobs.Outcome) -> None:
     async with broker.client() as redis:
-        for _ in range(500):
-            if open_jobs := await jobs.active_jobs(redis):
-                break
-            await asyncio.sleep(0.01)
-        (job,) = open_jobs
+        (job,) = await eventually(lambda: jobs.active_jobs(redis))
         await events.publish(redis, job, Progress(passes=9, max_passes=900))
         made = certificate(job) if outcome == "done" else None
         await jobs.finish(redis, job, outcome, retention_s=60, certificate=made)

@@ -15,6 +15,7 @@ from holdfast_service.gateway import following
 from holdfast_service.gateway.app import create_app
 from holdfast_service.settings import ServiceSettings
 from tests.gateway.inputs import URL, assert_problem, submitted
+from tests.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.usefixtures("worker")
 
@@ -81,14 +82,13 @@ async def test_events_arrive_while_the_job_runs(http: httpx.AsyncClient, redis: 
     await asyncio.sleep(0.05)
     await events.publish(redis, job, Progress(passes=9, max_passes=900))
     await jobs.finish(redis, job, "failed", retention_s=60)
-    answer = await asyncio.wait_for(follower, 5)
+    answer = await asyncio.wait_for(follower, PATIENCE_S)
     assert [event.event for event in parsed(answer.text)] == ["progress", "failed"]
 
 
-async def chunks_until(app: FastAPI, path: str, enough: bytes) -> list[bytes]:
-    """What the app sends for a GET of `path`, up to the chunk `enough`; then the client hangs up."""
+async def chunks(app: FastAPI, path: str, enough: bytes, satisfied: asyncio.Event, *, leave: bool) -> list[bytes]:
+    """What the app sends for a GET of `path`; with the chunk `enough` the client is satisfied, and may hang up."""
     sent: list[bytes] = []
-    satisfied = asyncio.Event()
 
     async def send(message: Any) -> None:
         sent.append(message.get("body", b""))
@@ -96,7 +96,7 @@ async def chunks_until(app: FastAPI, path: str, enough: bytes) -> list[bytes]:
             satisfied.set()
 
     async def receive() -> dict[str, Any]:
-        await satisfied.wait()
+        await (satisfied if leave else asyncio.Event()).wait()
         return {"type": "http.disconnect"}
 
     scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""}
@@ -109,20 +109,21 @@ async def test_a_silent_stream_is_kept_alive_until_the_client_leaves(
 ) -> None:
     monkeypatch.setattr(following, "KEEP_ALIVE_S", 0.05)
     job = await submitted(http)
-    sent = await asyncio.wait_for(chunks_until(app, f"{URL}/{job}/events", b": keep-alive\n\n"), 5)
+    reading = chunks(app, f"{URL}/{job}/events", b": keep-alive\n\n", asyncio.Event(), leave=True)
+    sent = await asyncio.wait_for(reading, PATIENCE_S)
     assert sent[-1] == b": keep-alive\n\n"
     assert (await http.get("/readyz")).status_code == 200
 
 
 async def test_the_stream_of_a_job_that_vanished_ends(
-    http: httpx.AsyncClient, redis: AsyncRedis, monkeypatch: pytest.MonkeyPatch
+    app: FastAPI, http: httpx.AsyncClient, redis: AsyncRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(following, "KEEP_ALIVE_S", 0.2)
-    job = await submitted(http)
-    follower = asyncio.create_task(http.get(f"{URL}/{job}/events"))
-    await asyncio.sleep(0.05)
+    monkeypatch.setattr(following, "KEEP_ALIVE_S", 0.05)
+    job, waits = await submitted(http), asyncio.Event()
+    reading = asyncio.create_task(chunks(app, f"{URL}/{job}/events", b": keep-alive\n\n", waits, leave=False))
+    await asyncio.wait_for(waits.wait(), PATIENCE_S)
     await redis.flushall()
-    assert (await asyncio.wait_for(follower, 5)).text == ""
+    assert set(await asyncio.wait_for(reading, PATIENCE_S)) == {b"", b": keep-alive\n\n"}
 
 
 @pytest.mark.parametrize(("redis_url", "lost"), [(None, "true"), ("redis://127.0.0.1:9/0", "false")])

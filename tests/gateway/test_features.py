@@ -17,6 +17,7 @@ from holdfast.queue.broker import AsyncRedis, Broker
 from holdfast.queue.leases import Heartbeat
 from tests.gateway.inputs import PNG, URL, assert_nothing_queued, assert_problem, base64_of
 from tests.gateway.inputs import body as guard_body
+from tests.waiting import eventually
 
 FEATURES, EMBEDDINGS = "/v1/feature-certifications", "/v1/embeddings"
 ENCODER = EncoderInfo(
@@ -97,13 +98,11 @@ async def queued(http: httpx.AsyncClient, redis: AsyncRedis, **more: Any) -> Fea
 
 async def only_job(redis: AsyncRedis) -> tuple[str, FeatureSpec]:
     """The one job that is being submitted, once it is there."""
-    for _ in range(500):
-        for job_id in await jobs.active_jobs(redis):
-            record = await jobs.read(redis, job_id)
-            if record is not None and isinstance(record.spec, FeatureSpec):
-                return job_id, record.spec
-        await asyncio.sleep(0.01)
-    raise AssertionError("nothing was queued")
+    (job_id,) = await eventually(lambda: jobs.active_jobs(redis))
+    record = await jobs.read(redis, job_id)
+    assert record is not None
+    assert isinstance(record.spec, FeatureSpec)
+    return job_id, record.spec
 
 
 async def test_a_silent_request_gets_the_models_defaults(http: httpx.AsyncClient, redis: AsyncRedis) -> None:

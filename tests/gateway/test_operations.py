@@ -118,7 +118,7 @@ async def test_a_redis_that_hangs_holds_no_probe_for_longer_than_seconds(redis_u
             ready, metrics = await asyncio.gather(http.get("/readyz"), http.get("/metrics"))
         finally:
             os.kill(process, signal.SIGCONT)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
     assert_problem(ready, 503, "queue-unreachable")
     assert "holdfast_queue_up 0.0" in metrics.text
 

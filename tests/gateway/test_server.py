@@ -14,6 +14,7 @@ from holdfast_service.gateway.app import serve
 from holdfast_service.listening import listen
 from holdfast_service.settings import ServiceSettings
 from tests.gateway.inputs import URL, assert_nothing_queued, assert_problem, body, submitted
+from tests.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.usefixtures("worker")
 
@@ -33,13 +34,15 @@ async def serving(broker: Broker, listening: list[socket.socket]) -> AsyncIterat
 
 @pytest.fixture
 async def http(listening: list[socket.socket], serving: asyncio.Task[None]) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{listening[0].getsockname()[1]}") as client:
+    async with httpx.AsyncClient(
+        base_url=f"http://127.0.0.1:{listening[0].getsockname()[1]}", timeout=PATIENCE_S
+    ) as client:
         yield client
 
 
 async def test_progress_streams_before_the_job_ends(http: httpx.AsyncClient, redis: AsyncRedis) -> None:
     job = await submitted(http)
-    async with http.stream("GET", f"{URL}/{job}/events", timeout=5) as answer:
+    async with http.stream("GET", f"{URL}/{job}/events", timeout=PATIENCE_S) as answer:
         lines = answer.aiter_lines()
         await events.publish(redis, job, Progress(passes=9, max_passes=900))
         assert [await anext(lines) for _ in range(2)][1] == "event: progress"
@@ -66,7 +69,7 @@ async def test_cancelling_the_role_ends_its_streams_and_closes_its_port(
     http: httpx.AsyncClient, serving: asyncio.Task[None], caplog: pytest.LogCaptureFixture
 ) -> None:
     job = await submitted(http)
-    async with http.stream("GET", f"{URL}/{job}/events", timeout=60) as answer:
+    async with http.stream("GET", f"{URL}/{job}/events", timeout=PATIENCE_S) as answer:
         assert answer.status_code == 200
         serving.cancel()
         last = [line async for line in answer.aiter_lines()]  # ends as a stream should: nothing is cut off
@@ -82,7 +85,7 @@ async def test_a_role_that_is_cancelled_twice_still_ends_its_streams(
     http: httpx.AsyncClient, serving: asyncio.Task[None]
 ) -> None:
     job = await submitted(http)
-    async with http.stream("GET", f"{URL}/{job}/events", timeout=60) as answer:
+    async with http.stream("GET", f"{URL}/{job}/events", timeout=PATIENCE_S) as answer:
         serving.cancel()
         await asyncio.sleep(0)
         serving.cancel()
@@ -95,7 +98,7 @@ async def test_a_role_that_is_cancelled_twice_still_ends_its_streams(
 async def test_who_waits_for_a_certificate_when_the_role_ends_keeps_the_id_of_the_job(
     http: httpx.AsyncClient, serving: asyncio.Task[None], redis: AsyncRedis
 ) -> None:
-    waiting = asyncio.create_task(http.post(URL, json=body(), headers={"Prefer": "wait=60"}, timeout=60))
+    waiting = asyncio.create_task(http.post(URL, json=body(), headers={"Prefer": "wait=60"}, timeout=PATIENCE_S))
     queued: set[str] = set()
     while not queued:
         await asyncio.sleep(0.01)

@@ -7,6 +7,7 @@ from holdfast.queue import events, jobs
 from holdfast.queue.broker import AsyncRedis, Broker
 from holdfast.queue.events import Event
 from tests.queue.builders import RETENTION_S, submit
+from tests.waiting import PATIENCE_S
 
 
 async def history(redis: AsyncRedis, spec: GuardSpec) -> str:
@@ -49,7 +50,7 @@ async def test_a_follower_gets_what_comes_later(redis: AsyncRedis, broker: Broke
 async def test_a_follower_hears_of_silence(redis: AsyncRedis, spec: GuardSpec) -> None:
     job = await submit(redis, spec)
     async with aclosing(events.follow(redis, job, wait_s=0.05)) as stream:
-        assert await asyncio.wait_for(anext(stream), 5) is None
+        assert await asyncio.wait_for(anext(stream), PATIENCE_S) is None
 
 
 async def test_the_newest_progress_is_found_behind_the_outcome(redis: AsyncRedis, spec: GuardSpec) -> None:

@@ -6,6 +6,7 @@ from holdfast.queue import keys
 from holdfast.queue.broker import AsyncRedis, Broker, connect
 from holdfast.queue.leases import Heartbeat, Lease, live_workers, offer, served_models
 from tests.queue.builders import key_names
+from tests.waiting import eventually
 
 
 async def test_a_heartbeat_announces_a_worker_and_its_models(
@@ -17,8 +18,13 @@ async def test_a_heartbeat_announces_a_worker_and_its_models(
 
 
 async def test_a_heartbeat_outlives_its_time_to_live(redis: AsyncRedis, broker: Broker, model: GuardInfo) -> None:
-    with Heartbeat(broker, "worker", [model], ttl_s=1, renew_every_s=0.1):
-        await asyncio.sleep(1.3)
+    with Heartbeat(broker, "worker", [model], ttl_s=60, renew_every_s=0.05):
+        await redis.expire(keys.worker("worker"), 30)
+
+        async def renewed() -> bool:
+            return await redis.ttl(keys.worker("worker")) > 30
+
+        await eventually(renewed)
         assert list(await live_workers(redis)) == ["worker"]
 
 
@@ -39,8 +45,11 @@ async def test_a_worker_whose_lease_lapsed_is_forgotten(redis: AsyncRedis, broke
 
 async def test_a_lease_lapses_when_nobody_renews_it(redis: AsyncRedis, broker: Broker, model: GuardInfo) -> None:
     with Heartbeat(broker, "worker", [model], ttl_s=1, renew_every_s=60):
-        await asyncio.sleep(1.2)
-        assert await live_workers(redis) == {}
+
+        async def lapsed() -> bool:
+            return await live_workers(redis) == {}
+
+        await eventually(lapsed)
 
 
 async def test_what_a_worker_announces_may_change(redis: AsyncRedis, broker: Broker, model: GuardInfo) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ import httpx
 import yaml
 
 from holdfast_client import Client
+from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
@@ -35,7 +35,7 @@ class Running:
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(number)
         try:
-            return self.process.wait(20)
+            return self.process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise AssertionError(f"did not stop:\n{self.log.read_text()[-3000:]}") from None
@@ -55,15 +55,8 @@ def compose_command(service: str) -> list[str]:
     return command
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def until_ready(client: Client, running: Running, *, workers: int = 1, seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
+def until_ready(client: Client, running: Running, *, workers: int = 1) -> None:
+    deadline = time.monotonic() + PATIENCE_S
     while running.process.poll() is None and time.monotonic() < deadline:
         try:
             if client.ready() and metric(client, "holdfast_live_workers") >= workers:

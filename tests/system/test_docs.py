@@ -15,7 +15,8 @@ import pytest
 
 from holdfast_client.service import DEFAULT_URL
 from holdfast_lab.cli import parser
-from tests.system.processes import ENVIRONMENT, ROOT, Running, begin, free_port
+from tests.system.processes import ENVIRONMENT, ROOT, Running, begin
+from tests.waiting import PATIENCE_S, free_port
 
 README = (ROOT / "README.md").read_text("utf-8")
 FEATURES = (ROOT / "docs/features.md").read_text("utf-8")
@@ -55,7 +56,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         assert running.stop(signal.SIGTERM) == 128 + signal.SIGTERM, log.read_text("utf-8")
 
 
-def until_it_says(running: Running, words: str, seconds: float = 900) -> str:
+def until_it_says(running: Running, words: str, seconds: float = PATIENCE_S) -> str:
     """Its output up to the end, which is waited for until the words and what comes with them are there."""
     deadline = time.monotonic() + seconds
     while words not in (said := running.log.read_text("utf-8")):

@@ -16,7 +16,8 @@ from holdfast.certificates import verify
 from holdfast.contract.features.certificates import FeatureCertificate
 from holdfast.signing import check_signature
 from holdfast_client import Client
-from tests.system.processes import ENVIRONMENT, ROOT, begin, free_port, until_ready
+from tests.system.processes import ENVIRONMENT, ROOT, begin, until_ready
+from tests.waiting import PATIENCE_S, free_port
 
 SIGNING_KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 IMAGE = ROOT / "examples/unsafe.png"
@@ -60,13 +61,13 @@ ASKED: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", ASKED)
 def test_what_the_service_certifies_is_verified_offline_and_by_the_service(client: Client, name: str) -> None:
-    certificate = client.certify_features(image=IMAGE, draws=1000, **ASKED[name]).wait(120)
+    certificate = client.certify_features(image=IMAGE, draws=1000, **ASKED[name]).wait(PATIENCE_S)
     assert faults(client, certificate) == []
     assert client.verify(certificate).valid
 
 
 def test_the_shipped_scene_is_what_it_shows(client: Client) -> None:
-    certificate = client.certify_features(image=IMAGE, draws=2000, prototypes="objects").wait(120)
+    certificate = client.certify_features(image=IMAGE, draws=2000, prototypes="objects").wait(PATIENCE_S)
     assert certificate.prediction is not None
     assert certificate.prediction.class_name == "jerry can"
     radii = {row.method: row.radius or 0.0 for row in certificate.prediction.radii}
@@ -95,7 +96,7 @@ def test_a_token_level_embedding_is_certified_as_such(client: Client) -> None:
 def command(client: Client, *arguments: str) -> subprocess.CompletedProcess[str]:
     executable = str(Path(sys.executable).with_name("holdfast"))
     environment = {**ENVIRONMENT, "HOLDFAST_URL": client.url}
-    return subprocess.run([executable, *arguments], env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run([executable, *arguments], env=environment, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
 def test_the_command_line_certifies_verifies_and_replays(client: Client, tmp_path: Path) -> None:
@@ -109,7 +110,7 @@ def test_the_command_line_certifies_verifies_and_replays(client: Client, tmp_pat
 
 
 def test_an_altered_certificate_is_refused_and_named(client: Client) -> None:
-    certificate = client.certify_features(image=IMAGE, draws=300).wait(120).model_dump(mode="json")
+    certificate = client.certify_features(image=IMAGE, draws=300).wait(PATIENCE_S).model_dump(mode="json")
     certificate["radii"][0]["radius"] = 5.0
     assert not client.verify(certificate).valid
     assert {check.field for check in verify(certificate) if not check.ok} >= {"radii"}

@@ -11,7 +11,8 @@ import pytest
 
 from holdfast.contract.guard.certificates import Certificate
 from holdfast_client import Client
-from tests.system.processes import ENVIRONMENT, ROOT, begin, free_port, until_ready
+from tests.system.processes import ENVIRONMENT, ROOT, begin, until_ready
+from tests.waiting import PATIENCE_S, free_port
 
 EXAMPLES = {example["name"]: example for example in json.loads((ROOT / "examples/examples.json").read_text())}
 TEXT = EXAMPLES["unsafe"]["text"]
@@ -33,7 +34,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 
 def certify(client: Client, folder: Path, **options: Any) -> tuple[Certificate, str]:
     """A certificate of the Unsafe example, and the file that keeps it."""
-    certificate = client.certify(text=TEXT, image=IMAGES["unsafe"], max_passes=1800, **options).wait(120)
+    certificate = client.certify(text=TEXT, image=IMAGES["unsafe"], max_passes=1800, **options).wait(PATIENCE_S)
     (folder / "cert.json").write_text(certificate.model_dump_json())
     return certificate, str(folder / "cert.json")
 

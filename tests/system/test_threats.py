@@ -14,7 +14,8 @@ from holdfast.contract.guard.certificates import Certificate
 from holdfast.signing import SigningKey, check_signature
 from holdfast_client import AsyncClient, Client
 from holdfast_client import verify as verify_here
-from tests.system.processes import ROOT, begin, free_port, until_ready
+from tests.system.processes import ROOT, begin, until_ready
+from tests.waiting import PATIENCE_S, free_port
 
 SIGNING_KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 EXAMPLES = {one["name"]: one for one in json.loads((ROOT / "examples/examples.json").read_text())}
@@ -71,7 +72,7 @@ ASKED: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", ASKED)
 def test_what_the_service_certifies_is_verified_offline_and_by_the_service(client: Client, name: str) -> None:
     asked, verdict = ASKED[name]
-    certificate = client.certify(**{"max_passes": 1200, **asked}).wait(120)
+    certificate = client.certify(**{"max_passes": 1200, **asked}).wait(PATIENCE_S)
     assert certificate.verdict == verdict
     plain = certificate.model_dump(mode="json")
     assert not [check for check in (*verify(plain), *check_signature(plain, client.keys())) if not check.ok]
@@ -79,14 +80,14 @@ def test_what_the_service_certifies_is_verified_offline_and_by_the_service(clien
 
 
 def test_an_altered_certificate_is_refused_by_the_service_and_offline(client: Client) -> None:
-    certificate = client.certify(**scene("unsafe"), target=(2, 0.25)).wait(120)
+    certificate = client.certify(**scene("unsafe"), target=(2, 0.25)).wait(PATIENCE_S)
     better = certificate.model_copy(update={"tau": certificate.tau / 2})
     assert not client.verify(better).valid
     assert {check.field for check in verify(better.model_dump(mode="json")) if not check.ok} >= {"tau"}
 
 
 def test_the_service_signs_with_the_key_it_publishes(client: Client) -> None:
-    certificate: Certificate = client.certify(**scene("safe"), target=(0, 0.0)).wait(120)
+    certificate: Certificate = client.certify(**scene("safe"), target=(0, 0.0)).wait(PATIENCE_S)
     assert certificate.signature is not None
     assert certificate.signature.kid == SigningKey.from_text(SIGNING_KEY).kid
     assert certificate.signature.kid in {key.kid for key in client.keys().keys}

@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from holdfast_worker.models.vllm.engine import ProcessEngine, Prompts, child_env
 from holdfast_worker.models.vllm.guard import VllmGuard
 from tests.vllm.checkpoints import saved_anew
 from tests.vllm.test_agreement import TEXTS, draws_of
+from tests.waiting import until
 
 
 def prompts(guard: VllmGuard, features: torch.Tensor) -> Prompts:
@@ -140,7 +140,4 @@ def test_an_engine_does_not_outlive_its_worker(tmp_path: Path) -> None:
         pid = int(worker.stdout.readline())
         os.kill(pid, 0)
         worker.kill()
-    deadline = time.monotonic() + 30
-    while Path(f"/proc/{pid}").exists():
-        assert time.monotonic() < deadline, "the engine runs on"
-        time.sleep(0.1)
+    until(lambda: not Path(f"/proc/{pid}").exists())

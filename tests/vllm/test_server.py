@@ -6,7 +6,6 @@ It is what `vllm serve` runs; that command itself looks for a distribution of th
 import itertools
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from holdfast_worker.models.guard.llava import LlavaGuard
 from holdfast_worker.models.vllm.guard import VllmGuard
 from tests.vllm.checkpoints import PACKAGED
 from tests.vllm.test_agreement import TEXTS, draws_of
+from tests.waiting import free_port
 
 ENVIRONMENT = {
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -44,9 +44,7 @@ OPTIONS = {
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """The server's address and its process."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [
         sys.executable,
         *("-m", "vllm.entrypoints.openai.api_server", "--model", str(PACKAGED)),

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 from holdfast.queue import jobs, orders
@@ -15,6 +14,7 @@ from holdfast_worker.models.vllm.guard import VllmGuard
 from holdfast_worker.sampler import Worker, run
 from holdfast_worker.sampling.kinds import by_fingerprint
 from holdfast_worker.settings import WorkerSettings
+from tests.waiting import eventually
 from tests.workers.builders import SEED, png, spec_of
 
 ORDERS = 8
@@ -28,17 +28,11 @@ async def submit(redis: AsyncRedis, guard: VllmGuard, job_id: str) -> None:
         await orders.issue(redis, guard.fingerprint, order)
 
 
-async def until(done: Callable[[], Awaitable[bool]], limit_s: float) -> None:
-    async with asyncio.timeout(limit_s):
-        while not await done():  # noqa: ASYNC110 - the queue has no event for it
-            await asyncio.sleep(0.01)
-
-
 async def tallies(redis: AsyncRedis, job_id: str, least: int) -> list[Tally]:
     async def enough() -> bool:
         return len(await orders.read_tallies(redis, job_id)) >= least
 
-    await until(enough, 200)
+    await eventually(enough)
     return await orders.read_tallies(redis, job_id)
 
 
@@ -61,7 +55,7 @@ async def test_a_job_whose_engine_is_killed_ends_in_the_same_evidence(expendable
             async def withdrawn() -> bool:
                 return not await served_models(redis)
 
-            await until(withdrawn, 30)
+            await eventually(withdrawn)
             assert await live_workers(redis) == {
                 "w": Lease(loading=(expendable.info.name,))
             }  # alive, and its orders still its own

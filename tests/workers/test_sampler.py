@@ -24,6 +24,7 @@ from holdfast_worker.models.vllm.guard import VllmGuard
 from holdfast_worker.sampler import Worker, run
 from holdfast_worker.sampling.kinds import by_fingerprint, kind_of, orders_to_fill
 from holdfast_worker.settings import WorkerSettings
+from tests.waiting import PATIENCE_S
 from tests.workers.builders import FIELDS, SEED, png, ready_for, spec_of, table_folder
 from tests.workers.engines import LocalEngine
 from tests.workers.feature_builders import feature_spec_of, feature_tally, ready_features, small_encoder
@@ -64,11 +65,11 @@ async def submit_features(redis: AsyncRedis, encoder: Encoder, job_id: str, imag
 async def work_until(
     redis: AsyncRedis, model: Model, done: Callable[[], Awaitable[bool]], worker: Worker | None = None
 ) -> None:
-    """Runs a worker until `done`, two minutes at most."""
+    """Runs a worker until `done`."""
     worker = worker or Worker(WorkerSettings(), by_fingerprint([model]))
     task = asyncio.create_task(run(redis, worker))
     try:
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(PATIENCE_S):
             while not await done():
                 assert not task.done(), task.exception()
                 await asyncio.sleep(0.02)

@@ -12,6 +12,7 @@ OURS := $(INSTALL) --no-deps --no-build-isolation --editable .
 ALLOWED := requirements/dev.txt requirements/torch.txt
 VLLM_FILES := $(wildcard deploy/vllm-cpu/*)
 PARALLEL := --numprocesses auto --dist worksteal
+PURE := tests/certificates tests/certifier $(wildcard tests/test_*.py)
 APT := $(if $(filter-out 0,$(shell id -u)),sudo) apt-get -qq
 ONCE ?=
 T ?=
@@ -32,10 +33,10 @@ test: $(VENV)/dev.stamp redis check ## everything that must hold before a change
 	$(BIN)/python -m pytest $(PARALLEL)
 
 test-fast: $(VENV)/dev.stamp ## a verdict on the pure parts in less than a minute
-	$(BIN)/python -m pytest $(PARALLEL) -m 'pure and not slow'
+	$(BIN)/python -m pytest $(PARALLEL) -m 'not slow and not data' $(PURE)
 
 test-one: $(VENV)/dev.stamp ## the tests that T names, a file or one test: make test-one T=tests/test_settings.py
-	$(BIN)/python -m pytest -m '' $(T)
+	$(BIN)/python -m pytest $(T)
 
 test-vllm: $(VLLM)/test.stamp ## the guard on the real vLLM, on the CPU, in an environment of its own (2.5 GB)
 	@$(VLLM)/bin/python requirements/outside.py deploy/vllm-cpu/requirements.txt deploy/vllm-cpu/torch.txt

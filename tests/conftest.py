@@ -1,6 +1,7 @@
 """What tests of several folders stand on: a real Redis, an in-process broker, one served model."""
 
 import functools
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -13,6 +14,17 @@ import redis
 from holdfast.contract.models import Defaults, GuardInfo, Limits, NoiseSpace
 from holdfast.queue.broker import Broker, connect
 from tests.waiting import free_port, until
+
+
+def pytest_configure() -> None:
+    """One thread for each test process and what it starts, whose number is that of the cores."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if importlib.util.find_spec("hypothesis"):  # the environment of vLLM goes without
+        from hypothesis import HealthCheck, settings
+
+        settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        settings.load_profile("busy")
 
 
 @pytest.fixture(scope="session")

@@ -21,8 +21,8 @@ from holdfast_client import (
 )
 from holdfast_client.events import Following
 from tests.clients.commands import interrupted, started
-from tests.waiting import PATIENCE_S
 from tests.clients.gateway import Gateway
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture

@@ -7,6 +7,13 @@ import pytest
 
 from tests.system.processes import Running, begin
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker("slow")
+
+
 Start = Callable[..., Running]
 
 

@@ -4,7 +4,6 @@ import io
 import itertools
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,12 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from holdfast.contract.base import ImageData
-from holdfast.contract.guard.certificates import Certificate, Evidence, NoiseUsed, Space, TargetAnswer, ThreatUsed
+from holdfast.contract.guard.certificates import Certificate
 from holdfast.contract.guard.requests import CertificationRequest, Input
 from holdfast.contract.guard.spec import GuardSpec, resolve
-from holdfast.contract.jobs import ModelRef
-from holdfast.queue.jobs import JobInput
+from holdfast.queue.jobs import JobInput, JobRecord
 from holdfast.queue.orders import Order, Tally
+from holdfast_service.certifier.guard.view import GuardView
 from holdfast_worker.models.draws import Draws
 from holdfast_worker.models.guard.voting import Guard
 from holdfast_worker.sampling.guard import Ready, margins, prepare, tally
@@ -104,48 +103,14 @@ def bits(outcomes: str | None, draws: int) -> list[int]:
 
 
 def certificate_of(guard: Guard, ready: Ready, cuts: tuple[int, ...], size: tuple[int, int]) -> Certificate:
-    """A certificate whose evidence are these orders, run in one batch; what replay does not read is left blank."""
+    """The certificate that the certifier writes from these orders, run in one batch."""
     spec, ends = ready.spec, list(itertools.pairwise(cuts))
     orders = [Order("job", index, *end, spec.wanted_cells) for index, end in enumerate(ends)]
     found = margins(guard, [(order, ready) for order in orders])
-    tallies = [tally(ready, order, part) for order, part in zip(orders, found, strict=True)]
-    evidence = {
-        "passes": sum(one.passes for one in tallies),
-        "orders": [asdict(one.votes) | {"start": one.start, "stop": one.stop} for one in tallies],
-        "cells": [],
-        "positions": tallies[0].votes.positions if spec.masks_matter else None,
-        "bound": "any_time",
-        "alpha": spec.alpha,
-        "alpha_split": {"unsafe": 0.5, "safe": 0.5},
-        "sharing": "cells",
-        "stopped": "passes_spent",
-    }
-    own = {"alphabets": spec.alphabets, "input_height": size[0], "input_width": size[1], "native_operator_norm": 1.0}
-    return Certificate(
-        id="cert_0",
-        kind=spec.kind,
-        created_at=datetime.now(UTC),
-        finished_at=datetime.now(UTC),
-        verdict="abstained",
-        reason="",
-        frontier=(),
-        max_tokens=None,
-        target=None if spec.target is None else TargetAnswer(**spec.target.model_dump(), verdict=None),
-        worst_case=(),
-        evidence=Evidence.model_validate(evidence),
-        method=spec.method,
-        asked_verdict=spec.verdict,
-        threat=ThreatUsed(text=spec.text, slots=spec.slots, max_tokens=spec.max_tokens, image="l2"),
-        noise=NoiseUsed(token_kernel=spec.token_kernel, beta=spec.beta, sigma=spec.sigma, scope=spec.scope),
-        tau=spec.tau,
-        space=Space(**spec.space.model_dump(), **own),
-        model=ModelRef(name=spec.model, fingerprint=spec.fingerprint),
-        false_flag=None,
-        seed=ready.seed,
-        software="",
-        notice=(),
-        signature=None,
-    )
+    view = GuardView.begin(JobRecord("cert_0", "running", spec, ready.seed, datetime.now(UTC), size), spec)
+    for order, part in zip(orders, found, strict=True):
+        view = view.add(tally(ready, order, part))
+    return view.certificate("passes_spent", None)
 
 
 def votes(guard: Guard, batch: Sequence[Draws]) -> list[NDArray[np.bool_]]:

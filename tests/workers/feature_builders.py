@@ -3,7 +3,6 @@
 import base64
 import itertools
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,19 +12,12 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from holdfast.contract.features.certificates import (
-    ChannelEvidence,
-    FeatureCertificate,
-    FeatureEvidence,
-    Prediction,
-    SmoothedEmbedding,
-)
+from holdfast.contract.features.certificates import FeatureCertificate
 from holdfast.contract.features.requests import EmbeddingRequest, FeatureCertificationRequest
 from holdfast.contract.features.spec import FeatureSpec, resolve_embedding, resolve_features
-from holdfast.contract.jobs import ModelRef
-from holdfast.contract.models import ImageSpace
-from holdfast.queue.jobs import JobInput
+from holdfast.queue.jobs import JobInput, JobRecord
 from holdfast.queue.orders import Order, Tally
+from holdfast_service.certifier.features.view import FeatureView
 from holdfast_worker.models import registry
 from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.sampling.features import ReadyFeatures, prepare_features, score, settle
@@ -119,58 +111,9 @@ def levels_of(tally: Tally) -> NDArray[np.int64]:
 def feature_certificate_of(
     encoder: Encoder, ready: ReadyFeatures, cuts: tuple[int, ...], size: tuple[int, int]
 ) -> FeatureCertificate:
-    """A certificate whose evidence are these orders; what replay does not read is left blank."""
-    spec, settled = ready.spec, ready.settled
-    tallies = [feature_tally(encoder, ready, *end) for end in itertools.pairwise(cuts)]
-    evidence = FeatureEvidence(
-        passes=cuts[-1],
-        selection_passes=spec.selection_draws,
-        channels=tuple(_channels(spec, settled.label, np.concatenate([levels_of(one) for one in tallies], axis=1))),
-        votes=sum(one.scores.votes or 0 for one in tallies) if spec.head else None,
-        cosines=settled.cosines,
-        distances=settled.distances,
-        mean_bound=spec.mean_bound,
-        horizon=spec.draws,
-        alpha=spec.alpha,
-        alpha_split=dict.fromkeys(spec.statements, spec.alpha / len(spec.statements)),
-        stopped="passes_spent",
-    )
-    own = {"input_height": size[0], "input_width": size[1], "native_operator_norm": settled.operator_norm}
-    return FeatureCertificate(
-        id="cert_0",
-        created_at=datetime.now(UTC),
-        finished_at=datetime.now(UTC),
-        bounds=(),
-        radii=(),
-        prediction=None
-        if spec.head is None or settled.label is None
-        else Prediction(head=spec.head, label=settled.label, class_name=spec.head.classes[settled.label], radii=()),
-        embedding=None
-        if spec.embedding is None
-        else SmoothedEmbedding(
-            **spec.embedding.model_dump(),
-            shape=settled.shape,
-            values=tuple(np.frombuffer(settled.embedding, "<f4").tolist()),
-            similarity=(),
-        ),
-        target=None,
-        evidence=evidence,
-        reference=spec.reference,
-        sigma=spec.sigma,
-        dimension=spec.dimension,
-        space=ImageSpace(**spec.space.model_dump(), **own),
-        model=ModelRef(name=spec.model, fingerprint=spec.fingerprint),
-        seed=ready.seed,
-        software="",
-        notice=(),
-        signature=None,
-    )
-
-
-def _channels(spec: FeatureSpec, label: int | None, levels: NDArray[np.int64]) -> Iterator[ChannelEvidence]:
-    rivals = [rival for rival in range(spec.rivals + 1) if rival != label] if spec.head else []
-    names = [("reference", None), *itertools.product(("margin", "clipped"), rivals)]
-    for (name, rival), column in zip(names, levels, strict=False):
-        values, counts = np.unique(column, return_counts=True)
-        found = {"name": name, "rival": rival, "levels": values.tolist(), "counts": counts.tolist()}
-        yield ChannelEvidence.model_validate(found)
+    """The certificate that the certifier writes from these orders."""
+    spec = ready.spec
+    view = FeatureView.begin(JobRecord("cert_0", "running", spec, ready.seed, datetime.now(UTC), size), spec)
+    for end in itertools.pairwise(cuts):
+        view = view.add(feature_tally(encoder, ready, *end))
+    return view.certificate("passes_spent", ready.settled)

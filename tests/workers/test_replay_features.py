@@ -26,7 +26,7 @@ from tests.workers.feature_builders import (
     small_encoder,
 )
 
-CUTS = (0, 64, 128, 150)
+CUTS = (0, 64, 128, 192, 200)
 SIZE = (24, 20)
 ANY_TIME: dict[str, Any] = {"sampling": {"stop": "any_time", "selection_draws": 30}}
 JOBS: list[dict[str, Any]] = [
@@ -69,7 +69,7 @@ def test_every_job_replays_to_its_own_levels(encoder: Encoder, asked: dict[str, 
     ready = ready_features(encoder, feature_spec_of(encoder, **asked), SIZE)
     found = replayed(encoder, feature_certificate_of(encoder, ready, CUTS, SIZE))
     assert found.equal
-    assert (found.passes, found.settled_gap, found.votes_differing) == (150, 0.0, 0)
+    assert (found.passes, found.settled_gap, found.votes_differing) == (200, 0.0, 0)
     assert sum(channel.differing + channel.adjacent for channel in found.channels) == 0
 
 
@@ -99,7 +99,7 @@ def test_more_draws_one_level_off_than_lie_near_an_edge_are_no_rounding(
 ) -> None:
     stated = certificate.evidence.channels[0]
     found = replayed(encoder, with_channel(certificate, 0, levels=tuple(level + 1 for level in stated.levels)))
-    assert (found.channels[0].differing, found.channels[0].adjacent) == (0, 150)
+    assert (found.channels[0].differing, found.channels[0].adjacent) == (0, 200)
     assert found.channels[0].near_edges < 50
     assert not found.equal
 
@@ -168,11 +168,11 @@ def test_the_command_says_channel_by_channel_what_it_found(
     arguments = files(tmp_path, certificate, png(*SIZE))
     assert command(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "150 passes replayed: every channel is the certificate's." in lines
+    assert "200 passes replayed: every channel is the certificate's." in lines
     assert [line.split()[0] for line in lines[2:9]] == ["reference", *["margin"] * 3, *["clipped"] * 3]
     assert command([*arguments, "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
-    assert (answer["equal"], answer["passes"], len(answer["channels"])) == (True, 150, 7)
+    assert (answer["equal"], answer["passes"], len(answer["channels"])) == (True, 200, 7)
 
 
 def test_the_command_exits_with_1_where_the_image_is_another(
@@ -186,7 +186,7 @@ def test_the_command_exits_with_1_where_the_image_is_another(
     file = io.BytesIO()
     Image.fromarray(black).save(file, "PNG")
     assert command(files(tmp_path, certificate, file.getvalue())) == 1
-    assert "150 passes replayed: not what the certificate states." in capsys.readouterr().out
+    assert "200 passes replayed: not what the certificate states." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

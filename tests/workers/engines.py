@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from holdfast_worker.models.errors import EngineLostError
 from holdfast_worker.models.guard.llava import LlavaGuard
+from holdfast_worker.models.vision.image_path import ImagePath
 from holdfast_worker.models.vllm.engine import Prompts
+from holdfast_worker.models.vllm.guard import VllmGuard
 
 
 class LocalEngine:
@@ -65,3 +67,10 @@ class LocalEngine:
         found = self._model(inputs_embeds=whole).logits[0, -1].float().log_softmax(-1)
         answer: NDArray[np.float32] = found[[*self._prompt.unsafe, *self._prompt.safe]].numpy()
         return answer
+
+
+def split_guard(whole: LlavaGuard, images: ImagePath | None = None) -> tuple[VllmGuard, LocalEngine]:
+    """A guard with its language model behind an engine that may die; its image side is its own where none is given."""
+    engine = LocalEngine(whole)
+    engine.start()
+    return VllmGuard(whole.inputs, images or whole._images, engine, fingerprint="sha256:split"), engine

@@ -20,13 +20,12 @@ from holdfast_worker.models.errors import EngineLostError
 from holdfast_worker.models.guard.llava import LlavaGuard
 from holdfast_worker.models.guard.voting import Guard
 from holdfast_worker.models.registry import Model
-from holdfast_worker.models.vllm.guard import VllmGuard
 from holdfast_worker.sampler import Worker, run
 from holdfast_worker.sampling.kinds import by_fingerprint, kind_of, orders_to_fill
 from holdfast_worker.settings import WorkerSettings
 from tests.waiting import PATIENCE_S
 from tests.workers.builders import FIELDS, SEED, png, ready_for, spec_of, table_folder
-from tests.workers.engines import LocalEngine
+from tests.workers.engines import split_guard
 from tests.workers.feature_builders import feature_spec_of, feature_tally, ready_features, small_encoder
 
 CELLS = tuple(range(9))
@@ -270,13 +269,6 @@ async def test_one_worker_serves_an_encoder_beside_a_guard(redis: AsyncRedis, gu
     await work_until(redis, guard, counted, Worker(WorkerSettings(), by_fingerprint([guard, encoder])))
     words, pixels = [(await orders.read_tallies(redis, job_id))[0] for job_id in ("words", "pixels")]
     assert (type(words.found), type(pixels.found)) == (Votes, Scores)
-
-
-def split_guard(whole: LlavaGuard) -> tuple[VllmGuard, LocalEngine]:
-    """The shipped guard with its language model behind an engine that may die."""
-    engine = LocalEngine(whole)
-    engine.start()
-    return VllmGuard(whole.inputs, whole._images, engine, fingerprint="sha256:split"), engine
 
 
 async def test_when_an_engine_dies_only_the_orders_in_flight_are_run_again(guard: Guard) -> None:

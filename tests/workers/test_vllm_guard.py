@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -17,27 +18,24 @@ from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.llava import LlavaGuard
 from holdfast_worker.models.guard.loading import load_guard
 from holdfast_worker.models.vllm import loading as vllm_loading
-from holdfast_worker.models.vllm.engine import EngineSettings, ProcessEngine, Prompts, child_environment
+from holdfast_worker.models.vllm.engine import PROCESS_MODULE, EngineSettings, ProcessEngine, Prompts, child_environment
 from holdfast_worker.models.vllm.guard import VllmGuard
 from holdfast_worker.models.vllm.loading import load_image_path
 from tests.workers.builders import votes
-from tests.workers.engines import LocalEngine
+from tests.workers.engines import LocalEngine, split_guard
 
 SETTINGS = EngineSettings("nowhere", "float32", "cpu", 32, 600, 1 << 20, 16, (1, 2), 0.8, 8, 3)
 
 
-def split_guard(folder: Path, plain: LlavaGuard) -> tuple[VllmGuard, LocalEngine]:
+def split_by_folder(folder: Path, plain: LlavaGuard) -> tuple[VllmGuard, LocalEngine]:
     """The same guard with its image side read from the folder by itself, and its language model behind an engine."""
     whole = AutoConfig.from_pretrained(folder)
-    images = load_image_path(folder, whole, plain.inputs.pixels, torch.float32, torch.device("cpu"))
-    engine = LocalEngine(plain)
-    engine.start()
-    return VllmGuard(plain.inputs, images, engine, fingerprint="sha256:split"), engine
+    return split_guard(plain, load_image_path(folder, whole, plain.inputs.pixels, torch.float32, torch.device("cpu")))
 
 
 @pytest.fixture
 def split(base_folder: Path, guard: LlavaGuard) -> tuple[VllmGuard, LocalEngine]:
-    return split_guard(base_folder, guard)
+    return split_by_folder(base_folder, guard)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +52,7 @@ def test_it_judges_as_the_guard_on_transformers(
 ) -> None:
     folder = checkpoint(**shape)
     plain = load_guard(folder, load_config(GuardConfig, folder, {}))
-    apart, _ = split_guard(folder, plain)
+    apart, _ = split_by_folder(folder, plain)
     long = draw(plain, 0, 3, text="a much longer text", sigma=0.5, slots=2)
     batch = [draw(plain, 3, 8), long, draw(plain, 0, 2, sigma=0.0)]
     for wanted, found in zip(plain.margins(batch), apart.margins(batch), strict=True):
@@ -165,3 +163,7 @@ def test_the_child_is_told_its_device_and_threads_and_no_more_of_vllms_processes
     assert child_environment(second, None)["CUDA_VISIBLE_DEVICES"] == "1"
     assert child_environment(second, "4,6")["CUDA_VISIBLE_DEVICES"] == "6"
     assert "CUDA_VISIBLE_DEVICES" not in child_environment(replace(SETTINGS, device="cuda"), "4,6")
+
+
+def test_the_module_that_the_engines_process_runs_is_there() -> None:
+    assert find_spec(PROCESS_MODULE) is not None

@@ -21,7 +21,10 @@ from torch import Tensor
 
 from holdfast_worker.models.errors import EngineLostError, ModelConfigError, ModelOutputError
 
-__all__ = ["Engine", "EngineSettings", "ProcessEngine", "Prompts"]
+__all__ = ["PROCESS_MODULE", "Engine", "EngineSettings", "ProcessEngine", "Prompts"]
+
+PROCESS_MODULE = f"{__package__}.process"
+"""What the child runs."""
 
 _PATIENCE_S = 20  # for an engine that was told to end
 
@@ -156,8 +159,7 @@ class ProcessEngine:
     def start(self) -> None:  # noqa: D102
         self.stop()
         ours, theirs = Pipe()
-        module = f"{__package__}.process"
-        command = [sys.executable, "-m", module, str(theirs.fileno()), json.dumps(asdict(self._settings))]
+        command = [sys.executable, "-m", PROCESS_MODULE, str(theirs.fileno()), json.dumps(asdict(self._settings))]
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - our own module
                 command,

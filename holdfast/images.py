@@ -1,4 +1,4 @@
-"""The client's image file, decoded in bounds and written anew: no later process parses a stranger's file."""
+"""An image file, decoded in bounds and written anew: no later process parses a stranger's file."""
 
 import base64
 import hashlib
@@ -11,7 +11,7 @@ from PIL.ImageFile import ImageFile
 
 from holdfast.contract.problems import MalformedImageError, TooLargeError, UnsupportedMediaTypeError
 
-__all__ = ["DecodedImage", "decode", "decode_file"]
+__all__ = ["DecodedImage", "decode", "decode_file", "upright"]
 
 _log = logging.getLogger(__name__)
 
@@ -39,23 +39,34 @@ class DecodedImage:
 
 
 def decode(data: str, *, max_pixels: int) -> DecodedImage:
-    """As `decode_file`, of base64 without line breaks or a `data:` prefix.
+    """Decodes what a client sent: base64 without line breaks or a `data:` prefix.
 
     Raises:
-        MalformedImageError: not base64, or as `decode_file`, whose other errors are raised too.
+        MalformedImageError: not base64, or a file that is truncated or corrupt.
+        TooLargeError: more than `max_pixels` pixels.
+        UnsupportedMediaTypeError: another format, or an animation.
     """
     return decode_file(_from_base64(data), max_pixels=max_pixels)
 
 
 def decode_file(raw: bytes, *, max_pixels: int) -> DecodedImage:
-    """Decodes a PNG, JPEG or WebP still to upright RGB; transparency lies on white, colour profiles are ignored.
+    """The file that workers get for this one; raises what `upright` does."""
+    rgb = upright(raw, max_pixels=max_pixels)
+    rgb.info.clear()  # Pillow would carry the client's colour profile into our file
+    png = BytesIO()
+    rgb.save(png, "PNG", compress_level=1)
+    return DecodedImage(png.getvalue(), rgb.height, rgb.width, hashlib.sha256(rgb.tobytes()).hexdigest())
+
+
+def upright(raw: bytes, *, max_pixels: int) -> Image.Image:
+    """Reads a PNG, JPEG or WebP still as upright RGB; transparency lies on white, colour profiles are ignored.
 
     Args:
         raw: the file.
-        max_pixels: height times width that is accepted; checked on the header, before pixels are allocated.
+        max_pixels: height times width that is accepted, checked on the header, before pixels are allocated.
 
     Raises:
-        MalformedImageError: a file that is truncated or corrupt.
+        MalformedImageError: the file is truncated or corrupt.
         TooLargeError: more than `max_pixels` pixels.
         UnsupportedMediaTypeError: another format, or an animation.
     """
@@ -66,7 +77,8 @@ def decode_file(raw: bytes, *, max_pixels: int) -> DecodedImage:
         # The readers themselves, not Image.open: that one warns of large images, which is global state.
         image = reader(BytesIO(raw))
         _check_header(image, max_pixels)
-        rgb = _upright(image, _orientation(image))
+        turn = _TURNS.get(_orientation(image))
+        return _rgb(image) if turn is None else _rgb(image).transpose(turn)
     except Image.DecompressionBombError:
         raise _too_many(max_pixels) from None
     except (TooLargeError, UnsupportedMediaTypeError):
@@ -74,7 +86,6 @@ def decode_file(raw: bytes, *, max_pixels: int) -> DecodedImage:
     except Exception as error:  # decoders raise almost anything for a damaged file
         _log.info("image refused: %s in the decoder", type(error).__name__)
         raise MalformedImageError("the image is truncated or corrupt; send an intact PNG, JPEG or WebP file") from None
-    return _encoded(rgb)
 
 
 def _from_base64(data: str) -> bytes:
@@ -115,11 +126,6 @@ def _orientation(image: ImageFile) -> int:
     return orientation if isinstance(orientation, int) else 1
 
 
-def _upright(image: ImageFile, orientation: int) -> Image.Image:
-    rgb = _rgb(image)
-    return rgb.transpose(_TURNS[orientation]) if orientation in _TURNS else rgb
-
-
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         image = _eight_bit(image)
@@ -138,10 +144,3 @@ def _eight_bit(image: Image.Image) -> Image.Image:
         return Image.merge("L", [grey])
     opaque = levels.point([0 if level == clear else 255 for level in range(2**16)], "L")
     return Image.merge("LA", [grey, opaque])
-
-
-def _encoded(rgb: Image.Image) -> DecodedImage:
-    rgb.info.clear()  # Pillow would carry the client's colour profile into our file
-    png = BytesIO()
-    rgb.save(png, "PNG", compress_level=1)
-    return DecodedImage(png.getvalue(), rgb.height, rgb.width, hashlib.sha256(rgb.tobytes()).hexdigest())

@@ -8,6 +8,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from holdfast.contract.guard.spec import GuardSpec
 from holdfast.contract.models import GuardInfo
 from holdfast.queue import jobs, keys
 from holdfast.queue.broker import AsyncRedis, Broker
@@ -26,6 +27,7 @@ async def test_a_request_is_queued_with_the_models_defaults(http: httpx.AsyncCli
     assert (job["state"], job["progress"]["passes"], job["progress"]["max_passes"]) == ("queued", 0, 900)
     record = await jobs.read(redis, job["id"])
     assert record is not None
+    assert isinstance(record.spec, GuardSpec)
     assert (record.spec.sigma, record.spec.beta, record.spec.epsilons) == (0.5, 0.25, (0.0, 1.0))
     assert (record.input_size, len(record.seed)) == ((4, 6), 64)
 

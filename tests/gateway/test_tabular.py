@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
+from holdfast.contract.guard.spec import GuardSpec
 from holdfast.contract.models import FieldInfo, GuardInfo, NoiseSpace
 from holdfast.queue import jobs
 from holdfast.queue.broker import AsyncRedis, Broker
@@ -54,6 +55,7 @@ async def queued(http: httpx.AsyncClient, redis: AsyncRedis, request: dict[str, 
 async def test_fields_are_queued_as_they_were_given(http: httpx.AsyncClient, redis: AsyncRedis) -> None:
     record = await queued(http, redis, body())
     assert await jobs.read_input(redis, record.id) == jobs.JobInput(fields=GIVEN)
+    assert isinstance(record.spec, GuardSpec)
     assert (record.spec.kind, record.spec.text, record.spec.slots, record.spec.max_tokens) == ("tabular", "l0", 2, 2)
     assert record.input_size == (1, 1)
 

@@ -95,3 +95,8 @@ def test_no_step_of_a_training_draws_a_scene_that_is_measured() -> None:
     measured = {scenes.whole(index).tobytes() for index in range(8)}
     steps = (np.random.default_rng([0, stage, step]) for stage in (0, 1) for step in range(8))
     assert not measured & {scenes.varied(0, rng).tobytes() for rng in steps}
+
+
+def test_a_transparent_picture_is_trained_on_as_it_is_served(tmp_path: Path) -> None:
+    Image.new("RGBA", (50, 50), (10, 20, 30, 0)).save(tmp_path / "a.png")
+    assert (FolderImages(tmp_path).whole(0) == 255).all()

@@ -1,6 +1,5 @@
 """What a booster is trained and measured on: a folder of pictures, or drawn scenes."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -10,15 +9,15 @@ from typing import Final, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 from torch import Tensor
 
+from holdfast.contract.problems import ProblemError, TooLargeError
+from holdfast.images import upright
 from holdfast_lab.scenes import Hazard, draw_scene
 from holdfast_worker.models.vision.noise_space import to_noise_space
 
 MAX_PIXELS: Final = 50_000_000
 _SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".webp"})
-_FORMATS: Final = ("PNG", "JPEG", "WEBP")
 _SMALLEST_CROP: Final = 0.8
 _MEASURED: Final = 1  # fourth word of a key: training's keys have three, or a fourth of zero and a fifth
 
@@ -73,13 +72,10 @@ class FolderImages:
         """
         path = self._paths[index]
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", Image.DecompressionBombWarning)
-                with Image.open(path, formats=_FORMATS) as image:
-                    return _decoded(image)
-        except (_TooLargeError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+            return np.asarray(upright(path.read_bytes(), max_pixels=MAX_PIXELS))
+        except TooLargeError:
             raise ValueError(f"{path.name} has more than {MAX_PIXELS:,} pixels, which is the most; shrink it") from None
-        except OSError as error:
+        except (OSError, ProblemError) as error:
             raise ValueError(f"{path.name} is no readable PNG, JPEG or WebP; repair or remove it") from error
 
     def varied(self, index: int, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -89,16 +85,6 @@ class FolderImages:
         top, left = (int(rng.integers(most + 1)) for most in (image.shape[0] - height, image.shape[1] - width))
         crop = image[top : top + height, left : left + width]
         return crop[:, ::-1] if rng.random() < 0.5 else crop
-
-
-class _TooLargeError(Exception):
-    """More pixels than are decoded."""
-
-
-def _decoded(image: Image.Image) -> NDArray[np.uint8]:
-    if image.width * image.height > MAX_PIXELS:
-        raise _TooLargeError
-    return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
 
 
 def _crop(rng: np.random.Generator) -> float:

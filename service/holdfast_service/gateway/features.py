@@ -1,16 +1,14 @@
 """The routes of encoders: feature certifications and smoothed embeddings."""
 
-from typing import Annotated
-
 from fastapi import APIRouter, Depends, Response
 
 from holdfast.contract.features.certificates import FeatureCertificate, JobOrFeatureCertificate
 from holdfast.contract.features.requests import EmbeddingRequest, FeatureCertificationRequest
 from holdfast.contract.jobs import Job
-from holdfast.queue import jobs
 from holdfast_service.gateway import following
 from holdfast_service.gateway.context import GatewayOfApp
-from holdfast_service.gateway.following import LOCATION, ON_A_JOB, ON_CANCELLING, ON_SUBMISSION, LastEventId, Prefer
+from holdfast_service.gateway.following import LOCATION, ON_SUBMISSION, Prefer
+from holdfast_service.gateway.job_routes import add_job_routes
 from holdfast_service.gateway.limits import require_json
 from holdfast_service.gateway.submission import submit
 
@@ -19,13 +17,6 @@ __all__ = ["router"]
 PATH = "/v1/feature-certifications"
 
 router = APIRouter(tags=["features"])
-
-
-async def _known(job_id: str, gateway: GatewayOfApp) -> jobs.JobRecord:
-    return await following.find(gateway, job_id, under=PATH)
-
-
-KnownJob = Annotated[jobs.JobRecord, Depends(_known)]
 
 
 @router.post(
@@ -49,36 +40,7 @@ async def submit_feature_certification(
     return await following.submitted(gateway, record, response, following.preferred_wait(prefer))
 
 
-@router.get(
-    f"{PATH}/{{job_id}}",
-    summary="State, progress, certificate",
-    response_model=JobOrFeatureCertificate,
-    responses=ON_A_JOB,
-)
-async def read_feature_certification(record: KnownJob, gateway: GatewayOfApp) -> following.Outcome:
-    """The certificate once the job is done; before that, or if it failed or was cancelled, the job."""
-    return await following.answer_of(gateway, record)
-
-
-@router.delete(
-    f"{PATH}/{{job_id}}", summary="Cancel a feature certification", response_model=Job, responses=ON_CANCELLING
-)
-async def cancel_feature_certification(record: KnownJob, gateway: GatewayOfApp) -> following.Outcome:
-    """Ends the job and deletes its image: passes that are queued are dropped, those that run are ignored."""
-    return await following.cancel(gateway, record, under=PATH)
-
-
-@router.get(
-    f"{PATH}/{{job_id}}/events",
-    summary="Follow a feature certification",
-    response_class=Response,
-    responses=following.EVENTS,
-)
-async def follow_feature_certification(
-    record: KnownJob, gateway: GatewayOfApp, last_event_id: LastEventId = "0"
-) -> Response:
-    """Replays the job's events, then follows it until it ends."""
-    return await following.follow(gateway, record, last_event_id)
+add_job_routes(router, PATH, name="feature_certification", answer=JobOrFeatureCertificate)
 
 
 @router.post(

@@ -8,7 +8,7 @@ import pytest
 from PIL import ExifTags, Image, ImageOps
 
 from holdfast.contract.problems import TooLargeError
-from holdfast.images import DecodedImage, decode
+from holdfast.images import DecodedImage, decode, decode_file
 from tests.gateway.inputs import base64_of, chunk, encoded, raw_png
 
 Pixel = tuple[int, int, int]
@@ -30,6 +30,12 @@ def two(mode: str, first: object, second: object) -> Image.Image:
     image.putpixel((0, 0), first)  # type: ignore[arg-type]
     image.putpixel((1, 0), second)  # type: ignore[arg-type]
     return image
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+def test_ones_own_file_is_read_as_a_strangers_is(form: str) -> None:
+    raw = encoded(two("RGB", (1, 2, 3), (250, 128, 0)), form)
+    assert decode_file(raw, max_pixels=2) == decoded(raw)
 
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP"])

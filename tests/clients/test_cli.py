@@ -116,6 +116,14 @@ def test_wrong_usage_exits_with_two(argv: list[str]) -> None:
     assert exited.value.code == 2
 
 
+def test_whether_a_text_alone_can_be_certified_is_left_to_the_service(gateway: Gateway, capsys: Capture) -> None:
+    assert main(["certify", "--url", gateway.url, "--text", "t", "--image-threat", "none"]) == 1
+    out, messages = capsys.readouterr()
+    assert out == ""
+    assert messages.startswith("error: A value cannot be accepted\n")
+    assert "image" in messages
+
+
 @pytest.mark.parametrize(
     ("options", "remedy"),
     [

@@ -10,7 +10,8 @@ import math
 import numpy as np
 
 from holdfast.certificates import ranges
-from holdfast.certificates.shifts.mixtures import Floats, Law
+from holdfast.certificates.rounding import Floats
+from holdfast.certificates.shifts.mixtures import Law
 
 _LEVELS = 4096  # the grid of one score; scores on it lose nothing
 _LARGEST = 2**17  # cells of the sum of all draws; more draws get a coarser grid

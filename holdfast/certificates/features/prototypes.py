@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from holdfast.certificates import ranges
 from holdfast.certificates.bounds.counts import Bound, lower_bound
-from holdfast.certificates.shifts.mixtures import Floats, mean_mixture
+from holdfast.certificates.rounding import Floats
+from holdfast.certificates.shifts.mixtures import mean_mixture
 from holdfast.certificates.shifts.shift import Shift
 
 _STATED = 2e-6

@@ -19,6 +19,7 @@ from holdfast.certificates.guard.sides import Side, passes_to_detect, threshold,
 from holdfast.certificates.noise.kernels import mask_probability
 from holdfast.certificates.noise.ratios import ratio_groups
 from holdfast.certificates.noise.space import native_radius
+from holdfast.certificates.rounding import SMALLEST
 from holdfast.certificates.shifts.covers import against_at_most, cover_shifts
 from holdfast.certificates.shifts.mixtures import suffix_mixtures
 from holdfast.certificates.shifts.neyman_pearson import worst_classifier
@@ -27,8 +28,6 @@ from holdfast.certificates.shifts.shift import Least, Shift
 __all__ = ["Answer", "Point", "Proof", "Row", "Way", "answer"]
 
 Method = Literal["stratified", "neyman_pearson"]
-
-_SMALLEST = 1e-290  # a probability below it is reported as 0: no number of passes would show it
 
 
 @dataclass(frozen=True)
@@ -251,6 +250,6 @@ def _target(question: Question, proofs: dict[Side, Proof]) -> Side | None:
 def _row(question: Question, proofs: dict[Side, Proof], tokens: int, epsilon: float) -> Row:
     t = _distance(question, epsilon)
     least = proofs["unsafe"].at(tokens, t) if "unsafe" in proofs else 0.0
-    least = least if least > _SMALLEST else 0.0
+    least = least if least > SMALLEST else 0.0  # no number of passes would show it
     most = unsafe_at_most(proofs["safe"].at(tokens, t)) if "safe" in proofs else 1.0
     return Row(tokens, epsilon, least, most, passes_to_detect(least) if least > 0.0 else None)

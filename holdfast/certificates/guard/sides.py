@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Literal
 
 from holdfast.certificates import ranges
+from holdfast.certificates.rounding import one_minus_up
 
 Side = Literal["unsafe", "safe"]
 
@@ -25,7 +26,7 @@ def safe_threshold(tau: float) -> float:
     Raises:
         ValueError: tau outside its range.
     """
-    return _one_minus(ranges.open_unit("tau", tau))
+    return one_minus_up(ranges.open_unit("tau", tau))
 
 
 def unsafe_at_most(safe_at_least: float) -> float:
@@ -40,7 +41,7 @@ def unsafe_at_most(safe_at_least: float) -> float:
     Raises:
         ValueError: safe_at_least outside its range.
     """
-    return _one_minus(ranges.closed_unit("safe_at_least", safe_at_least))
+    return one_minus_up(ranges.closed_unit("safe_at_least", safe_at_least))
 
 
 def is_safe(verdict: Side) -> bool:
@@ -85,8 +86,3 @@ def passes_to_detect(probability: float) -> int:
     fewest, most = (math.ceil(exact * (1.0 + rounding)) for rounding in (-(2.0**-44), 2.0**-44))
     settled = fewest <= 64 and miss**fewest <= Fraction(1, 100)
     return fewest if fewest == most or settled else most
-
-
-def _one_minus(value: float) -> float:
-    nearest = 1.0 - value
-    return nearest if Fraction(nearest) >= 1 - Fraction(value) else math.nextafter(nearest, 1.0)

@@ -16,18 +16,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from holdfast.certificates import ranges
 from holdfast.certificates.noise.kernels import TokenKernel, cell_weights
+from holdfast.certificates.rounding import Floats, positive_down, quantile_down
 from holdfast.certificates.search import greatest_proved, rising_root
 
-Floats = NDArray[np.float64]
-
-_CELLS = 2.0**-40
-_SCORES = 2.0**-38
-_SMALLEST = 1e-290  # below it floats lose their relative precision
+# ULPs off a sum of shifted probabilities: Phi errs by at most 700 down to -37, its rounded argument by as much again,
+# and m terms by m.
+_CELLS = 2**12
+_SCORES = 2**14
 _FAR = 37.0  # no probability that counts has a quantile beyond
 _STEP = 2.0**-40
 
@@ -39,17 +38,16 @@ class Mixture:
     Attributes:
         weights: w_k, at least 0, of sum at most 1, (m,).
         quantiles: Phi^-1(q_k) rounded down, -inf and inf for the probabilities 0 and 1, (m,).
-        margin: taken off the value, relatively, for the roundings of Phi and of the sum.
+        ulps: taken off the value, for the roundings of Phi and of the sum.
     """
 
     weights: Floats
     quantiles: Floats
-    margin: float
+    ulps: int
 
     def at(self, t: float) -> float:
         """Lower bound on the mean at every x' at most t sigma away; t at least 0, may be inf."""
-        value = self._sum(t) * (1.0 - self.margin)
-        return value if value > _SMALLEST else 0.0
+        return positive_down(self._sum(t), self.ulps)
 
     def reach(self, level: float) -> float | None:
         """Largest t found with at(t) > level, for level in (0, 1]; None when there is none."""
@@ -90,12 +88,12 @@ class Law:
     @property
     def shift(self) -> Mixture:
         """What it proves of the score's mean."""
-        return Mixture(np.diff(self.values, prepend=0.0), quantiles(self.survival), _SCORES)
+        return Mixture(np.diff(self.values, prepend=0.0), quantile_down(self.survival), _SCORES)
 
     def survival_at(self, t: float) -> Floats:
         """Lower bounds on P[S(x') >= v_j] for every x' at most t sigma away, nonincreasing, rounded down, (m,)."""
-        kept = ndtr(quantiles(self.survival) - ranges.nonnegative("t", t)) * (1.0 - _SCORES)
-        return np.minimum.accumulate(np.where(kept > _SMALLEST, kept, 0.0))
+        kept: Floats = ndtr(quantile_down(self.survival) - ranges.nonnegative("t", t))
+        return np.minimum.accumulate(positive_down(kept, _SCORES))
 
 
 def mean_mixture(lower: float) -> Mixture:
@@ -104,12 +102,12 @@ def mean_mixture(lower: float) -> Mixture:
     Raises:
         ValueError: it is outside [0, 1].
     """
-    return Mixture(np.ones(1), quantiles(np.array([ranges.closed_unit("lower", lower)])), _SCORES)
+    return Mixture(np.ones(1), quantile_down(np.array([ranges.closed_unit("lower", lower)])), _SCORES)
 
 
 def event_mixture(weight: float, lower: float) -> Mixture:
     """One part: an event of this probability that the attack leaves alone, and the mean given it at least `lower`."""
-    return Mixture(np.array([weight]), quantiles(np.array([lower])), _CELLS)
+    return Mixture(np.array([weight]), quantile_down(np.array([lower])), _CELLS)
 
 
 def suffix_mixtures(kernel: TokenKernel, lower: Sequence[float]) -> list[Mixture]:
@@ -125,14 +123,6 @@ def suffix_mixtures(kernel: TokenKernel, lower: Sequence[float]) -> list[Mixture
     """
     if not len(lower):
         raise ValueError("lower=[] must hold one bound per cell; pass at least one")
-    cells = quantiles(np.array([ranges.closed_unit(f"lower[{k}]", q) for k, q in enumerate(lower)]))
+    cells = quantile_down(np.array([ranges.closed_unit(f"lower[{k}]", q) for k, q in enumerate(lower)]))
     weights = cell_weights(kernel, len(cells) - 1)
     return [Mixture(weights[d:], cells[d:], _CELLS) for d in range(len(cells))]
-
-
-def quantiles(probabilities: Floats) -> Floats:
-    """Normal quantiles, rounded down."""
-    found: Floats = ndtri(probabilities)
-    finite = np.isfinite(found)
-    found[finite] -= 2.0**-48 * (1.0 + np.abs(found[finite]))
-    return found

@@ -15,17 +15,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from holdfast.certificates import ranges
 from holdfast.certificates.noise.ratios import RatioGroups
+from holdfast.certificates.rounding import Floats, down, fraction_down, phi_down, phi_up, up
 from holdfast.certificates.search import greatest_proved, rising_root
 
-Floats = NDArray[np.float64]
-
-_ULP = 2.0**-52
-_SMALLEST = 1e-290  # below it floats lose their relative precision
 _FAR = 37.0  # quantiles beyond it belong to such masses
 _STEP = 2.0**-36
 # The value at a smaller shift is bounded by the one here; division by s stays harmless.
@@ -111,7 +107,7 @@ def worst_classifier(p_lower: float, groups: RatioGroups) -> Worst:
         start=_quantile(share, 1 - share),
         included=float(included),
         excluded=float(excluded),
-        knapsack=_round_down(value),
+        knapsack=fraction_down(value),
         farthest=_quantile(Fraction(p_lower), excluded),
     )
 
@@ -120,11 +116,6 @@ def _quantile(below: Fraction, above: Fraction) -> float:
     """Normal quantile of below / (below + above), precise in both tails."""
     total = below + above
     return float(ndtri(float(below / total)) if below < above else -ndtri(float(above / total)))
-
-
-def _round_down(value: Fraction) -> float:
-    nearest = float(value)
-    return nearest if Fraction(nearest) <= value else math.nextafter(nearest, 0.0)
 
 
 def _arguments(worst: Worst, shift: float, threshold: float) -> Floats:
@@ -154,31 +145,18 @@ def _density(masses: Floats, arguments: Floats) -> float:
     return float(masses @ np.exp(-0.5 * np.minimum(np.abs(arguments), 38.0) ** 2))
 
 
-def _rounding(arguments: Floats) -> Floats:
-    """Relative error allowed to Phi, for its own rounding and that of its argument."""
-    return (16.0 + 4.0 * np.clip(arguments, -40.0, 0.0) ** 2) * _ULP
-
-
-def _phi_down(arguments: Floats) -> Floats:
-    return np.maximum(ndtr(arguments) * (1.0 - _rounding(arguments)) - _SMALLEST, 0.0)
-
-
-def _phi_up(arguments: Floats) -> Floats:
-    return ndtr(arguments) * (1.0 + _rounding(arguments)) + _SMALLEST
-
-
 def _proved_value(worst: Worst, shift: float) -> float:
     """The dual bound V - t (F - p_A) at a near-optimal threshold, every rounding taken against us."""
     shift = max(shift, _LEAST_SHIFT)
     threshold = _threshold(worst, shift, worst.start - shift / 2.0)
     threshold = min(threshold, (_LOG_LARGEST - worst.anchor) / shift)
     y = _arguments(worst, shift, threshold)
-    sums = 4.0 * (len(y) + 4) * _ULP
-    value = float(worst.adversarial @ _phi_down(y - shift)) * (1.0 - sums)
+    ulps = 4 * (len(y) + 4)
+    value = down(float(worst.adversarial @ phi_down(y - shift)), ulps)
     if worst.included <= worst.excluded:
-        slack = worst.included * (1.0 - sums) - float(worst.clean @ _phi_up(y)) * (1.0 + sums)
+        slack = down(worst.included, ulps) - up(float(worst.clean @ phi_up(y)), ulps)
     else:
-        slack = float(worst.clean @ _phi_down(-y)) * (1.0 - sums) - worst.excluded * (1.0 + sums)
+        slack = down(float(worst.clean @ phi_down(-y)), ulps) - up(worst.excluded, ulps)
     return max(0.0, value + math.exp(worst.anchor + shift * threshold) * slack)
 
 

@@ -14,7 +14,8 @@ from scipy.special import ndtr, ndtri
 from holdfast.certificates import ranges
 from holdfast.certificates.bounds.counts import clopper_pearson_lower
 from holdfast.certificates.bounds.means import MeanBound, ScoreSample, mean_lower
-from holdfast.certificates.shifts.mixtures import Floats, Law, Mixture, mean_mixture
+from holdfast.certificates.rounding import Floats, down
+from holdfast.certificates.shifts.mixtures import Law, Mixture, mean_mixture
 
 ShiftMethod = Literal["cdf", "mean"]
 """`cdf` uses the whole law of the scores, `mean` a bound on their mean."""
@@ -22,7 +23,7 @@ ShiftMethod = Literal["cdf", "mean"]
 # Ranks lie evenly in the normal quantile of rank / draws, up to where nothing is left that a shift could keep.
 _POINTS = 120
 _HIGHEST = 2.0
-_SHARES_ROUNDING = 2.0**-38
+_SHARES = 2**14  # ULPs off alpha, so that the shares of a few hundred ranks sum to less
 
 
 def mean_shift(
@@ -74,6 +75,6 @@ def _ranked(draws: int, alpha: float) -> tuple[NDArray[np.int64], Floats]:
     spread = np.linspace(ndtri(0.5 / draws), _HIGHEST, _POINTS)
     ranks = np.unique(np.clip(np.rint(draws * ndtr(spread)), 1, draws).astype(np.int64))
     weights = 1.0 / np.arange(1.0, len(ranks) + 1.0)
-    shares = alpha * (1.0 - _SHARES_ROUNDING) * weights / weights.sum()
+    shares = down(alpha, _SHARES) * weights / weights.sum()
     bounds = [clopper_pearson_lower(draws - int(i) + 1, draws, float(a)) for i, a in zip(ranks, shares, strict=True)]
     return ranks, np.array(bounds)

@@ -11,7 +11,6 @@ import torch
 from holdfast.certificates import Counts, answer, position_masks
 from holdfast.contract.guard.spec import GuardSpec
 from holdfast.questions import question_of
-from holdfast_worker.inspection.batch_size import positions_of
 from holdfast_worker.inspection.fixed_draws import fixed_image, input_draws
 from holdfast_worker.inspection.flops import draw_flops, encoder_flops, peak_flops
 from holdfast_worker.models.draws import PreparedInput
@@ -28,7 +27,7 @@ from holdfast_worker.sampling.guard import example
 
 __all__ = ["Bench", "bench", "certificate_seconds"]
 
-_DRAWS = 64  # where no batch limit says how many fill a pass
+_MOST_DRAWS = 1024
 
 
 @dataclass(frozen=True)
@@ -90,8 +89,8 @@ def _guard(guard: Guard, seconds: float, draws: int | None, warm_up: bool) -> Be
     load, ready = os.getloadavg()[0], example(guard, 0)
     batch = input_draws(guard, ready, draws or 1)
     if draws is None:
-        full = guard.batching.limit // positions_of(guard, batch) if isinstance(guard, LlavaGuard) else _DRAWS
-        batch = input_draws(guard, ready, max(1, min(full, 1024)))
+        full = guard.room(ready.prepared, cells=batch.tails.shape[1])
+        batch = input_draws(guard, ready, min(full, _MOST_DRAWS))
     if warm_up:
         guard.margins([batch])
     clock: StageClock | None = getattr(guard, "clock", None)
@@ -171,36 +170,24 @@ def _least_seconds(run: Callable[[], object], seconds: float) -> float:
 @torch.inference_mode()
 def _encoder_stages(encoder: Encoder, prepared: PreparedInput, sigma: float, draws: int) -> dict[str, float]:
     """Seconds of each stage of one batch, run one after another."""
-    clock = _Stopwatch(encoder.device)
+    denoiser, mapper = encoder.denoiser, encoder.mapper
+    clock = StageClock(encoder.device, stages=())
+    clock.begin()
     images = gaussian(SEED, 0, draws, prepared.clean.shape, encoder.device).mul_(sigma).add_(prepared.clean)
     clock.mark("noise")
-    if encoder.denoiser is not None:
-        images = encoder.denoiser(images, sigma)
+    if denoiser is not None:
+        images = denoiser(images, sigma)
         clock.mark("denoise")
     tokens = encoder.tower.tokens(images)
     clock.mark("vision")
-    if encoder.mapper is not None:
-        tokens = tokens + encoder.mapper(tokens, sigma)
+    if mapper is not None:
+        tokens = tokens + mapper(tokens, sigma)
         clock.mark("mapper")
     to_sphere(encoder.tower.pooled(tokens))
     clock.mark("pooling")
+    _wait(encoder.device)
+    clock.settle()
     return clock.seconds
-
-
-class _Stopwatch:
-    """Seconds between marks; the device has finished what came before each."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.seconds: dict[str, float] = {}
-        self._device = device
-        _wait(device)
-        self._last = time.perf_counter()
-
-    def mark(self, stage: str) -> None:
-        """Ends a stage."""
-        _wait(self._device)
-        now = time.perf_counter()
-        self.seconds[stage], self._last = now - self._last, now
 
 
 def _wait(device: torch.device) -> None:

@@ -1,6 +1,7 @@
 """Where a batch's time goes, stage by stage, without making the device wait."""
 
 import time
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -15,11 +16,12 @@ class StageClock:
     """Adds up seconds per stage; on CUDA by events that are read once the batch has left the device anyway.
 
     Attributes:
-        seconds: Seconds spent in each of ``STAGES`` since the guard was loaded.
+        seconds: Seconds spent in each stage since the clock was made; a guard's stages are ``STAGES``.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self.seconds = dict.fromkeys(STAGES, 0.0)
+    def __init__(self, device: torch.device, stages: Sequence[str] = STAGES) -> None:
+        """Starts at 0 in these stages; others appear once they are marked."""
+        self.seconds = dict.fromkeys(stages, 0.0)
         self._device = device
         self._marks: list[tuple[str | None, Any]] = []
 
@@ -35,7 +37,7 @@ class StageClock:
         """Adds the marks up; the device must have finished them."""
         for (_, before), (stage, after) in pairwise(self._marks):
             if stage is not None:
-                self.seconds[stage] += self._between(before, after)
+                self.seconds[stage] = self.seconds.get(stage, 0.0) + self._between(before, after)
         self._marks.clear()
 
     def _now(self) -> Any:

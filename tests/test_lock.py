@@ -134,7 +134,7 @@ def test_a_build_for_cuda_is_noticed_only_where_no_gpu_is() -> None:
 def test_an_environment_with_a_package_from_outside_fails_with_a_remedy(tmp_path: Path) -> None:
     lock = tmp_path / "lock.txt"
     lock.write_text("numpy==1.0\n")
-    command = [sys.executable, ROOT / "requirements/outside.py", lock]
+    command = [sys.executable, str(ROOT / "requirements/outside.py"), str(lock)]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 1
     assert re.search(r"pytest [0-9.]+.*not in .*lock\.txt.*Run `make clean` and try again", run.stderr, re.DOTALL)

@@ -9,6 +9,11 @@ from typing import Any
 import mpmath as mp
 import numpy as np
 
+__all__ = [
+    "Number", "Pair", "binomial_tail", "knapsack", "log_mixture", "mp", "neyman_pearson", "prefix_failure",
+    "token_pairs",
+]  # fmt: skip
+
 mp.mp.dps = 50
 
 Number = Any  # a float or mpf; mpmath has no types

@@ -149,7 +149,7 @@ def _worlds(rng: np.random.Generator, sizes: Sequence[int], chances: Sequence[fl
     return found
 
 
-def _text(rng: np.random.Generator, kernel: str, **changes: object) -> Scene:
+def _text(rng: np.random.Generator, kernel: str, **changes: Any) -> Scene:
     """Three slots, or three positions of a text, of three tokens each."""
     absorbing = kernel == "absorbing"
     question = asked(
@@ -159,13 +159,13 @@ def _text(rng: np.random.Generator, kernel: str, **changes: object) -> Scene:
     return Scene(question, tuple(_worlds(rng, SIZES[:m], (MASKED,) * m, absorbing) for m in slots))
 
 
-def _fields(rng: np.random.Generator, kernel: str, **changes: object) -> Scene:
+def _fields(rng: np.random.Generator, kernel: str, **changes: Any) -> Scene:
     question = asked(kernel=kernel, beta=FIELD_BETA, alphabets=FIELDS, text="l0", tabular=True, tau=0.3, **changes)
     chances = [FIELD_BETA if kernel == "absorbing" else FIELD_BETA * size / (size - 1) for size in FIELDS]
     return Scene(question, (_worlds(rng, FIELDS, chances, kernel == "absorbing"),))
 
 
-def _image(rng: np.random.Generator, kernel: str, **changes: object) -> Scene:
+def _image(rng: np.random.Generator, kernel: str, **changes: Any) -> Scene:
     question = asked(kernel=kernel, text="none", tau=0.5, **changes)
     return Scene(question, (_worlds(rng, (), (), True),))
 
@@ -175,7 +175,7 @@ NP = {"method": "neyman_pearson", "strata": 0}
 AUTO = {"method": "auto", "natural": True}
 OWN = {"per_budget": True}
 TARGET = {"target": (1, 0.5), "strata": 1, "wanted": (1,)}
-SCENES: dict[str, tuple[Callable[..., Scene], dict[str, object]]] = {
+SCENES: dict[str, tuple[Callable[..., Scene], dict[str, Any]]] = {
     "suffix": (_text, {}),
     "suffix, few strata": (_text, {"strata": 1, "method": "auto"}),
     "suffix, one side": (_text, {"sides": ("safe",), "sigma": 0.5}),
@@ -221,7 +221,7 @@ TIGHT: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
 }
 
 
-def tight_scene(name: str, *, q: float = 0.97, safe: bool = False, **changes: object) -> Scene:
+def tight_scene(name: str, *, q: float = 0.97, safe: bool = False, **changes: Any) -> Scene:
     """One classifier that gives nothing away: its worst attack leaves exactly what an answer at exact rates says."""
     sizes, more = TIGHT[name]
     question = asked(beta=MASKED, **{"alphabets": (4,), "tau": 0.5, **more, **changes})

@@ -1,5 +1,7 @@
 """Brute force: no attack of any budget refutes any number that is served, in worlds where every attack can be tried."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -78,7 +80,7 @@ def test_neyman_pearson_alone_is_refuted_by_a_token_outside_the_alphabet_and_str
     verdicts = np.ones((1, 4, 1))
     verdicts[0, 2] = 0.0
     world = Worlds(verdicts, (2,), (0.8,), False, np.array([-np.inf, np.inf]))
-    asks = {"kernel": "uniform", "beta": 0.4, "alphabets": (2,), "slots": 1, "tau": 0.79}
+    asks: dict[str, Any] = {"kernel": "uniform", "beta": 0.4, "alphabets": (2,), "slots": 1, "tau": 0.79}
     outside = {}
     for method, strata in (("neyman_pearson", 0), ("stratified", 1)):
         scene = Scene(asked(**asks, method=method, strata=strata), (world,))

@@ -292,7 +292,7 @@ def test_more_tokens_than_positions_are_all_positions() -> None:
 
 def test_budgets_of_too_many_covers_are_left_to_one_number() -> None:
     masks, unsafe = pool(5, 200, [0.9] * 130, 1.0)
-    shared = {"beta": 0.9, "text": "l0", "max_tokens": 3, "tau": 0.01, "epsilons": ()}
+    shared: dict[str, Any] = {"beta": 0.9, "text": "l0", "max_tokens": 3, "tau": 0.01, "epsilons": ()}
     covered, better = (
         answer(asked(**shared, method=method), pooled(masks, unsafe)) for method in ("stratified", "auto")
     )

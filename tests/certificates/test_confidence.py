@@ -1,6 +1,8 @@
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ from scipy.stats import binom
 from holdfast.certificates import any_time_lower, clopper_pearson_lower
 from tests.certificates import oracle
 
+Lower = Callable[[Any, Any, float], float]
+
 BOUNDS = [any_time_lower, clopper_pearson_lower]
 COUNTS = [(1, 1), (1, 20), (10, 20), (19, 20), (20, 20), (3, 500), (250, 500), (499, 500), (500, 500)]
 RISKS = [0.5, 0.05, 0.01 / 9, 1e-6]
@@ -19,7 +23,7 @@ NEVER = 1e-9
 
 @pytest.mark.parametrize(("successes", "draws"), COUNTS)
 @pytest.mark.parametrize("alpha", RISKS)
-def test_clopper_pearson_is_just_below_the_exact_bound(successes, draws, alpha):
+def test_clopper_pearson_is_just_below_the_exact_bound(successes: int, draws: int, alpha: float) -> None:
     lower = clopper_pearson_lower(successes, draws, alpha)
     assert oracle.binomial_tail(successes, draws, lower) <= Fraction(alpha)
     assert oracle.binomial_tail(successes, draws, lower * (1 + 1e-9)) > Fraction(alpha)
@@ -27,7 +31,7 @@ def test_clopper_pearson_is_just_below_the_exact_bound(successes, draws, alpha):
 
 @pytest.mark.parametrize(("successes", "draws"), [*COUNTS, (9995, 10000), (10000, 10000), (10**6 // 3, 10**6)])
 @pytest.mark.parametrize("alpha", RISKS)
-def test_the_any_time_bound_is_just_below_the_exact_one(successes, draws, alpha):
+def test_the_any_time_bound_is_just_below_the_exact_one(successes: int, draws: int, alpha: float) -> None:
     lower, needed = any_time_lower(successes, draws, alpha), -oracle.mp.log(alpha)
     assert oracle.log_mixture(successes, draws, oracle.mp.mpf(lower)) >= needed
     above = oracle.mp.mpf(lower) * (1 + oracle.mp.mpf("1e-9"))
@@ -35,7 +39,7 @@ def test_the_any_time_bound_is_just_below_the_exact_one(successes, draws, alpha)
 
 
 @pytest.mark.parametrize("draws", [10**5, 10**7])
-def test_many_draws_keep_both_bounds_below_the_exact_ones(draws):
+def test_many_draws_keep_both_bounds_below_the_exact_ones(draws: int) -> None:
     for successes in (1, draws // 2, draws):
         lower = any_time_lower(successes, draws, 0.01)
         assert oracle.log_mixture(successes, draws, oracle.mp.mpf(lower)) >= -oracle.mp.log(0.01)
@@ -43,13 +47,13 @@ def test_many_draws_keep_both_bounds_below_the_exact_ones(draws):
     assert 0.01 * (1 - 1e-9 * draws) < power <= 0.01
 
 
-def test_stopping_at_any_time_costs_little_near_one():
+def test_stopping_at_any_time_costs_little_near_one() -> None:
     assert clopper_pearson_lower(10000, 10000, 0.01) == pytest.approx(0.99954, abs=5e-6)
     assert any_time_lower(10000, 10000, 0.01) == pytest.approx(0.99942, abs=5e-6)
 
 
 @pytest.mark.parametrize("bound", BOUNDS)
-def test_no_success_proves_nothing(bound):
+def test_no_success_proves_nothing(bound: Lower) -> None:
     assert bound(0, 0, 0.01) == bound(0, 1, 0.01) == bound(0, 10**6, 0.5) == 0.0
 
 
@@ -71,20 +75,24 @@ def test_no_success_proves_nothing(bound):
         (None, 5, 0.1),
     ],
 )
-def test_counts_and_risks_that_make_no_sense_are_refused(bound, successes, draws, alpha):
+def test_counts_and_risks_that_make_no_sense_are_refused(
+    bound: Lower, successes: int, draws: int, alpha: float
+) -> None:
     with pytest.raises(ValueError, match=r"(successes|draws|alpha)=.* must"):
         bound(successes, draws, alpha)
 
 
 @pytest.mark.parametrize("bound", BOUNDS)
-def test_numpy_counts_are_counts(bound):
+def test_numpy_counts_are_counts(bound: Lower) -> None:
     assert bound(np.int64(18), np.int32(20), np.float64(0.05)) == bound(18, 20, 0.05)
 
 
 @pytest.mark.parametrize("bound", BOUNDS)
 @settings(derandomize=True, max_examples=200, deadline=None)
 @given(data=st.data(), draws=st.integers(1, 2000), alpha=st.floats(1e-9, 0.9))
-def test_bounds_rise_with_successes_and_risk_and_fall_with_failures(bound, data, draws, alpha):
+def test_bounds_rise_with_successes_and_risk_and_fall_with_failures(
+    bound: Lower, data: st.DataObject, draws: int, alpha: float
+) -> None:
     successes = data.draw(st.integers(0, draws))
     lower = bound(successes, draws, alpha)
     assert 0.0 <= lower < 1.0
@@ -95,23 +103,23 @@ def test_bounds_rise_with_successes_and_risk_and_fall_with_failures(bound, data,
 
 @pytest.mark.parametrize("p", [0.02, 0.3, 0.5, 0.9, 0.999])
 @pytest.mark.parametrize("alpha", [0.3, 0.01])
-def test_clopper_pearson_fails_with_at_most_its_risk(p, alpha):
+def test_clopper_pearson_fails_with_at_most_its_risk(p: float, alpha: float) -> None:
     for draws in (1, 7, 60):
         wrong = [k for k in range(draws + 1) if clopper_pearson_lower(k, draws, alpha) > p]
-        assert binom.pmf(wrong, draws, p).sum() <= alpha
+        assert np.sum(binom.pmf(wrong, draws, p)) <= alpha
 
 
 @pytest.mark.parametrize("p", [0.05, 0.5, 0.95, 0.999])
-def test_the_any_time_bound_fails_anywhere_along_a_path_with_at_most_its_risk(p):
+def test_the_any_time_bound_fails_anywhere_along_a_path_with_at_most_its_risk(p: float) -> None:
     assert oracle.prefix_failure(lambda k, n: any_time_lower(k, n, 0.1), p, 150) <= 0.1
 
 
-def test_a_fixed_sample_bound_fails_more_often_than_its_risk_along_a_path():
+def test_a_fixed_sample_bound_fails_more_often_than_its_risk_along_a_path() -> None:
     failure = oracle.prefix_failure(lambda k, n: clopper_pearson_lower(k, n, 0.1), 0.5, 150)
     assert failure > 0.2
 
 
-def test_the_running_maximum_of_the_any_time_bound_covers_in_simulation():
+def test_the_running_maximum_of_the_any_time_bound_covers_in_simulation() -> None:
     # 1,000 paths fail at most as often as Binomial(1000, 0.1): the limit is passed with probability below 1e-9.
     rng, bound = np.random.default_rng(20), lru_cache(None)(any_time_lower)
     paths = np.cumsum(rng.random((1000, 200)) < 0.8, axis=1)

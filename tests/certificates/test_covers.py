@@ -30,8 +30,8 @@ def test_it_is_the_answers_own_frontier(seed: int, rate: float, alpha: float, ve
     masks, unsafe = pool(seed, 120, 4, 0.8, rate)
     question = asked(beta=0.8, sigma=0.5, tau=0.4, alpha=alpha, text="l0", max_tokens=2, sides=(verdict,))
     found = answer(question, pooled(masks, unsafe)).frontier
-    asks = {"sigma": 0.5, "tau": 0.4, "alpha": alpha, "max_tokens": 2}
-    frontier = l0_frontier(masks, unsafe, kernel=AbsorbingKernel(0.8), verdict=verdict, **asks)  # type: ignore[arg-type]
+    asks: dict[str, Any] = {"sigma": 0.5, "tau": 0.4, "alpha": alpha, "max_tokens": 2}
+    frontier = l0_frontier(masks, unsafe, kernel=AbsorbingKernel(0.8), verdict=verdict, **asks)
     assert frontier == [point.radius for point in found]
 
 
@@ -47,12 +47,12 @@ def test_a_mean_guard_is_certified_at_three_tokens_where_one_number_certifies_no
 
 def test_a_budget_of_too_many_covers_is_certified_by_a_larger_one_of_few_or_not_at_all() -> None:
     masks, unsafe = pool(2, 3000, 6, 0.9, 1.0)
-    asks = {"sigma": 1.0, "tau": 0.2, "alpha": 0.01, "max_covers": 6}
-    whole = l0_frontier(masks, unsafe, kernel=AbsorbingKernel(0.9), max_tokens=6, **asks)  # type: ignore[arg-type]
+    asks: dict[str, Any] = {"sigma": 1.0, "tau": 0.2, "alpha": 0.01, "max_covers": 6}
+    whole = l0_frontier(masks, unsafe, kernel=AbsorbingKernel(0.9), max_tokens=6, **asks)
     assert whole[2] == whole[3] == whole[4] == whole[5] is not None
     ranks = [radius or 0.0 for radius in whole]
     assert ranks[0] > ranks[1] > ranks[2] > 0.0
-    some = l0_frontier(masks, unsafe, kernel=AbsorbingKernel(0.9), max_tokens=4, **asks)  # type: ignore[arg-type]
+    some = l0_frontier(masks, unsafe, kernel=AbsorbingKernel(0.9), max_tokens=4, **asks)
     assert [radius is None for radius in some] == [False, False, True, True, True]
 
 

@@ -1,18 +1,19 @@
 import math
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy.stats import binom, chi2
 
 from holdfast.certificates import AbsorbingKernel, UniformKernel, field_draws, suffix_draws
-from holdfast.certificates.noise.kernels import BLOCK, block_key, cell_weights, mask_probability
+from holdfast.certificates.noise.kernels import BLOCK, TokenKernel, block_key, cell_weights, mask_probability
 
 NEVER = 1e-9  # false-failure probability of a statistical test
 
 
 @pytest.mark.parametrize("beta", [0.0, -0.1, 1.1, math.nan, math.inf, True, "0.5", None])
-def test_a_rate_outside_its_range_is_refused(beta):
+def test_a_rate_outside_its_range_is_refused(beta: Any) -> None:
     with pytest.raises(ValueError, match="beta="):
         AbsorbingKernel(beta)
     with pytest.raises(ValueError, match="beta="):
@@ -20,32 +21,32 @@ def test_a_rate_outside_its_range_is_refused(beta):
 
 
 @pytest.mark.parametrize("size", [1, 0, -5, 2.5, 10.0, True, None])
-def test_an_alphabet_of_fewer_than_two_tokens_is_refused(size):
+def test_an_alphabet_of_fewer_than_two_tokens_is_refused(size: Any) -> None:
     with pytest.raises(ValueError, match="alphabet_size="):
         UniformKernel(0.25, size)
 
 
-def test_a_rate_without_latent_form_is_refused_with_its_limit():
+def test_a_rate_without_latent_form_is_refused_with_its_limit() -> None:
     message = r"beta=0.99999 must be at most \(V-1\)/V=0.9999 for an alphabet of 10000; lower beta"
     with pytest.raises(ValueError, match=message):
         mask_probability(UniformKernel(0.99999, 10000))
 
 
 @pytest.mark.parametrize("size", [2, 3, 7, 10000, 151000])
-def test_the_largest_rate_with_a_latent_form_masks_always(size):
+def test_the_largest_rate_with_a_latent_form_masks_always(size: int) -> None:
     assert mask_probability(UniformKernel((size - 1) / size, size)) == pytest.approx(1.0, abs=1e-15)
 
 
 @pytest.mark.parametrize("beta", [0.1, 0.25, 0.5])
 @pytest.mark.parametrize("size", [2, 3, 30000])
-def test_the_latent_form_keeps_a_token_as_often_as_the_kernel(beta, size):
+def test_the_latent_form_keeps_a_token_as_often_as_the_kernel(beta: float, size: int) -> None:
     masked = mask_probability(UniformKernel(beta, size))
     assert 1 - masked + masked / size == pytest.approx(1 - beta, rel=1e-14)
 
 
 @pytest.mark.parametrize("beta", [0.1, 0.5, 1.0])
 @pytest.mark.parametrize("slots", [0, 1, 8])
-def test_cell_weights_are_the_law_of_leading_masks(beta, slots):
+def test_cell_weights_are_the_law_of_leading_masks(beta: float, slots: int) -> None:
     exact = [beta**k * (1 - beta if k < slots else 1.0) for k in range(slots + 1)]
     assert cell_weights(AbsorbingKernel(beta), slots) == pytest.approx(exact, rel=1e-14)
     assert math.fsum(exact) == pytest.approx(1.0, abs=1e-15)
@@ -92,18 +93,18 @@ def test_weights_belong_to_whoever_asked() -> None:
 
 @pytest.mark.parametrize("kernel", [AbsorbingKernel(0.3), UniformKernel(0.3, 50)])
 @pytest.mark.parametrize("slots", [0, 1, 3])
-def test_draws_are_the_same_however_the_range_is_cut(kernel, slots):
+def test_draws_are_the_same_however_the_range_is_cut(kernel: TokenKernel, slots: int) -> None:
     whole = suffix_draws(kernel, slots=slots, seed="s", start=0, stop=4 * BLOCK)
     for start, stop in [(0, 5), (5, 16), (15, 17), (16, 64), (31, 31), (40, 41)]:
         part = suffix_draws(kernel, slots=slots, seed="s", start=start, stop=stop)
         assert np.array_equal(part.masked, whole.masked[start:stop])
-        if whole.replacement is None:
-            assert part.replacement is None
+        if whole.replacement is None or part.replacement is None:
+            assert part.replacement is whole.replacement
         else:
             assert np.array_equal(part.replacement, whole.replacement[start:stop])
 
 
-def test_cell_k_masks_k_leading_slots_and_keeps_the_next():
+def test_cell_k_masks_k_leading_slots_and_keeps_the_next() -> None:
     masked = suffix_draws(AbsorbingKernel(0.5), slots=4, seed="s", start=0, stop=200).masked
     assert masked.shape == (200, 5, 4)
     assert masked.dtype == np.bool_
@@ -113,30 +114,32 @@ def test_cell_k_masks_k_leading_slots_and_keeps_the_next():
         assert 0 < masked[:, k, k + 1 :].sum() < masked[:, k, k + 1 :].size or k >= 3
 
 
-def test_later_slots_are_masked_at_the_mask_probability():
+def test_later_slots_are_masked_at_the_mask_probability() -> None:
     kernel = UniformKernel(0.3, 4)
     tails = suffix_draws(kernel, slots=3, seed="s", start=0, stop=20000).masked[:, 0, 1:]
     law = binom(tails.size, mask_probability(kernel))
     assert law.ppf(NEVER / 2) <= tails.sum() <= law.isf(NEVER / 2)
 
 
-def test_replacements_are_uniform_over_the_whole_alphabet():
+def test_replacements_are_uniform_over_the_whole_alphabet() -> None:
     replacement = suffix_draws(UniformKernel(0.3, 7), slots=3, seed="s", start=0, stop=10000).replacement
+    assert replacement is not None
     counts = np.bincount(replacement.ravel(), minlength=7)
     assert replacement.dtype == np.int64
     assert len(counts) == 7
     assert ((counts - counts.mean()) ** 2 / counts.mean()).sum() < chi2(6).isf(NEVER)
 
 
-def test_seeds_channels_and_blocks_have_keys_of_their_own():
+def test_seeds_channels_and_blocks_have_keys_of_their_own() -> None:
     keys = {block_key(seed, channel, b) for seed in ("a", "b", "ab") for channel in ("", "b", "c") for b in range(9)}
     assert len(keys) == 81
     assert all(0 <= key < 2**64 for key in keys)
 
 
-def test_keys_and_draws_stay_what_recorded_seeds_promise():
+def test_keys_and_draws_stay_what_recorded_seeds_promise() -> None:
     assert block_key("seed", "image", 3) == 6516131672481704716
     draws = suffix_draws(UniformKernel(0.25, 1000), slots=4, seed="seed", start=14, stop=18)
+    assert draws.replacement is not None
     assert draws.replacement.tolist() == [
         [400, 616, 269, 250],
         [659, 31, 68, 839],
@@ -147,11 +150,13 @@ def test_keys_and_draws_stay_what_recorded_seeds_promise():
 
 
 @pytest.mark.parametrize("strata", [0, 1, 3, 4])
-def test_fewer_strata_are_the_same_draws_with_a_natural_last_cell(strata):
-    question = {"slots": 4, "seed": "s", "start": 3, "stop": 300}
+def test_fewer_strata_are_the_same_draws_with_a_natural_last_cell(strata: int) -> None:
+    question: dict[str, Any] = {"slots": 4, "seed": "s", "start": 3, "stop": 300}
     every = suffix_draws(UniformKernel(0.5, 9), **question)
     found = suffix_draws(UniformKernel(0.5, 9), strata=strata, **question)
     assert found.masked.shape == (297, strata + 1, 4)
+    assert found.replacement is not None
+    assert every.replacement is not None
     assert np.array_equal(found.replacement, every.replacement)
     assert np.array_equal(found.masked[:, :strata], every.masked[:, :strata])
     assert found.masked[:, strata, :strata].all()
@@ -159,7 +164,7 @@ def test_fewer_strata_are_the_same_draws_with_a_natural_last_cell(strata):
     assert strata == 4 or 0 < found.masked[:, strata, strata].sum() < 297
 
 
-def test_without_strata_the_masks_are_the_kernels_own():
+def test_without_strata_the_masks_are_the_kernels_own() -> None:
     kernel = UniformKernel(0.3, 4)
     masked = suffix_draws(kernel, slots=5, seed="s", start=0, stop=10000, strata=0).masked
     law = binom(masked.size, mask_probability(kernel))
@@ -167,23 +172,23 @@ def test_without_strata_the_masks_are_the_kernels_own():
     assert law.ppf(NEVER / 2) <= masked.sum() <= law.isf(NEVER / 2)
 
 
-def test_more_strata_than_slots_are_refused():
+def test_more_strata_than_slots_are_refused() -> None:
     with pytest.raises(ValueError, match="strata=3 must be at most slots=2; lower strata"):
         suffix_draws(AbsorbingKernel(0.5), slots=2, seed="s", start=0, stop=1, strata=3)
 
 
-FIELDS = (UniformKernel(0.3, 4), AbsorbingKernel(0.6), UniformKernel(0.4, 2))
+FIELDS: tuple[TokenKernel, ...] = (UniformKernel(0.3, 4), AbsorbingKernel(0.6), UniformKernel(0.4, 2))
 
 
 @pytest.mark.parametrize("cut", [(0, 5), (15, 17), (16, 64), (31, 31), (40, 41)])
-def test_field_draws_are_the_same_however_the_range_is_cut(cut):
+def test_field_draws_are_the_same_however_the_range_is_cut(cut: tuple[int, int]) -> None:
     whole = field_draws(FIELDS, seed="s", start=0, stop=64)
     part = field_draws(FIELDS, seed="s", start=cut[0], stop=cut[1])
     assert np.array_equal(part.masked, whole.masked[slice(*cut)])
     assert np.array_equal(part.replacement, whole.replacement[slice(*cut)])
 
 
-def test_every_field_is_masked_and_redrawn_by_its_own_kernel():
+def test_every_field_is_masked_and_redrawn_by_its_own_kernel() -> None:
     draws = field_draws(FIELDS, seed="s", start=0, stop=10000)
     for field, kernel in enumerate(FIELDS):
         law = binom(10000, mask_probability(kernel))
@@ -195,18 +200,18 @@ def test_every_field_is_masked_and_redrawn_by_its_own_kernel():
         assert ((counts - 10000 / size) ** 2 / (10000 / size)).sum() < chi2(size - 1).isf(NEVER)
 
 
-def test_an_input_without_fields_has_empty_draws():
+def test_an_input_without_fields_has_empty_draws() -> None:
     draws = field_draws([], seed="s", start=0, stop=20)
     assert draws.masked.shape == draws.replacement.shape == (20, 0)
 
 
-def test_field_draws_stay_what_recorded_seeds_promise():
+def test_field_draws_stay_what_recorded_seeds_promise() -> None:
     draws = field_draws([UniformKernel(0.4, 1000), UniformKernel(0.4, 3)], seed="seed", start=15, stop=18)
     assert draws.masked.astype(int).tolist() == [[1, 0], [0, 1], [1, 1]]
     assert draws.replacement.tolist() == [[138, 0], [712, 1], [324, 1]]
 
 
 @pytest.mark.parametrize("change", [{"slots": -1}, {"start": -1}, {"stop": 2}, {"start": 3.5}, {"slots": True}])
-def test_a_range_that_is_none_is_refused(change):
+def test_a_range_that_is_none_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"=.* must be"):
-        suffix_draws(AbsorbingKernel(0.5), **({"slots": 2, "seed": "s", "start": 3, "stop": 5} | change))
+        suffix_draws(AbsorbingKernel(0.5), **{"slots": 2, "seed": "s", "start": 3, "stop": 5, **change})

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable
+from functools import partial
 
 import flint
 import numpy as np
@@ -57,7 +58,7 @@ def test_the_betting_bound_stays_below_an_exact_one_just_below_the_grid(name: st
 def test_a_risk_of_nearly_one_leaves_the_kl_bound_below_the_exact_one(share: float) -> None:
     # Near its peak the divergence is flat, and its rounding moves the bound furthest.
     for sample in (SAMPLES["even"], SAMPLES["many"], SAMPLES["thirds"]):
-        for risk in balls.hard_risks(kl_lower(sample, 1.0 - share), lambda q, s=sample: balls.kl_risk(s, q), 10):
+        for risk in balls.hard_risks(kl_lower(sample, 1.0 - share), partial(balls.kl_risk, sample), 10):
             assert balls.kl_risk(sample, flint.arb(kl_lower(sample, risk))) <= risk
 
 

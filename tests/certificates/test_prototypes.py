@@ -1,10 +1,12 @@
 import math
+from collections.abc import Callable
 
 import mpmath as mp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy.special import ndtri
 from scipy.stats import binom
 
@@ -12,42 +14,46 @@ from holdfast.certificates import clopper_pearson_lower
 from holdfast.certificates.features.prototypes import cap_reach, prototype_condition_reach, vote_reach
 from holdfast.certificates.shifts.mixtures import mean_mixture
 from holdfast.certificates.shifts.scores import mean_shift
+from holdfast.certificates.shifts.shift import Shift
 from tests.certificates import encoders
 from tests.certificates.shifted import curve_shift
+
+Floats = NDArray[np.float64]
 
 NEVER = 1e-6
 seeds = st.integers(0, 2**32 - 1)
 
 
-def unit_vectors(rng, rows, size):
+def unit_vectors(rng: np.random.Generator, rows: int, size: int) -> Floats:
     vectors = rng.standard_normal((rows, size))
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
 
 
-def scene(seed, classes=4, size=3, near=1.0):
+def scene(seed: int, classes: int = 4, size: int = 3, near: float = 1.0) -> tuple[Floats, Floats, Floats, Floats]:
     """A reference and prototypes, the label's drawn towards the reference; cosines and distances to the label's."""
     rng = np.random.default_rng(seed)
-    reference, *prototypes = unit_vectors(rng, classes + 1, size)
-    prototypes = np.array(prototypes)
+    vectors = unit_vectors(rng, classes + 1, size)
+    reference, prototypes = vectors[0], vectors[1:]
     prototypes[0] += near * reference
     prototypes[0] /= np.linalg.norm(prototypes[0])
     return reference, prototypes, prototypes @ reference, np.linalg.norm(prototypes - prototypes[0], axis=1)
 
 
-def flip_angle(reference, prototypes):
+def flip_angle(reference: Floats, prototypes: Floats) -> float:
     """Exact angle from the reference to the nearest direction where a rival draws level with the label 0."""
     normals = prototypes[0] - prototypes[1:]
     sines = normals @ reference / np.linalg.norm(normals, axis=1)
     return float(np.min(np.arcsin(sines)))
 
 
-def angle(shift, reach):
+def angle(shift: Shift, reach: float | None) -> float:
+    assert reach is not None
     return math.acos(2.0 * shift.at(reach) - 1.0)
 
 
 @settings(derandomize=True, max_examples=300, deadline=None)
 @given(seed=seeds, near=st.floats(0.0, 20.0), size=st.integers(2, 6), classes=st.integers(2, 5))
-def test_no_reach_goes_beyond_the_nearest_change_of_label(seed, near, size, classes):
+def test_no_reach_goes_beyond_the_nearest_change_of_label(seed: int, near: float, size: int, classes: int) -> None:
     reference, prototypes, cosines, distances = scene(seed, classes, size, near)
     shift, flip = mean_mixture(1 - 1e-9), flip_angle(reference, prototypes)
     for reach in (prototype_condition_reach(shift, cosines, 0), cap_reach(shift, cosines, distances, 0)):
@@ -56,7 +62,7 @@ def test_no_reach_goes_beyond_the_nearest_change_of_label(seed, near, size, clas
 
 @settings(derandomize=True, max_examples=300, deadline=None)
 @given(seed=seeds, near=st.floats(0.0, 20.0), size=st.integers(2, 6), classes=st.integers(2, 5))
-def test_the_cap_is_never_weaker_than_the_published_condition(seed, near, size, classes):
+def test_the_cap_is_never_weaker_than_the_published_condition(seed: int, near: float, size: int, classes: int) -> None:
     _, _, cosines, distances = scene(seed, classes, size, near)
     for shift in (mean_mixture(0.97), mean_mixture(1 - 1e-9)):
         published, cap = prototype_condition_reach(shift, cosines, 0), cap_reach(shift, cosines, distances, 0)
@@ -64,24 +70,24 @@ def test_the_cap_is_never_weaker_than_the_published_condition(seed, near, size, 
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_cap_reaches_the_nearest_change_of_label_up_to_single_precision(seed):
+def test_the_cap_reaches_the_nearest_change_of_label_up_to_single_precision(seed: int) -> None:
     reference, prototypes, cosines, distances = scene(seed, near=5.0)
     shift = mean_mixture(1 - 1e-9)
     reached = angle(shift, cap_reach(shift, cosines, distances, 0))
     assert flip_angle(reference, prototypes) - 3e-5 <= reached <= flip_angle(reference, prototypes)
 
 
-def test_the_cap_reaches_further_where_the_reference_is_off_the_plane_of_the_prototypes():
+def test_the_cap_reaches_further_where_the_reference_is_off_the_plane_of_the_prototypes() -> None:
     # Cosines .75 and .5 to prototypes 60 degrees apart.
     shift, cosines, distances = mean_mixture(0.999), [0.75, 0.5], [0.0, 1.0]
     half, cap = (math.acos(0.5) - math.acos(0.75)) / 2, math.asin(0.25)
     expected = [ndtri(0.999) - ndtri((1 + math.cos(angle)) / 2) for angle in (half, cap)]
-    reaches = [prototype_condition_reach(shift, cosines, 0), cap_reach(shift, cosines, distances, 0)]
+    reaches = [prototype_condition_reach(shift, cosines, 0) or 0.0, cap_reach(shift, cosines, distances, 0) or 0.0]
     assert reaches == pytest.approx(expected, abs=1e-3)
     assert reaches[1] > 1.4 * reaches[0]
 
 
-def test_the_published_lemma_is_false_without_its_clips():
+def test_the_published_lemma_is_false_without_its_clips() -> None:
     # u.v >= gamma allows v = p, whose product with p is 1; [F] A.3.1 gives .83 as the most.
     a, gamma = 0.9, 0.5
     reference, prototype = np.array([1.0, 0.0]), np.array([a, math.sqrt(1 - a**2)])
@@ -91,7 +97,7 @@ def test_the_published_lemma_is_false_without_its_clips():
 
 @settings(derandomize=True, max_examples=300, deadline=None)
 @given(seed=seeds, size=st.integers(2, 5), spread=st.floats(0.0, 3.0))
-def test_the_clipped_interval_holds_every_direction_of_the_cap(seed, size, spread):
+def test_the_clipped_interval_holds_every_direction_of_the_cap(seed: int, size: int, spread: float) -> None:
     rng = np.random.default_rng(seed)
     reference, prototype, away = unit_vectors(rng, 3, size)
     direction = reference + spread * away
@@ -103,7 +109,7 @@ def test_the_clipped_interval_holds_every_direction_of_the_cap(seed, size, sprea
 
 @pytest.mark.parametrize("shift", [curve_shift, mean_shift])
 @pytest.mark.parametrize("name", ["rare_misses", "concentrated"])
-def test_a_prediction_changes_within_its_reach_with_at_most_its_risk(shift, name):
+def test_a_prediction_changes_within_its_reach_with_at_most_its_risk(shift: Callable[..., Shift], name: str) -> None:
     # 1,000 samples fail at most as often as Binomial(1000, 0.1). The rival lies where the attack drives the feature.
     encoder, rng = encoders.ENCODERS[name], np.random.default_rng(4)
     prototypes = np.array([[1.0, 0.0], [math.cos(1.1), math.sin(1.1)]])
@@ -115,7 +121,7 @@ def test_a_prediction_changes_within_its_reach_with_at_most_its_risk(shift, name
     assert wrong <= binom.isf(NEVER, 1000, 0.1)
 
 
-def test_rounded_cosines_and_distances_reach_no_further_than_exact_ones():
+def test_rounded_cosines_and_distances_reach_no_further_than_exact_ones() -> None:
     shift = mean_mixture(1 - 1e-9)
     for seed in range(200):
         reference, prototypes, cosines, distances = scene(seed, near=9.0)
@@ -130,31 +136,32 @@ def test_rounded_cosines_and_distances_reach_no_further_than_exact_ones():
 @pytest.mark.parametrize(
     ("cosines", "distances"), [([0.5, 0.5], [0, 1.0]), ([0.2, 0.9], [0, 1.0]), ([0.5, 0.5], [0, 0])]
 )
-def test_a_label_that_is_not_ahead_is_not_certified(cosines, distances):
+def test_a_label_that_is_not_ahead_is_not_certified(cosines: list[float], distances: list[float]) -> None:
     shift = mean_mixture(0.99)
     assert prototype_condition_reach(shift, cosines, 0) is None
     assert cap_reach(shift, cosines, distances, 0) is None
 
 
-def test_a_feature_far_from_its_reference_certifies_no_label():
+def test_a_feature_far_from_its_reference_certifies_no_label() -> None:
     assert cap_reach(mean_mixture(0.6), [0.8, 0.7], [0.0, 0.5], 0) is None
-    assert cap_reach(mean_mixture(0.6), [1.0, -1.0], [0.0, 2.0], 0) > 0.2
+    assert (cap_reach(mean_mixture(0.6), [1.0, -1.0], [0.0, 2.0], 0) or 0.0) > 0.2
 
 
-def test_a_vote_reaches_as_far_as_half_of_it_is_left():
+def test_a_vote_reaches_as_far_as_half_of_it_is_left() -> None:
     lower = mp.mpf(clopper_pearson_lower(990, 1000, 0.001))
     exact = mp.sqrt(2) * mp.erfinv(2 * lower - 1)
-    assert exact * (1 - mp.mpf("1e-8")) <= vote_reach(990, 1000, 0.001, "clopper_pearson") <= exact
-    assert vote_reach(990, 1000, 0.001) < vote_reach(990, 1000, 0.001, bound="clopper_pearson")
+    fixed = vote_reach(990, 1000, 0.001, "clopper_pearson") or 0.0
+    assert exact * (1 - mp.mpf("1e-8")) <= fixed <= exact
+    assert 0.0 < (vote_reach(990, 1000, 0.001) or 0.0) < fixed
     assert vote_reach(500, 1000, 0.001) is None
     assert vote_reach(0, 1, 0.1) is None
 
 
 @pytest.mark.parametrize("p", [0.6, 0.9, 0.999])
-def test_a_vote_reaches_too_far_with_at_most_its_risk(p):
+def test_a_vote_reaches_too_far_with_at_most_its_risk(p: float) -> None:
     far = ndtri(p)
     wrong = [k for k in range(101) if (vote_reach(k, 100, 0.1, "clopper_pearson") or 0.0) > far]
-    assert binom.pmf(wrong, 100, p).sum() <= 0.1
+    assert np.sum(binom.pmf(wrong, 100, p)) <= 0.1
 
 
 @pytest.mark.parametrize(
@@ -170,13 +177,15 @@ def test_a_vote_reaches_too_far_with_at_most_its_risk(p):
         ([[0.5, 0.4]], [0, 1], 0, "must be one-dimensional"),
     ],
 )
-def test_geometry_that_makes_no_sense_is_refused(cosines, distances, label, message):
+def test_geometry_that_makes_no_sense_is_refused(
+    cosines: list[float], distances: list[float], label: int, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         cap_reach(mean_mixture(0.9), cosines, distances, label)
 
 
-def test_counts_that_make_no_sense_are_refused():
+def test_counts_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ValueError, match="successes=6 must be at most draws=5"):
         vote_reach(6, 5, 0.1)
     with pytest.raises(ValueError, match="bound='guess' must be one of"):
-        vote_reach(5, 5, 0.1, "guess")
+        vote_reach(5, 5, 0.1, "guess")  # type: ignore[arg-type]

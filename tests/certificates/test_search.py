@@ -70,7 +70,12 @@ def test_a_guess_of_nothing_proves_nothing(guess: float) -> None:
 
 def test_what_is_nowhere_proved_is_not_found_and_asked_seldom() -> None:
     asked: list[float] = []
-    assert greatest_proved(0.7, lambda x: bool(asked.append(x))) is None
+
+    def proved(x: float) -> bool:
+        asked.append(x)
+        return False
+
+    assert greatest_proved(0.7, proved) is None
     assert len(asked) == 32
     assert min(asked) > 0.0
 

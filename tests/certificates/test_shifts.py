@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 
 import mpmath as mp
 import numpy as np
@@ -10,7 +11,9 @@ from scipy.stats import beta, binom
 from holdfast.certificates import ScoreSample
 from holdfast.certificates.shifts.mixtures import Law, mean_mixture
 from holdfast.certificates.shifts.scores import mean_shift, score_law
+from holdfast.certificates.shifts.shift import Shift
 from tests.certificates import encoders
+from tests.certificates.encoders import StepEncoder
 from tests.certificates.shifted import curve_shift, law
 
 NEVER = 1e-6
@@ -20,13 +23,13 @@ scores_of_any_kind = st.lists(
 )
 
 
-def exact_curve(encoder):
+def exact_curve(encoder: StepEncoder) -> Law:
     return Law(encoder.levels, encoder.survival)
 
 
 @pytest.mark.parametrize("lower", [1e-12, 0.3, 0.5, 0.969, 1 - 1e-9, 1 - 2**-53])
 @pytest.mark.parametrize("t", [0.0, 1e-9, 0.7, 3.0, 12.0])
-def test_a_shifted_mean_is_just_below_its_exact_value(lower, t):
+def test_a_shifted_mean_is_just_below_its_exact_value(lower: float, t: float) -> None:
     with mp.workdps(60):
         quantile = mp.sqrt(2) * mp.erfinv(2 * mp.mpf(lower) - 1)
         exact = mp.ncdf(quantile - t)
@@ -35,7 +38,7 @@ def test_a_shifted_mean_is_just_below_its_exact_value(lower, t):
 
 @pytest.mark.parametrize("lower", [0.51, 0.969, 1 - 1e-9])
 @pytest.mark.parametrize("level", [0.01, 0.5])
-def test_the_reach_of_a_mean_is_just_below_the_exact_one(lower, level):
+def test_the_reach_of_a_mean_is_just_below_the_exact_one(lower: float, level: float) -> None:
     with mp.workdps(60):
         exact = mp.sqrt(2) * (mp.erfinv(2 * mp.mpf(lower) - 1) - mp.erfinv(2 * mp.mpf(level) - 1))
         assert exact * (1 - mp.mpf("1e-8")) <= mean_mixture(lower).reach(level) <= exact
@@ -43,21 +46,21 @@ def test_the_reach_of_a_mean_is_just_below_the_exact_one(lower, level):
 
 @pytest.mark.parametrize("name", ["half_space", "rare_misses", "many_levels", "concentrated", "narrow_margin"])
 @pytest.mark.parametrize("t", SHIFTS)
-def test_the_curve_of_an_exact_law_meets_the_worst_encoder_from_below(name, t):
+def test_the_curve_of_an_exact_law_meets_the_worst_encoder_from_below(name: str, t: float) -> None:
     encoder = encoders.ENCODERS[name]
     assert encoder.mean(t) * (1 - 1e-10) <= exact_curve(encoder).shift.at(t) <= encoder.mean(t) * (1 + 1e-14)
 
 
 @pytest.mark.parametrize("name", ["half_space", "rare_misses", "many_levels", "concentrated", "narrow_margin"])
 @pytest.mark.parametrize("t", SHIFTS)
-def test_at_exact_laws_the_curve_is_never_below_the_mean(name, t):
+def test_at_exact_laws_the_curve_is_never_below_the_mean(name: str, t: float) -> None:
     encoder = encoders.ENCODERS[name]
     assert exact_curve(encoder).shift.at(t) >= mean_mixture(encoder.mean()).at(t) * (1 - 1e-11)
 
 
 @pytest.mark.parametrize("shift", [curve_shift, mean_shift])
 @pytest.mark.parametrize("name", ["half_space", "rare_misses", "many_levels", "concentrated", "narrow_margin"])
-def test_a_shift_fails_at_any_distance_with_at_most_its_risk(shift, name):
+def test_a_shift_fails_at_any_distance_with_at_most_its_risk(shift: Callable[..., Shift], name: str) -> None:
     # 1,000 samples fail somewhere at most as often as Binomial(1000, 0.1).
     encoder, rng = encoders.ENCODERS[name], np.random.default_rng(8)
     truths = [encoder.mean(t) for t in SHIFTS]
@@ -67,36 +70,36 @@ def test_a_shift_fails_at_any_distance_with_at_most_its_risk(shift, name):
 
 
 @pytest.mark.parametrize("name", ["half_space", "many_levels", "narrow_margin"])
-def test_no_level_of_the_curve_is_reached_less_often_than_it_says(name):
+def test_no_level_of_the_curve_is_reached_less_often_than_it_says(name: str) -> None:
     encoder, rng = encoders.ENCODERS[name], np.random.default_rng(9)
 
-    def fails():
+    def fails() -> bool:
         curve = score_law(encoder.scores(rng, 100), 0.1)
-        return np.any(curve.survival > encoder.survival[np.searchsorted(encoder.levels, curve.values)])
+        return bool(np.any(curve.survival > encoder.survival[np.searchsorted(encoder.levels, curve.values)]))
 
     assert sum(fails() for _ in range(2000)) <= binom.isf(NEVER, 2000, 0.1)
 
 
 @pytest.mark.parametrize("draws", [1, 7, 60])
 @pytest.mark.parametrize("p", [0.5, 0.9, 0.99])
-def test_ties_cost_the_curve_none_of_its_risk(draws, p):
+def test_ties_cost_the_curve_none_of_its_risk(draws: int, p: float) -> None:
     wrong = [k for k in range(1, draws + 1) if curve_of_counts(k, draws).survival[-1] > p]
-    assert binom.pmf(wrong, draws, p).sum() <= 0.1
+    assert np.sum(binom.pmf(wrong, draws, p)) <= 0.1
 
 
-def curve_of_counts(successes, draws):
+def curve_of_counts(successes: int, draws: int) -> Law:
     return score_law(np.repeat([1.0, 0.0], [successes, draws - successes]), 0.1)
 
 
 @pytest.mark.parametrize("draws", [1, 10, 300, 10000])
-def test_the_ranks_share_the_whole_risk_and_no_more(draws):
+def test_the_ranks_share_the_whole_risk_and_no_more(draws: int) -> None:
     # P[S >= v] at the i-th lowest of n distinct scores has the law Beta(n-i+1, i) when the scores are continuous.
     curve = score_law(np.arange(1, draws + 1) / draws, 0.05)
     ranks = np.rint(curve.values * draws)
-    assert 0.05 * (1 - 1e-6) <= beta.cdf(curve.survival, draws - ranks + 1, ranks).sum() <= 0.05
+    assert 0.05 * (1 - 1e-6) <= np.sum(beta.cdf(curve.survival, draws - ranks + 1, ranks)) <= 0.05
 
 
-def test_ranks_and_their_risks_do_not_depend_on_the_scores():
+def test_ranks_and_their_risks_do_not_depend_on_the_scores() -> None:
     rng = np.random.default_rng(10)
     first, second = (score_law(rng.random(500) ** power, 0.01) for power in (1, 9))
     assert first.survival.tolist() == second.survival.tolist()
@@ -104,14 +107,14 @@ def test_ranks_and_their_risks_do_not_depend_on_the_scores():
 
 @settings(derandomize=True, max_examples=80, deadline=None)
 @given(scores=scores_of_any_kind, alpha=st.floats(1e-6, 0.5), t=st.floats(0.0, 8.0), further=st.floats(0.0, 3.0))
-def test_a_further_shift_never_keeps_more(scores, alpha, t, further):
+def test_a_further_shift_never_keeps_more(scores: list[float], alpha: float, t: float, further: float) -> None:
     for shift in (curve_shift(scores, alpha), mean_shift(scores, alpha)):
         assert shift.at(t + further) <= shift.at(t) <= math.fsum(scores) / len(scores)
 
 
 @settings(derandomize=True, max_examples=80, deadline=None)
 @given(scores=scores_of_any_kind, alpha=st.floats(1e-3, 0.5), level=st.floats(0.01, 0.95))
-def test_the_reach_is_where_the_value_passes_the_level(scores, alpha, level):
+def test_the_reach_is_where_the_value_passes_the_level(scores: list[float], alpha: float, level: float) -> None:
     for shift in (curve_shift(scores, alpha), mean_shift(scores, alpha)):
         reach = shift.reach(level)
         assert (reach is not None) == (shift.at(1e-7) > level) or shift.at(0.0) - level < 1e-6
@@ -122,26 +125,26 @@ def test_the_reach_is_where_the_value_passes_the_level(scores, alpha, level):
 
 @settings(derandomize=True, max_examples=80, deadline=None)
 @given(scores=scores_of_any_kind, raised=st.floats(0.0, 1.0), t=st.floats(0.0, 3.0))
-def test_a_larger_score_never_lowers_the_curve(scores, raised, t):
+def test_a_larger_score_never_lowers_the_curve(scores: list[float], raised: float, t: float) -> None:
     higher = [max(scores[0], raised), *scores[1:]]
     assert curve_shift(higher, 0.05).at(t) >= curve_shift(scores, 0.05).at(t) * (1 - 1e-12)
 
 
 @settings(derandomize=True, max_examples=40, deadline=None)
 @given(scores=scores_of_any_kind, t=st.floats(0.0, 3.0))
-def test_a_curve_ignores_the_order_of_the_draws(scores, t):
+def test_a_curve_ignores_the_order_of_the_draws(scores: list[float], t: float) -> None:
     at = curve_shift(scores, 0.05).at(t)
     assert at == curve_shift(scores[::-1], 0.05).at(t) == curve_shift(ScoreSample.of(scores), 0.05).at(t)
 
 
-def test_a_curve_serves_the_tail_and_the_middle_of_ten_thousand_scores():
+def test_a_curve_serves_the_tail_and_the_middle_of_ten_thousand_scores() -> None:
     rng = np.random.default_rng(11)
     concentrated, narrow = encoders.beta_law(0.969, 0.03, 4096), encoders.beta_law(0.55, 0.1, 4096)
     assert curve_shift(concentrated.scores(rng, 10000), 0.001).reach(0.75) == pytest.approx(2.07, abs=0.04)
     assert curve_shift(narrow.scores(rng, 10000), 0.001).reach(0.5) == pytest.approx(0.38, abs=0.03)
 
 
-def test_nothing_certified_is_none_and_certainty_reaches_everywhere():
+def test_nothing_certified_is_none_and_certainty_reaches_everywhere() -> None:
     assert mean_mixture(0.5).reach(0.5) is None
     assert mean_mixture(0.0).reach(0.01) is None
     assert curve_shift([0.4] * 1000, 0.01).reach(0.5) is None
@@ -149,18 +152,18 @@ def test_nothing_certified_is_none_and_certainty_reaches_everywhere():
     assert mean_mixture(1.0).at(1e300) > 1 - 1e-11
 
 
-def test_a_certain_part_and_an_uncertain_one_reach_as_far_as_both():
+def test_a_certain_part_and_an_uncertain_one_reach_as_far_as_both() -> None:
     curve = law([0.3, 1.0], [1.0, 0.5]).shift
     exact = -math.sqrt(2) * mp.erfinv(2 * (mp.mpf("0.31") - mp.mpf("0.3")) / mp.mpf("0.7") - 1)
     assert curve.reach(0.31) == pytest.approx(float(exact), rel=1e-8)
 
 
-def test_survival_at_a_shift_is_that_of_every_level():
+def test_survival_at_a_shift_is_that_of_every_level() -> None:
     encoder = encoders.ENCODERS["many_levels"]
     masses = encoder.law(1.5)
     assert exact_curve(encoder).survival_at(1.5) == pytest.approx(np.cumsum(masses[::-1])[::-1], rel=1e-10)
 
 
-def test_a_bound_that_is_no_probability_is_refused():
+def test_a_bound_that_is_no_probability_is_refused() -> None:
     with pytest.raises(ValueError, match=r"lower=1.5 must lie in \[0, 1\]"):
         mean_mixture(1.5)

@@ -5,24 +5,28 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from holdfast.certificates.noise.space import native_radius, resize_operator_norm
 
+Floats = NDArray[np.float64]
 
-def box_rows(old, new):
+
+def box_rows(old: int, new: int) -> Floats:
     """Averages blocks of old/new rows."""
     return np.kron(np.eye(new), np.full((1, old // new), new / old))
 
 
 @settings(derandomize=True, max_examples=200, deadline=None)
 @given(radius=st.floats(0.0, 1e6), norm=st.floats(1e-6, 1e6))
-def test_a_native_radius_is_rounded_down(radius, norm):
+def test_a_native_radius_is_rounded_down(radius: float, norm: float) -> None:
     native = native_radius(radius, norm)
+    assert native is not None
     exact = Fraction(radius) / Fraction(norm)
     assert native <= exact < Fraction(math.nextafter(native, math.inf))
 
 
-def test_not_certified_and_unbounded_radii_stay_what_they_are():
+def test_not_certified_and_unbounded_radii_stay_what_they_are() -> None:
     assert native_radius(None, 0.5) is None
     assert native_radius(math.inf, 0.5) == math.inf
     assert native_radius(1e300, 1e-300) == np.finfo(float).max
@@ -30,7 +34,7 @@ def test_not_certified_and_unbounded_radii_stay_what_they_are():
 
 @pytest.mark.parametrize("shape", [(5, 5), (7, 20), (20, 7), (1, 9)])
 @pytest.mark.parametrize("scale", [1e-200, 1.0, 1e150])
-def test_the_operator_norm_is_just_above_the_largest_stretch(shape, scale):
+def test_the_operator_norm_is_just_above_the_largest_stretch(shape: tuple[int, int], scale: float) -> None:
     rng = np.random.default_rng(1)
     rows, columns = rng.normal(size=shape), rng.normal(size=(3, 8))
     exact = np.linalg.norm(np.kron(rows, columns), 2)
@@ -47,7 +51,7 @@ def test_the_operator_norm_is_not_below_an_exact_one_that_is_no_float(old: int, 
     assert entry**2 * old * old**2 <= bound**2 <= entry**2 * old * old**2 * (1 + Fraction(1, 10**8))
 
 
-def test_no_image_is_stretched_further():
+def test_no_image_is_stretched_further() -> None:
     rng, rows, columns = np.random.default_rng(2), box_rows(24, 8), box_rows(40, 8)
     bound = resize_operator_norm(rows, columns)
     assert bound == pytest.approx(math.sqrt(8 / 24 * 8 / 40), rel=1e-8)
@@ -59,12 +63,12 @@ def test_no_image_is_stretched_further():
     )
 
 
-def test_a_resize_to_nothing_has_norm_zero():
+def test_a_resize_to_nothing_has_norm_zero() -> None:
     assert resize_operator_norm(np.zeros((2, 3)), np.eye(2)) == 0.0
 
 
 @pytest.mark.parametrize("matrix", [np.ones(3), np.ones((0, 3)), np.array([[math.nan]]), np.array([[math.inf]])])
-def test_what_is_no_matrix_is_refused(matrix):
+def test_what_is_no_matrix_is_refused(matrix: Floats) -> None:
     with pytest.raises(ValueError, match=r"row_matrix of shape .* must be a finite matrix; pass"):
         resize_operator_norm(matrix, np.eye(2))
 
@@ -72,6 +76,6 @@ def test_what_is_no_matrix_is_refused(matrix):
 @pytest.mark.parametrize(
     ("radius", "norm", "message"), [(-1.0, 1.0, "radius=-1.0 must be"), (1.0, 0.0, "operator_norm=0.0 must be above 0")]
 )
-def test_values_outside_their_range_are_refused(radius, norm, message):
+def test_values_outside_their_range_are_refused(radius: float, norm: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         native_radius(radius, norm)

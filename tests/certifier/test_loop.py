@@ -53,7 +53,7 @@ async def certify(redis: AsyncRedis, seed: int = 0, asked: GuardSpec = SPEC, rat
         view = await advance(redis, SETTINGS, JOB, view)
         record = await jobs.read(redis, JOB)
         assert record is not None
-        if record.certificate is not None:
+        if isinstance(record.certificate, Certificate):
             return record.certificate
         assert record.is_open, record.problem
         await work(redis, rng, asked, rate)

@@ -19,7 +19,8 @@ def test_the_robustness_loss_is_zero_where_features_point_as_the_clean_ones_do(c
 def test_descending_the_robustness_loss_brings_features_together(clean: torch.Tensor) -> None:
     features = torch.randn(3, 4, 6, generator=torch.Generator().manual_seed(1)).requires_grad_()
     before = robustness_loss(features, clean)
-    before.backward()
+    before.backward()  # type: ignore[no-untyped-call]
+    assert features.grad is not None
     after = robustness_loss(features - 0.1 * features.grad, clean)
     assert after < before
 
@@ -42,7 +43,7 @@ def test_the_reconstruction_loss_is_the_mean_euclidean_distance_not_its_square()
 
 def test_a_perfect_reconstruction_gives_a_finite_gradient() -> None:
     denoised = torch.zeros(1, 2, 3, 4, 4, requires_grad=True)
-    reconstruction_loss(denoised, torch.zeros(2, 3, 4, 4)).backward()
+    reconstruction_loss(denoised, torch.zeros(2, 3, 4, 4)).backward()  # type: ignore[no-untyped-call]
     assert denoised.grad is not None
     assert denoised.grad.isfinite().all()
 
@@ -59,7 +60,7 @@ def test_the_statistics_loss_compares_each_channels_mean_and_deviation() -> None
 
 def test_a_channel_that_never_varies_gives_a_finite_gradient() -> None:
     mapped = torch.zeros(5, 3, 4, requires_grad=True)
-    statistics_loss(mapped, torch.randn(5, 3, 4)).backward()
+    statistics_loss(mapped, torch.randn(5, 3, 4)).backward()  # type: ignore[no-untyped-call]
     assert mapped.grad is not None
     assert mapped.grad.isfinite().all()
 

@@ -221,6 +221,7 @@ def test_values_outside_their_range_are_refused_by_name(change: dict[str, Any]) 
     (name,) = change
     question: dict[str, Any] = {"p_lower": 0.9, "kernel": AbsorbingKernel(0.5), "tokens": 2, "sigma": 1.0} | change
     question |= {} if name == "epsilon" else {"tau": question.get("tau", 0.1)}
+    neyman_pearson_value(0.9, kernel=AbsorbingKernel(0.5), tokens=1, epsilon=0.1, sigma=1.0)  # equal to True, and known
     certify: Callable[..., object] = neyman_pearson_value if name == "epsilon" else neyman_pearson_radius
     with pytest.raises(ValueError, match=f"{name}=.* must .*; "):
         certify(**question)

@@ -44,7 +44,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server.terminate()
 
 
-def _answers(client: "redis.Redis[bytes]", server: "subprocess.Popen[bytes]") -> bool:
+def _answers(client: redis.Redis, server: "subprocess.Popen[bytes]") -> bool:
     assert server.poll() is None, "redis-server ended before it answered"
     try:
         return bool(client.ping())

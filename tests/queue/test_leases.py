@@ -22,7 +22,7 @@ async def test_a_heartbeat_outlives_its_time_to_live(redis: AsyncRedis, broker: 
         await redis.expire(keys.worker("worker"), 30)
 
         async def renewed() -> bool:
-            return await redis.ttl(keys.worker("worker")) > 30
+            return bool(await redis.ttl(keys.worker("worker")) > 30)
 
         await eventually(renewed)
         assert list(await live_workers(redis)) == ["worker"]

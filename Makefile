@@ -16,10 +16,11 @@ PURE := tests/certificates tests/certifier $(wildcard tests/test_*.py)
 APT := $(if $(filter-out 0,$(shell id -u)),sudo) apt-get -qq
 ONCE ?=
 T ?=
+M ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast test-one test-vllm test-newest nightly check fix lock upgrade bench reference-guard \
-	reference-encoder redis clean
+.PHONY: help run test test-fast test-one test-vllm test-newest nightly mutants check fix lock upgrade bench \
+	reference-guard reference-encoder redis clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 20
@@ -48,7 +49,12 @@ test-newest: redis venv ## the suite on the newest versions that pyproject.toml 
 	$(NEWEST)/bin/python $(INSTALL) --editable '.[dev]'
 	$(NEWEST)/bin/python -m pytest $(PARALLEL)
 
-nightly: test-newest ## what takes longer than a change should wait for
+nightly: test-newest mutants ## what takes longer than a change should wait for
+
+mutants: $(VENV)/dev.stamp ## change the bounds one place at a time: which fail no test? (hours; M=bounds.counts: minutes)
+	rm -rf mutants
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run --max-children 2 'holdfast.certificates.$(M)*'
+	@$(BIN)/mutmut results | grep -v 'not checked' || echo every one failed a test
 
 check: $(VENV)/dev.stamp ## format, lint and types
 	$(BIN)/ruff format --check --quiet .
@@ -115,4 +121,4 @@ $(LOCK)/uv.stamp: requirements/uv.txt | venv
 	@touch $@
 
 clean: ## remove the environments and every cache
-	rm -rf $(VENV) $(VLLM) $(NEWEST) $(LOCK) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) $(VLLM) $(NEWEST) $(LOCK) mutants .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

@@ -14,12 +14,13 @@ from tests.certificates import feature_issued
 from tests.certificates.issued import KINDS, issued
 from tests.certifier.specs import spec
 
+_OF_THE_RUN = ("rate", "orders", "stopped", "pictured")
 GUARDS = sorted(KINDS)
 ENCODERS = sorted(feature_issued.KINDS)
 
 
 def asked(kind: str) -> Any:
-    return spec(**{name: value for name, value in KINDS[kind].items() if name not in ("rate", "orders", "stopped")})
+    return spec(**{name: value for name, value in KINDS[kind].items() if name not in _OF_THE_RUN})
 
 
 @pytest.mark.parametrize("kind", GUARDS)
@@ -43,7 +44,7 @@ def test_replay_scores_the_draws_that_a_feature_certificate_was_made_of(kind: st
         feature_spec_of(certificate),
         label=None if certificate.prediction is None else certificate.prediction.label,
         prototypes=certificate.evidence.cosines is not None,
-        operator_norm=certificate.space.native_operator_norm,
+        operator_norm=certificate.space.native_operator_norm or 1.0,
     )
     stated = read_by_verifier_of_features(plain)
     assert set(again.statements) == set(stated.statements)

@@ -44,12 +44,12 @@ class ImageSpace(NoiseSpace):
     """The units of every radius.
 
     `input_height` and `input_width` are the image's own; `native_operator_norm` is that of the resize from there to the
-    noise space (1 without one).
+    noise space (1 without one). All three are null where a text alone was certified.
     """
 
-    input_height: int
-    input_width: int
-    native_operator_norm: float
+    input_height: int | None
+    input_width: int | None
+    native_operator_norm: float | None
 
 
 class FalseFlag(Closed):
@@ -111,6 +111,7 @@ class GuardInfo(Closed):
         min_length=1, description="Replacement values V of the uniform kernel: the tokens', or each field's own."
     )
     fields: tuple[FieldInfo, ...] = Field((), description="The fields of a tabular input, in the model's order.")
+    text_alone: bool = Field(False, description="Whether it answers a text without an image, as its operator declares.")
     defaults: Defaults
     limits: Limits
     false_flag: FalseFlag | None = None

@@ -49,7 +49,7 @@ _CERTIFICATE: TypeAdapter[Certificate | FeatureCertificate] = TypeAdapter(
 
 @dataclass(frozen=True)
 class JobRecord:
-    """What the service knows of one job; `input_size` is the image's own (height, width)."""
+    """What the service knows of one job; `input_size` is the image's (height, width), (0, 0) of none."""
 
     id: str
     state: JobState
@@ -60,6 +60,11 @@ class JobRecord:
     finished_at: datetime | None = None
     problem: Problem | None = None
     certificate: Certificate | FeatureCertificate | None = None
+
+    @property
+    def pictured(self) -> bool:
+        """Whether an image was given, or the numeric fields of a tabular input."""
+        return self.input_size != (0, 0)
 
     @property
     def is_open(self) -> bool:

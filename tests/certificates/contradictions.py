@@ -34,6 +34,7 @@ def without(*path: str | int) -> Change:
     return remove
 
 
+NO_IMAGE = {"input_height": None, "input_width": None, "native_operator_norm": None}
 GUARD: dict[str, Contradiction] = {
     "draws that were taken before": ("suffix", lambda c: c["evidence"]["orders"].reverse(), "evidence", "fresh draws"),
     "a gap between orders": ("suffix", lambda c: c["evidence"]["orders"].pop(0), "evidence", "fresh draws from 0"),
@@ -54,6 +55,13 @@ GUARD: dict[str, Contradiction] = {
     "a target that was not reached": ("suffix", evidence(stopped="target"), "evidence", "target"),
     "positions of no field": ("tabular", evidence(positions=2), "evidence", "categorical fields"),
     "masks beyond memory": ("l0", evidence(positions=10**6), "evidence", "33554432 masks"),
+    "an image half there": ("text alone", within("space", input_height=4), "space", "or all be null"),
+    "an attacked image that is not there": ("suffix", within("space", **NO_IMAGE), "space", "or all be null"),
+    "fields without a norm": ("tabular", within("space", **NO_IMAGE), "space", "or all be null"),
+    "a radius at the own size of no image": (
+        "text alone", lambda c: c["frontier"][0].update(native_radius=0.0), "frontier", "0.0 must be None"),
+    "no radius at the image's own size": (
+        "text only", lambda c: c["frontier"][0].update(native_radius=None), "frontier", "None must be 0.0"),
     "slots of the l0 threat": ("l0", lambda c: c["threat"].update(slots=3), "threat", "slots=3 must be 0"),
     "a budget over the slots": ("suffix", lambda c: c["threat"].update(max_tokens=9), "threat", "at most slots=8"),
     "an image threat without noise": ("text only", lambda c: c["threat"].update(image="l2"), "threat", "none"),
@@ -72,6 +80,7 @@ GUARD: dict[str, Contradiction] = {
 }  # fmt: skip
 WHOLE = {"feature_mean": 0.01}
 FEATURE: dict[str, Contradiction] = {
+    "no image": ("feature", within("space", **NO_IMAGE), "space", "input_height"),
     "shares that are too large": (
         "feature", evidence(alpha_split={"feature_mean": 0.01, "feature_cdf": 0.01}), "evidence", "an equal share"),
     "a statement left out": ("feature", evidence(alpha_split=WHOLE), "bounds", "a row for every epsilon"),

@@ -39,6 +39,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "fixed": {"stop": "fixed", "stopped": "passes_spent"},
     "image only": {"text": "none", "slots": 0, "max_tokens": 0},
     "text only": {"sigma": 0.0, "epsilons": (0.0,)},
+    "text alone": {"sigma": 0.0, "epsilons": (0.0,), "pictured": False},
+    "text alone and l0": {**L0, "sigma": 0.0, "epsilons": (0.0,), "pictured": False},
     "l0": L0,
     "l0 by covers": {**L0, "method": "stratified"},
     "l0 by neyman_pearson": {**L0, "method": "neyman_pearson", "beta": 0.25},
@@ -48,7 +50,9 @@ KINDS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def issue(*, rate: float = 0.99, orders: int = 12, stopped: Stopped = "tolerance", **changes: object) -> dict[str, Any]:
+def issue(
+    *, rate: float = 0.99, orders: int = 12, stopped: Stopped = "tolerance", pictured: bool = True, **changes: object
+) -> dict[str, Any]:
     """A certificate after so many orders of 16 draws in every wanted cell, as it is parsed from the wire."""
     asked = spec(**changes)
     plan = [Order("job", index, 16 * index, 16 * index + 16, asked.wanted_cells) for index in range(orders)]
@@ -57,7 +61,7 @@ def issue(*, rate: float = 0.99, orders: int = 12, stopped: Stopped = "tolerance
     for one in tallies:
         cells = fold(cells, one)
     found = answer(question_of(asked, operator_norm=tallies[0].operator_norm), counts_of(asked, SEED, tallies, cells))
-    return signed(write(_record(asked), asked, tallies, cells, found, stopped))
+    return signed(write(_record(asked, pictured), asked, tallies, cells, found, stopped))
 
 
 def signed(certificate: Certificate) -> dict[str, Any]:
@@ -78,5 +82,5 @@ def issued(kind: str) -> dict[str, Any]:
     return plain
 
 
-def _record(asked: GuardSpec) -> JobRecord:
-    return JobRecord("cert_0", "running", asked, SEED, BORN, (4, 6))
+def _record(asked: GuardSpec, pictured: bool) -> JobRecord:
+    return JobRecord("cert_0", "running", asked, SEED, BORN, (4, 6) if pictured else (0, 0))

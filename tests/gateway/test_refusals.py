@@ -66,7 +66,7 @@ VALUES: dict[str, tuple[dict[str, Any], str]] = {
     "NUL in the text": (body(text="a\x00b"), "input"),
     "lone surrogate": (body(text="\ud800"), "input.text"),
     "text over every limit": (body(text="x" * 100_001), "input.text"),
-    "no image": ({"input": {"text": "text"}}, "input"),
+    "an image without a text": ({"input": {"image": body()["input"]["image"]}}, "input"),
     "nothing at all": ({"input": {}}, "input"),
     "fields beside text": ({"input": {**body()["input"], "fields": {"age": 3}}}, "input"),
     "101 fields": ({"input": {"fields": {f"f{n}": 0 for n in range(101)}}}, "input.fields"),
@@ -89,6 +89,7 @@ VALUES: dict[str, tuple[dict[str, Any], str]] = {
 # What only the model can tell.
 RULES: dict[str, tuple[dict[str, Any], str]] = {
     "text over the model's limit": (body(text="x" * 100_000), "input.text"),
+    "text alone": ({"input": {"text": "text"}, "threat": {"image": {"norm": "none"}}}, "input.image"),
     "fields for a multimodal model": ({"input": {"fields": {"age": 3}}}, "input"),
     "sigma without an image threat": (body(noise={"sigma": 1}, threat={"image": {"norm": "none"}}), "noise.sigma"),
     "beta over (V-1)/V": (body(noise={"beta": 0.995}), "noise.beta"),

@@ -161,9 +161,8 @@ def test_files_that_cannot_be_used_are_refused_with_the_rule(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--text", "t"], "give --text and --image, or --fields"),
-        (["--text", "t", "--image", "i", "--fields", "f"], "give --text and --image, or --fields"),
-        (["--fields", "f", "--suffix", "s"], "give --text and --image, or --fields"),
+        (["--text", "t", "--image", "i", "--fields", "f"], "give --text and --image, or --text alone"),
+        (["--fields", "f", "--suffix", "s"], "give --text and --image, or --text alone"),
         (["--fields", "f", "--share", "0"], "--share 0 must be above 0 and at most 1"),
     ],
 )

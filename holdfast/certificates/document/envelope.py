@@ -35,9 +35,10 @@ ENVELOPE: dict[str, Reader] = {
 }
 
 
-def space_of(*, least_input: int, **more: Reader) -> Reader:
-    """A reader of the tensor that noise is added to, and of the image that it was resized from."""
-    size, given = whole(1, 10**6), whole(least_input, 10**6)
+def space_of(*, imageless: bool, **more: Reader) -> Reader:
+    """A reader of the tensor that noise is added to, and of the image that it was resized from; null without one."""
+    size, norm = whole(1, 10**6), number(ABOVE_0, 1e9)
+    given, stretch = (optional(size), optional(norm)) if imageless else (size, norm)
     return object_of(
         channels=size,
         height=size,
@@ -45,6 +46,6 @@ def space_of(*, least_input: int, **more: Reader) -> Reader:
         range=list_of(number(-_FINITE, _FINITE), 2, least=2),
         input_height=given,
         input_width=given,
-        native_operator_norm=number(ABOVE_0, 1e9),
+        native_operator_norm=stretch,
         **more,
     )

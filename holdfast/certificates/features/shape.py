@@ -110,5 +110,5 @@ FEATURE_CERTIFICATE: dict[str, Reader] = {
     "reference": one_of("clean", "direction"),
     "sigma": number(ABOVE_0, 100.0),
     "dimension": whole(1, 10**9),
-    "space": space_of(least_input=1),
+    "space": space_of(imageless=False),
 }

@@ -48,7 +48,7 @@ def question_of(certificate: Mapping[str, Any]) -> Question:
         wanted=_wanted(certificate),
         target=None if target is None else (target["tokens"], target["epsilon"]),
         epsilons=tuple(row["epsilon"] for row in certificate["worst_case"] if row["tokens"] == 0),
-        operator_norm=space["native_operator_norm"],
+        operator_norm=1.0 if space["native_operator_norm"] is None else space["native_operator_norm"],
     )
 
 
@@ -84,6 +84,12 @@ def parameter_faults(certificate: Mapping[str, Any]) -> Iterator[Fault]:
     kind, space = certificate["kind"], certificate["space"]
     if kind == "hybrid" and len(space["alphabets"]) != 1:
         yield "space", f"alphabets must be one for tokens, not {len(space['alphabets'])}"
+    absent = {space[name] is None for name in ("input_height", "input_width", "native_operator_norm")}
+    if True in absent and (False in absent or kind == "tabular" or certificate["noise"]["sigma"] > 0):
+        yield (
+            "space",
+            "the image's size and operator norm must be there, or all be null where a text alone was certified",
+        )
     if not space["range"][0] < space["range"][1]:
         yield "space", f"range={list(space['range'])} must ascend"
     if certificate["noise"]["scope"] == "per_budget" and certificate["threat"]["text"] != "suffix":

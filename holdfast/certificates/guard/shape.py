@@ -96,7 +96,7 @@ CERTIFICATE: dict[str, Reader] = {
         scope=one_of("shared", "per_budget"),
     ),
     "tau": _between,
-    "space": space_of(least_input=0, alphabets=list_of(whole(2, 10**9), 100, least=1)),
+    "space": space_of(imageless=True, alphabets=list_of(whole(2, 10**9), 100, least=1)),
     "false_flag": optional(
         object_of(
             rate_at_most=_probability,

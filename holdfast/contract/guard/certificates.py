@@ -31,7 +31,7 @@ Method = Literal["stratified", "neyman_pearson"]
 class FrontierPoint(Frozen):
     """The largest certified image radius against `tokens` attacker tokens; `null` is not certified.
 
-    `native_radius` is the same in the image's own pixels, before it was resized to the noise space.
+    `native_radius` is the same in the image's own pixels, before it was resized to the noise space; null without image.
     """
 
     tokens: int

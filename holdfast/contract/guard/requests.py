@@ -32,7 +32,7 @@ _MAX_TOKENS = 1024
 
 
 class Input(Strict):
-    """The input to certify: text and image for a multimodal guard, fields for a tabular one."""
+    """The input to certify: a text, with an image or alone, for a multimodal guard, fields for a tabular one."""
 
     text: str | None = Field(None, min_length=1, max_length=100_000, repr=False)
     suffix: str = Field(
@@ -55,10 +55,9 @@ class Input(Strict):
 
     @model_validator(mode="after")
     def _is_one_kind(self) -> Self:
-        multimodal = self.text is not None and self.image is not None
         of_text = self.text is not None or self.image is not None or self.suffix != ""
-        if multimodal == (self.fields is not None) or (self.fields is not None and of_text):
-            raise ValueError("give text and image for a multimodal guard, or fields for a tabular one; not both")
+        if (self.text is not None) == (self.fields is not None) or (self.fields is not None and of_text):
+            raise ValueError("give text and image, or text alone, or the fields of a tabular guard; not both")
         if "\x00" in (self.text or "") or "\x00" in self.suffix:
             raise ValueError("text and suffix must not contain NUL characters; remove them")
         if self.text is not None and not self.text.strip():

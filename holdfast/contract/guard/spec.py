@@ -194,6 +194,10 @@ def _input_violations(request: CertificationRequest, spec: GuardSpec, model: Gua
     if (given.fields is not None) != (model.kind == "tabular"):
         wanted = "fields" if model.kind == "tabular" else "text and image"
         return [("input", f"model {model.name} is {model.kind}; give {wanted}")]
+    if given.image is None and model.kind == "hybrid" and not model.text_alone:
+        found.append(("input.image", f"model {model.name} does not answer a text without an image; give one"))
+    elif given.image is None and model.kind == "hybrid" and spec.sigma > 0:
+        found.append(("input.image", "the image threat needs an image; give one, or ask for threat.image.norm=none"))
     size = len((given.text or "").encode()) + len(given.suffix.encode())
     if size > model.limits.max_text_bytes:
         found.append(

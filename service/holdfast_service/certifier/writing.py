@@ -28,9 +28,7 @@ def issued(record: JobRecord, notice: Iterable[str]) -> dict[str, Any]:
 
 
 def image_space(record: JobRecord, operator_norm: float) -> dict[str, Any]:
-    """The fields of `ImageSpace`: the model's noise space, and the image's own size."""
-    height, width = record.input_size
-    space = ImageSpace(
-        **dict(record.spec.space), input_height=height, input_width=width, native_operator_norm=operator_norm
-    )
+    """The fields of `ImageSpace`: the model's noise space, and the image's own size, none where there was no image."""
+    height, width, norm = (*record.input_size, operator_norm) if record.pictured else (None, None, None)
+    space = ImageSpace(**dict(record.spec.space), input_height=height, input_width=width, native_operator_norm=norm)
     return dict(space)

@@ -38,7 +38,7 @@ Request = CertificationRequest | FeatureCertificationRequest | EmbeddingRequest
 
 @dataclass(frozen=True)
 class _Prepared:
-    """An input as workers take it; `size` is the image's (height, width), or (1, numeric fields) of a tabular one."""
+    """An input as workers take it; `size` is the image's (height, width), (0, 0) of none, or (1, numeric fields)."""
 
     given: jobs.JobInput
     size: tuple[int, int]
@@ -116,8 +116,9 @@ def _prepared(asked: Input | FeatureInput, model: GuardInfo | EncoderInfo, gatew
     if asked.fields is not None and isinstance(model, GuardInfo):
         numeric = sum(not field.values for field in model.fields)
         return _Prepared(jobs.JobInput(fields=asked.fields), (1, numeric), "")
-    data = asked.image.data if asked.image is not None else ""
-    image = decode(data, max_pixels=gateway.settings.max_image_pixels)
+    if asked.image is None:
+        return _Prepared(jobs.JobInput(asked.text or "", asked.suffix), (0, 0), "")
+    image = decode(asked.image.data, max_pixels=gateway.settings.max_image_pixels)
     given = jobs.JobInput(asked.text or "", asked.suffix, image.png)
     return _Prepared(given, (image.height, image.width), image.pixels_sha256)
 

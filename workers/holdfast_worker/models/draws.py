@@ -21,7 +21,7 @@ class PreparedInput:
 
     Attributes:
         clean: What Gaussian noise is added to, float32: the image in noise space, (3, height, width) in [0,1], or the
-            standardised numeric fields, (1, 1, n).
+            standardised numeric fields, (1, 1, n); empty where a text stands alone.
         prefix: Token ids before the slots, image placeholders expanded, shape (P,); none in a tabular input.
         tail_base: What token noise is written over, shape (slots,): the clean slot tokens, or each categorical field's
             value as an index into its values.
@@ -32,6 +32,11 @@ class PreparedInput:
     prefix: Tensor
     tail_base: NDArray[np.int64]
     operator_norm: float = 1.0
+
+    @property
+    def pictured(self) -> bool:
+        """Whether there is anything to see."""
+        return self.clean.numel() > 0
 
 
 @dataclass(frozen=True, eq=False)

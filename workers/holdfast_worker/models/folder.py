@@ -23,7 +23,16 @@ __all__ = [
 CONFIG_FILE = "holdfast.json"
 _SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
 _ENGINE = {"engine", "engine_batch", "engine_memory", "vllm_url"}  # another arithmetic, within rounding the same guard
-_HARMLESS = _ENGINE | {"name", "device", "batch_limit", "max_slots", "max_text_bytes", "max_tokens", "false_flag"}
+_HARMLESS = _ENGINE | {
+    "name",
+    "device",
+    "batch_limit",
+    "max_slots",
+    "max_text_bytes",
+    "max_tokens",
+    "text_alone",
+    "false_flag",
+}
 
 Config = TypeVar("Config", bound=BaseModel)
 

@@ -30,7 +30,7 @@ __all__ = ["command"]
 _CERTIFICATE: TypeAdapter[Certificate | FeatureCertificate] = TypeAdapter(
     Annotated[Certificate | FeatureCertificate, Field(discriminator="kind")]
 )
-_WANTED = {"feature": "--image alone", "tabular": "--fields", "hybrid": "--text and --image"}
+_WANTED = {"feature": "--image alone", "tabular": "--fields", "hybrid": "--text, and --image if there was one"}
 
 _SHARE = 0.1
 
@@ -67,7 +67,7 @@ def command(argv: list[str]) -> int:
     if options.share is not None and not 0 < options.share <= 1:
         parser.error(f"--share {options.share:g} must be above 0 and at most 1")
     if _kind(options) is None:
-        parser.error("give --text and --image, or --fields for a tabular input, or --image alone for an encoder's")
+        parser.error("give --text and --image, or --text alone, --fields for a tabular input, or an encoder's --image")
     try:
         return _run(options)
     except (ReplayError, ModelError, StartError) as error:
@@ -82,7 +82,7 @@ def _kind(options: argparse.Namespace) -> str | None:
     """The kind of certificate that the input given is of."""
     text, image, fields = (getattr(options, name) is not None for name in ("text", "image", "fields"))
     if text:
-        return "hybrid" if image and not fields else None
+        return None if fields else "hybrid"
     if options.suffix or image == fields:
         return None
     return "feature" if image else "tabular"
@@ -147,12 +147,18 @@ def _given(options: argparse.Namespace, certificate: Certificate | FeatureCertif
         raise ReplayError(
             f"--share {options.share:g} must be 1 for a feature certificate, whose draws are counted together; drop it"
         )
+    if options.fields is None and options.image is None:
+        if certificate.space.input_height is not None:
+            raise ReplayError("the certificate is of a text and an image, which must be given too; give --image")
+        return JobInput(options.text or "", options.suffix)
     if options.fields is None:
         try:
             image = decode_file(_read(options.image), max_pixels=MAX_SIDE**2)
         except ProblemError as error:
             raise ReplayError(f"{options.image}: {error}") from None
         size, own = (image.height, image.width), (certificate.space.input_height, certificate.space.input_width)
+        if own == (None, None):
+            raise ReplayError("the certificate is of a text alone; drop --image")
         if size != own:
             raise ReplayError(
                 f"the image has {size} rows and columns, must have the certificate's {own}; give that one"

@@ -37,12 +37,14 @@ def write(
 ) -> Certificate:
     """The certificate, not yet signed, of a job whose sampling has stopped after these tallies."""
     question = question_of(spec, operator_norm=operator_norm(tallies))
+    # Without an image there are no pixels of its own that a radius could be stated in.
+    native = {} if record.pictured else {"native_radius": None}
     return Certificate(
-        **issued(record, _notice(spec, found)),
+        **issued(record, _notice(spec, found, pictured=record.pictured)),
         kind=spec.kind,
         verdict=found.verdict,
         reason=_reason(spec, found, stopped),
-        frontier=tuple(FrontierPoint(**asdict(point)) for point in found.frontier),
+        frontier=tuple(FrontierPoint(**asdict(point) | native) for point in found.frontier),
         max_tokens=found.max_tokens,
         target=None if spec.target is None else TargetAnswer(**dict(spec.target), verdict=found.target),
         worst_case=tuple(map(_worst_case, found.worst_case)),
@@ -126,7 +128,7 @@ def _reason(spec: GuardSpec, found: Answer, stopped: Stopped) -> str:
     return line
 
 
-def _notice(spec: GuardSpec, found: Answer) -> tuple[str, ...]:
+def _notice(spec: GuardSpec, found: Answer, *, pictured: bool) -> tuple[str, ...]:
     lines = [
         f"The guarantee is for the smoothed guard: {_smoothing(spec)}, which says Unsafe where the guard does so with"
         f" probability above tau={spec.tau}.",
@@ -138,6 +140,8 @@ def _notice(spec: GuardSpec, found: Answer) -> tuple[str, ...]:
             "Radii by neyman_pearson, and the worst case and the target where that method gives the better bound, cover"
             " attackers who use tokens of the alphabet only, no special tokens."
         )
+    if not pictured:
+        lines.append("No image was given: the guard answered the text alone, by its prompt without the image.")
     lines += spec.notes
     if found.verdict == "abstained":
         tried = "neither verdict" if spec.verdict == "both" else f"no {spec.verdict.title()} verdict"

@@ -80,6 +80,11 @@ class GuardConfig(BaseModel):
         pattern=r"^https?://",
         description="A running `vllm serve` of the same weights, to ask instead; none: vLLM runs beside the worker.",
     )
+    text_alone: bool = Field(
+        False,
+        description="Whether a text without an image is answered, by the prompt without it. Only for a guard that was"
+        " trained, and measured, on such prompts too; engine=transformers.",
+    )
     max_slots: int = Field(32, ge=0, description="Slots that one request may ask for.")
     max_text_bytes: int = Field(
         16_384, ge=1, description="UTF-8 bytes of text and suffix together; must fit the context at one token per byte."
@@ -103,6 +108,8 @@ class GuardConfig(BaseModel):
             )
         if (self.engine, self.decision) == ("vllm", "generate"):
             raise ValueError("decision=generate needs engine=transformers, and engine is vllm; change one of them")
+        if self.text_alone and self.engine == "vllm":
+            raise ValueError("text_alone needs engine=transformers, and engine is vllm; change one of them")
         if self.vllm_url is not None and self.engine != "vllm":
             raise ValueError(f"vllm_url needs engine=vllm, and engine is {self.engine}; set it or drop the URL")
         if both := set(self.unsafe_tokens) & set(self.safe_tokens):

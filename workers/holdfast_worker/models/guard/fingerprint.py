@@ -12,7 +12,7 @@ from holdfast_worker.models.guard.policies import policy_text
 
 __all__ = ["fingerprint"]
 
-_RULES = {"layout", "decision", "answer", "answer_prefix", "max_new_tokens", "unparseable"}
+_RULES = {"layout", "decision", "answer", "answer_prefix", "max_new_tokens", "unparseable", "text_alone"}
 
 
 def fingerprint(folder: Path, config: GuardConfig, alphabet: NDArray[np.int64], *, dtype: str, device: str) -> str:
@@ -21,8 +21,8 @@ def fingerprint(folder: Path, config: GuardConfig, alphabet: NDArray[np.int64], 
     SHA-256 over framed (name, bytes) pairs: every weight, configuration, tokenizer, template and image-processor file
     of the folder by name except ``holdfast.json``, then the policy's text, the user template, the verdict, filler and
     mask tokens, the alphabet's ids (little-endian int64), the tiling, the noise size, the number type, and the kind of
-    device, since the noise of a seed differs between kinds. What is not the default of layout and decision rule follows
-    them, if anything. Limits, defaults and the served name are left out.
+    device, since the noise of a seed differs between kinds. What is not the default of layout and decision rule, and
+    whether a text alone is answered, follow them, if anything. Limits, defaults and the served name are left out.
 
     Args:
         folder: Checkpoint folder.

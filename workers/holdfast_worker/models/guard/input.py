@@ -78,6 +78,7 @@ class GuardInput:
             fingerprint=fingerprint,
             space=NoiseSpace(channels=3, height=config.noise_height, width=config.noise_width),
             alphabets=(len(self.prompt.alphabet),),
+            text_alone=config.text_alone,
             defaults=config.defaults,
             limits=Limits(
                 max_slots=config.max_slots,
@@ -103,8 +104,9 @@ class GuardInput:
 
     def prepare_job(self, spec: GuardSpec, given: JobInput) -> PreparedInput:
         """As ``GuardInputs.prepare_job``."""
-        with Image.open(io.BytesIO(given.image_png), formats=("PNG",)) as file:
-            image = np.array(file.convert("RGB"))
+        image = _decoded(given.image_png) if given.image_png else None
+        if image is None and spec.sigma > 0:
+            raise InputRefusedError(f"sigma={spec.sigma} must be 0 where no image is given; give one")
         if spec.text == "l0":
             return self.prepare_all_tokens(given.text, image)
         if spec.scope == "shared":
@@ -117,17 +119,17 @@ class GuardInput:
             )
         return self.prepare(given.text, given.suffix, image, slots=max(spec.wanted_cells))
 
-    def prepare(self, text: str, suffix: str, image: NDArray[np.uint8], *, slots: int) -> PreparedInput:
+    def prepare(self, text: str, suffix: str, image: NDArray[np.uint8] | None, *, slots: int) -> PreparedInput:
         """Tokenises an input and copies its image to the device; the slots follow the text.
 
         Args:
             text: The user's text.
             suffix: The untrusted tail, if known; its tokens fill the slots.
-            image: 8-bit RGB, shape (H, W, 3).
+            image: 8-bit RGB, shape (H, W, 3), or None for a text alone.
             slots: Reserved token slots m after the text.
 
         Raises:
-            InputRefusedError: Something is too long for this guard, or the image is not 8-bit RGB.
+            InputRefusedError: Something is too long for this guard, or the image is not 8-bit RGB, or missing.
         """
         if not 0 <= slots <= self.config.max_slots:
             raise InputRefusedError(f"slots={slots} must be 0 to {self.config.max_slots}; choose fewer slots")
@@ -140,7 +142,7 @@ class GuardInput:
         filler = np.full(slots - len(tail), self.prompt.filler)
         return self._prepared(self.prompt.encode(text), np.append(tail, filler), image)
 
-    def prepare_all_tokens(self, text: str, image: NDArray[np.uint8]) -> PreparedInput:
+    def prepare_all_tokens(self, text: str, image: NDArray[np.uint8] | None) -> PreparedInput:
         """As ``prepare``, with every token of the text a slot: the l0 threat's input.
 
         Raises:
@@ -152,22 +154,27 @@ class GuardInput:
             raise InputRefusedError("the text has 0 tokens, must have at least 1 for the l0 threat; write some text")
         return self._prepared(tokens[:0], tokens, image)
 
-    def _prepared(self, text: NDArray[np.int64], tail: NDArray[np.int64], image: NDArray[np.uint8]) -> PreparedInput:
-        prefix = self._prefix_ids(text)
+    def _prepared(
+        self, text: NDArray[np.int64], tail: NDArray[np.int64], image: NDArray[np.uint8] | None
+    ) -> PreparedInput:
+        prefix = self._prefix_ids(text) if image is not None else np.append(np.array(self.prompt.alone, np.int64), text)
         if (length := len(prefix) + len(tail) + self.closing) > self.context:
             raise InputRefusedError(
                 f"the prompt has {length} tokens, must be at most {self.context}; shorten the text or lower slots"
             )
+        ids = torch.as_tensor(prefix, device=self.device)
+        if image is None:
+            return PreparedInput(clean=torch.empty(0, device=self.device), prefix=ids, tail_base=tail)
         space = self.config.noise_height, self.config.noise_width
         height, width = image.shape[:2]
         return PreparedInput(
             clean=to_noise_space(torch.tensor(image, device=self.device), space),
-            prefix=torch.as_tensor(prefix, device=self.device),
+            prefix=ids,
             tail_base=tail,
             operator_norm=resize_norm((height, width), space),
         )
 
-    def _check_sizes(self, text: str, image: NDArray[np.uint8]) -> None:
+    def _check_sizes(self, text: str, image: NDArray[np.uint8] | None) -> None:
         try:
             size = len(text.encode())
         except UnicodeEncodeError:
@@ -177,12 +184,20 @@ class GuardInput:
             raise InputRefusedError(
                 f"text and suffix have {size} bytes, must be at most {self.config.max_text_bytes}; shorten them"
             )
-        require_image(image)
+        if image is not None:
+            require_image(image)
+        elif not self.config.text_alone:
+            raise InputRefusedError("no image is given, must be for this guard; give one, or serve it with text_alone")
 
     def _prefix_ids(self, text: NDArray[np.int64]) -> NDArray[np.int64]:
         before, at = self.prompt.before, self.prompt.image_at
         image = [before[at]] * self.pixels.image_tokens
         return np.concatenate(([*before[:at], *image, *before[at + 1 :]], text))
+
+
+def _decoded(png: bytes) -> NDArray[np.uint8]:
+    with Image.open(io.BytesIO(png), formats=("PNG",)) as file:
+        return np.array(file.convert("RGB"))
 
 
 def _notes(config: GuardConfig, pixels: Pixels) -> Iterator[str]:

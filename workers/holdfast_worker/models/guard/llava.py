@@ -97,7 +97,8 @@ class LlavaGuard:
         """As ``Guard.margins``."""
         groups: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
         for index, draws in enumerate(batch):
-            groups[len(draws.prepared.prefix), *draws.tails.shape[1:]].append(index)
+            prepared = draws.prepared
+            groups[prepared.pictured, len(prepared.prefix), *draws.tails.shape[1:]].append(index)
         order = [index for members in groups.values() for index in members]
         found = [m.flatten() for members in groups.values() for m in self._run([batch[i] for i in members])]
         values = torch.cat(found).cpu().numpy() if found else np.empty(0, dtype=np.float32)
@@ -115,11 +116,11 @@ class LlavaGuard:
         return torch.stack(found).cpu().numpy().reshape(draws.tails.shape[:2])
 
     def _plain(self, draw: Draws, cell: int) -> Tensor:
-        features = self._images.features(noisy_images(draw), StageClock(self.device))
         ids = [*draw.prepared.prefix.tolist(), *draw.tails[0, cell], *self._prompt.after]
         embeddings = self._model.get_input_embeddings()(torch.tensor([ids], device=self.device))
-        at = self._prompt.image_at
-        embeddings[:, at : at + features.shape[1]] = features
+        if draw.prepared.pictured:
+            features, at = self._images.features(noisy_images(draw), StageClock(self.device)), self._prompt.image_at
+            embeddings[:, at : at + features.shape[1]] = features
         if self._writer is not None:
             cache = DynamicCache()
             read_on(self._model.model.language_model, cache, inputs_embeds=embeddings[:, :-1])
@@ -152,22 +153,26 @@ class LlavaGuard:
 
     def _forward(self, batch: list[Draws]) -> Tensor:
         self.clock.begin()
-        images = torch.cat([noisy_images(draws) for draws in batch])
-        self.clock.mark("noise")
-        features = self._images.features(images, self.clock)
+        features = None
+        if batch[0].prepared.pictured:
+            images = torch.cat([noisy_images(draws) for draws in batch])
+            self.clock.mark("noise")
+            features = self._images.features(images, self.clock)
         cache = self._read_prefix(batch, features)
         self.clock.mark("prefix")
         margins = self._read_tails(batch, cache)
         self.clock.mark("tails")
         return margins
 
-    def _read_prefix(self, batch: list[Draws], features: Tensor) -> DynamicCache:
+    def _read_prefix(self, batch: list[Draws], features: Tensor | None) -> DynamicCache:
         embed = self._model.get_input_embeddings()
         texts = [embed(draws.prepared.prefix).expand(draws.images, -1, -1) for draws in batch]
         embeddings = torch.cat(texts)
-        at = self._prompt.image_at
-        embeddings[:, at : at + features.shape[1]] = features
-        cache = self._begin(len(embeddings))
+        cache = DynamicCache()
+        if features is not None:
+            at = self._prompt.image_at
+            embeddings[:, at : at + features.shape[1]] = features
+            cache = self._begin(len(embeddings))
         unread = embeddings[:, cache.get_seq_length() :]
         read_on(self._model.model.language_model, cache, inputs_embeds=unread)
         if any(not draws.sigma for draws in batch):  # one image without noise stands for all draws of its range

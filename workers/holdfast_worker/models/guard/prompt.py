@@ -36,6 +36,7 @@ class Prompt:
     Attributes:
         before: Ids up to the text, the image as one placeholder.
         image_at: Where in ``before`` that placeholder is.
+        alone: Ids up to the text where no image is given; none where the guard needs one.
         after: Ids after the slots; the verdict is read at the last of them.
         alphabet: Ids that a masked slot is drawn from, ascending, shape (V,).
         filler: Id of an unused slot, in the alphabet.
@@ -56,6 +57,7 @@ class Prompt:
     safe: tuple[int, ...]
     ordinary: Tokenizer
     ends: frozenset[int] = frozenset()
+    alone: tuple[int, ...] = ()
 
     def encode(self, text: str) -> NDArray[np.int64]:
         """Token ids of untrusted text, all of them in the alphabet.
@@ -89,7 +91,7 @@ def load_prompt(folder: Path, config: GuardConfig, *, image_token: int, embeddin
         raise ModelConfigError(f"tokenizer is a {type(tokenizer).__name__}, must be a fast one; add a tokenizer.json")
     ordinary = _without_added_tokens(tokenizer)
     before, after = _rendered(tokenizer, folder, config, tokenizer.convert_ids_to_tokens(image_token))
-    before_ids = [*_opening(tokenizer, before), *tokenizer.encode(before, add_special_tokens=False)]
+    before_ids = _begun(tokenizer, before)
     after_ids = _continued(tokenizer, after + config.answer_prefix)
     if before_ids.count(image_token) != 1 or image_token in after_ids:
         raise ModelConfigError(
@@ -122,7 +124,27 @@ def load_prompt(folder: Path, config: GuardConfig, *, image_token: int, embeddin
         safe=safe,
         ordinary=ordinary,
         ends=frozenset() if tokenizer.eos_token_id is None else frozenset({int(tokenizer.eos_token_id)}),
+        alone=_alone(tokenizer, folder, config, after, image_token) if config.text_alone else (),
     )
+
+
+def _alone(
+    tokenizer: PreTrainedTokenizerFast, folder: Path, config: GuardConfig, after: str, image_token: int
+) -> tuple[int, ...]:
+    """Ids up to the text of the prompt without an image, which otherwise ends as the one with it does."""
+    before, end = _rendered(tokenizer, folder, config, None)
+    ids = _begun(tokenizer, before)
+    if image_token in ids or end != after:
+        raise ModelConfigError(
+            "text_alone needs a prompt that without an image has no placeholder and ends as with one, which this chat"
+            " template does not write; correct the template, or drop text_alone"
+        )
+    return tuple(ids)
+
+
+def _begun(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+    """Ids of a text that a prompt begins with."""
+    return [*_opening(tokenizer, text), *tokenizer.encode(text, add_special_tokens=False)]
 
 
 def _opening(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
@@ -172,10 +194,12 @@ def _following(tokenizer: PreTrainedTokenizerFast, text: str, token: str) -> int
 
 
 def _rendered(
-    tokenizer: PreTrainedTokenizerFast, folder: Path, config: GuardConfig, image: str | list[str]
+    tokenizer: PreTrainedTokenizerFast, folder: Path, config: GuardConfig, image: str | list[str] | None
 ) -> Sequence[str]:
-    policy, content = policy_text(config.policy), [{"type": "image"}]
-    if config.layout == "policy_first":  # templates put an image first wherever it is listed, but not one in the text
+    policy, content = policy_text(config.policy), [{"type": "image"}] if image is not None else []
+    if (
+        config.layout == "policy_first" and image is not None
+    ):  # templates put an image first wherever it is listed, but not one in the text
         policy, content = f"{policy}\n{image}", []
     text = config.user_template.replace("{text}", _TEXT_MARK).replace("{policy}", policy)
     turn: Any = {"role": "user", "content": [*content, {"type": "text", "text": text}]}

@@ -1,7 +1,7 @@
 """A certificate checked against itself: every number computed again from its own evidence.
 
-Nothing here asks who vouches for the evidence: that is the signature's part (`holdfast.signing`). What no evidence
-decides (times, model, notice, ...) is held against the signature's digests, where there are any.
+Nothing here asks who vouches for the evidence: that is the signature's part (`holdfast.signing`). The reading of the
+document is the verifier's own: it shares no line with what wrote it, so that a slip in the one is found by the other.
 """
 
 import itertools
@@ -21,11 +21,21 @@ _MOST_UNKNOWN = 5
 
 
 def verify(certificate: Mapping[str, object], *, limited: bool = True) -> list[Check]:
-    """Checks that everything in a certificate follows from its own evidence (`answer`, `feature_answer`).
+    """Checks that everything in a certificate follows from its own evidence.
 
-    Numbers must be those that these give; one on its cautious side within 1e-9 passes. Where the certificate is
-    signed, every field must have its signed digest. Evidence that was invented but agrees passes: check the signature
-    too.
+    In this order; step 2 must hold for 3 to 6 to be taken, and those for step 7:
+
+    1. Where the certificate is signed, every field has its signed digest, and no field that was signed is missing.
+    2. It has the fields of its kind and no other, each of its type and within its legal range (`shape`).
+    3. Its parameters do not contradict each other: threat, noise, cells, target and the shares of alpha (`reading`).
+    4. Its evidence does not contradict itself: orders take fresh draws, and counts are their sums (`reading`).
+    5. It is small enough to be computed again for a stranger, if `limited`.
+    6. It has a row for every budget, epsilon, cosine floor and method that the parameters ask for (`comparison`).
+    7. Every bound, radius, verdict and decision is what `answer` or `feature_answer` gives for its evidence, or lies
+       on the cautious side of it within 1e-9; masks are drawn again from the seed.
+
+    What no evidence decides (times, model, notice) is held by step 1 alone. Evidence that was invented but agrees
+    passes: check the signature too.
 
     Args:
         certificate: the plain JSON object, as it was parsed. It may come from anyone.

@@ -10,14 +10,15 @@ import math
 import numpy as np
 
 from holdfast.certificates import ranges
-from holdfast.certificates.rounding import Floats
+from holdfast.certificates.rounding import ULP, Floats, down
 from holdfast.certificates.shifts.mixtures import Law
 
 _LEVELS = 4096  # the grid of one score; scores on it lose nothing
 _LARGEST = 2**17  # cells of the sum of all draws; more draws get a coarser grid
 _COARSEST = 64
-# Per level of the transform, relative in the 2-norm; that of its twiddle factors and butterflies is below 2^-50.
-_TRANSFORM_ROUNDING = 2.0**-49
+# ULPs a level of the transform, in the 2-norm. Its twiddle factors and butterflies err by less than 4; the other half
+# is more than the running sums, none of which is above 1, can add at any size.
+_TRANSFORM = 8
 
 
 def mean_of_draws_lower(law: Law, *, draws: int, t: float, alpha: float) -> float:
@@ -47,12 +48,10 @@ def mean_of_draws_lower(law: Law, *, draws: int, t: float, alpha: float) -> floa
     masses = _masses(law, t, levels)
     sums = np.fft.irfft(np.fft.rfft(masses, size) ** draws, size)
     # The 2-norm of all masses is at most 1, and a sum over k of them magnifies an error's by sqrt(k) <= sqrt(size).
-    error = math.sqrt(size) * (draws + 2) * (math.log2(size) + draws.bit_length()) * _TRANSFORM_ROUNDING
-    error += size * 2.0**-52
+    error = math.sqrt(size) * (draws + 2) * (math.log2(size) + draws.bit_length()) * _TRANSFORM * ULP
     below = np.cumsum(sums[: draws * levels + 1])
     total = int(np.searchsorted(np.maximum.accumulate(below), alpha - error, side="right"))
-    # One division of integers, so that a single step down covers its rounding.
-    return max(-1.0, math.nextafter((2 * total - draws * levels) / (draws * levels), -2.0))
+    return max(-1.0, down((2 * total - draws * levels) / (draws * levels)))
 
 
 def _masses(law: Law, t: float, levels: int) -> Floats:
@@ -61,6 +60,6 @@ def _masses(law: Law, t: float, levels: int) -> Floats:
     masses = np.zeros(levels + 1)
     masses[0] = 1.0 - survival[0]
     # A product with a power of two is exact; any other is kept from rounding up to the next level.
-    scaled = law.values * levels * (1.0 if levels == _LEVELS else 1.0 - 2.0**-50)
+    scaled = law.values * levels if levels == _LEVELS else down(law.values * levels)
     np.add.at(masses, np.floor(scaled).astype(np.int64), survival[:-1] - survival[1:])
     return masses

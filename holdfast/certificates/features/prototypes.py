@@ -13,13 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from holdfast.certificates import ranges
 from holdfast.certificates.bounds.counts import Bound, lower_bound
-from holdfast.certificates.rounding import Floats
+from holdfast.certificates.rounding import LIBRARY, VECTOR, Floats, down, up
 from holdfast.certificates.shifts.mixtures import mean_mixture
 from holdfast.certificates.shifts.shift import Shift
 
 _STATED = 2e-6
 """How far a cosine or a distance computed in single precision may be from the exact one."""
-_ROUNDING = 2.0**-47  # absolute, on a level from an angle; behind it are a dozen roundings of numbers below 4
 
 
 def prototype_condition_reach(shift: Shift, cosines: ArrayLike, label: int) -> float | None:
@@ -65,8 +64,9 @@ def cap_reach(shift: Shift, cosines: ArrayLike, distances: ArrayLike, label: int
     apart = _within("distances", distances, 0.0, 2.0)
     if len(apart) != len(others):
         raise ValueError(f"distances holds {len(apart)} and must hold {len(others)} numbers; pass one per class")
-    sines = np.minimum((nearest - rivals) / (np.maximum(apart[others], 0.0) + _STATED), 1.0)
-    angles = np.maximum(np.arcsin(np.maximum(sines, -1.0)), _condition(nearest, rivals))
+    apart = up(np.maximum(apart[others], 0.0) + _STATED)
+    sines = np.clip(down(down(nearest - rivals) / apart), -1.0, 1.0)
+    angles = np.maximum(down(np.arcsin(sines), VECTOR), _condition(nearest, rivals))
     return _angle_reach(shift, float(np.min(angles)))
 
 
@@ -100,7 +100,7 @@ def _geometry(cosines: ArrayLike, label: int) -> tuple[float, Floats, NDArray[np
     if label >= len(stated):
         raise ValueError(f"label={label} must be below the number of classes {len(stated)}; pass an index of cosines")
     others = np.arange(len(stated)) != label
-    return max(float(stated[label]) - _STATED, -1.0), np.minimum(stated[others] + _STATED, 1.0), others
+    return max(down(float(stated[label]) - _STATED), -1.0), np.minimum(up(stated[others] + _STATED), 1.0), others
 
 
 def _within(name: str, numbers: ArrayLike, low: float, high: float) -> Floats:
@@ -115,11 +115,10 @@ def _within(name: str, numbers: ArrayLike, low: float, high: float) -> Floats:
 
 
 def _condition(nearest: float, rivals: Floats) -> Floats:
-    angles: Floats = (np.arccos(rivals) - math.acos(nearest)) / 2.0
-    return angles
+    return down(down(np.arccos(rivals), VECTOR) - up(math.acos(nearest), LIBRARY)) / 2.0
 
 
 def _angle_reach(shift: Shift, angle: float) -> float | None:
     """Largest t with D(t) below an angle of at most pi/2."""
-    level = 0.5 + 0.5 * math.cos(angle) + _ROUNDING if angle > 0.0 else 1.0
+    level = up(0.5 + 0.5 * up(math.cos(angle), LIBRARY)) if angle > 0.0 else 1.0
     return shift.reach(level) if level < 1.0 else None

@@ -6,9 +6,8 @@ inner product 2b - 1 of the smoothed feature with u, and of its direction too wh
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from holdfast.certificates import ranges
+from holdfast.certificates.rounding import down, up
 from holdfast.certificates.shifts.shift import Shift
 
 
@@ -28,7 +27,7 @@ class FeatureBound:
     @classmethod
     def at(cls, shift: Shift, t: float) -> "FeatureBound":
         """The bounds that a shift proves for every x' at most t sigma away."""
-        inner_product = max(-1.0, float(np.nextafter(2.0 * shift.at(t) - 1.0, -2.0)))
+        inner_product = max(-1.0, down(2.0 * shift.at(t) - 1.0))
         return cls(inner_product, inner_product if inner_product > 0.0 else None)
 
 
@@ -40,6 +39,6 @@ def feature_radius_of(shift: Shift, cosine_floor: float, sigma: float) -> float 
             f"cosine_floor={floor!r} must lie in [0, 1); no bound on a cosine exists below 0 and none reaches 1"
         )
     sigma = ranges.positive("sigma", sigma)
-    level = float(np.nextafter((1.0 + floor) / 2.0, 1.0))
+    level = up((1.0 + floor) / 2.0)
     reach = shift.reach(level) if level < 1.0 else None
     return None if reach is None else reach * sigma

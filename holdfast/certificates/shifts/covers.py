@@ -17,13 +17,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from holdfast.certificates import ranges
 from holdfast.certificates.bounds.counts import Bound, lower_bound
+from holdfast.certificates.rounding import Floats, down
 from holdfast.certificates.shifts.mixtures import event_mixture
 from holdfast.certificates.shifts.shift import Greatest, Least, Shift
 
 MAX_COVERS = 200_000
 """Sets of one size that are enumerated unless the caller says otherwise."""
 
-Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 Real = NDArray[np.floating]
 
@@ -118,12 +118,16 @@ def _chances(given: float | ArrayLike, positions: int) -> Floats:
 
 
 def _masses(chances: Floats, tokens: int) -> Floats:
-    """b(A) of every cover, in the order of `itertools.combinations`; one number where all positions are alike."""
-    if tokens == 0 or np.all(chances == chances[0]):
-        return np.array([math.prod(chances[:tokens].tolist())])
+    """b(A) of every cover, in the order of `itertools.combinations`; one number where all positions are alike.
+
+    Rounded down: every chance may be two roundings away, every product adds one.
+    """
+    if tokens == 0:
+        return np.ones(1)
+    if np.all(chances == chances[0]):
+        return down(np.array([math.prod(chances[:tokens].tolist())]), 2 * tokens)
     sets = np.fromiter(chain.from_iterable(combinations(range(len(chances)), tokens)), dtype=np.int64)
-    masses: Floats = np.prod(chances[sets.reshape(-1, tokens)], axis=1)
-    return masses
+    return down(np.prod(chances[sets.reshape(-1, tokens)], axis=1), 2 * tokens)
 
 
 def _tally(masks: NDArray[np.bool_], hits: NDArray[np.bool_], tokens: int) -> tuple[Counts, Counts]:

@@ -20,13 +20,9 @@ from scipy.special import ndtr, ndtri
 
 from holdfast.certificates import ranges
 from holdfast.certificates.noise.kernels import TokenKernel, cell_weights
-from holdfast.certificates.rounding import Floats, positive_down, quantile_down
+from holdfast.certificates.rounding import Floats, phi_down, positive_down, quantile_down
 from holdfast.certificates.search import greatest_proved, rising_root
 
-# ULPs off a sum of shifted probabilities: Phi errs by at most 700 down to -37, its rounded argument by as much again,
-# and m terms by m.
-_CELLS = 2**12
-_SCORES = 2**14
 _FAR = 37.0  # no probability that counts has a quantile beyond
 _STEP = 2.0**-40
 
@@ -36,18 +32,18 @@ class Mixture:
     """A sum of weights times shifted probabilities.
 
     Attributes:
-        weights: w_k, at least 0, of sum at most 1, (m,).
+        weights: w_k, at least 0, of sum at most 1, rounded down or a single rounding away, (m,).
         quantiles: Phi^-1(q_k) rounded down, -inf and inf for the probabilities 0 and 1, (m,).
-        ulps: taken off the value, for the roundings of Phi and of the sum.
     """
 
     weights: Floats
     quantiles: Floats
-    ulps: int
 
     def at(self, t: float) -> float:
         """Lower bound on the mean at every x' at most t sigma away; t at least 0, may be inf."""
-        return positive_down(self._sum(t), self.ulps)
+        kept = np.isposinf(self.quantiles) if t == math.inf else phi_down(self.quantiles - t)
+        # A rounding of the weight, one of its product and m - 1 of the sum.
+        return positive_down(float(self.weights @ kept), len(self.weights))
 
     def reach(self, level: float) -> float | None:
         """Largest t found with at(t) > level, for level in (0, 1]; None when there is none."""
@@ -58,7 +54,7 @@ class Mixture:
         target, finite = float(ndtri(level)), self.quantiles[np.isfinite(self.quantiles)]
 
         def deviation(t: float) -> tuple[float, float]:
-            probit = float(ndtri(min(1.0, self._sum(t))))
+            probit = float(ndtri(min(1.0, float(self.weights @ ndtr(self.quantiles - t)))))
             if abs(probit) > _FAR:
                 return math.copysign(math.inf, -probit), 0.0
             density = float(self.weights @ np.exp(-0.5 * np.minimum(np.abs(self.quantiles - t), 38.0) ** 2))
@@ -67,10 +63,6 @@ class Mixture:
         farthest = max(0.0, float(np.max(finite)) + _FAR) if finite.size else 0.0
         guess = rising_root(deviation, 0.0, farthest, 0.0, _STEP)
         return greatest_proved(guess, lambda t: self.at(t) > level)
-
-    def _sum(self, t: float) -> float:
-        kept = np.isposinf(self.quantiles) if t == math.inf else ndtr(self.quantiles - t)
-        return float(self.weights @ kept)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,12 +80,11 @@ class Law:
     @property
     def shift(self) -> Mixture:
         """What it proves of the score's mean."""
-        return Mixture(np.diff(self.values, prepend=0.0), quantile_down(self.survival), _SCORES)
+        return Mixture(np.diff(self.values, prepend=0.0), quantile_down(self.survival))
 
     def survival_at(self, t: float) -> Floats:
         """Lower bounds on P[S(x') >= v_j] for every x' at most t sigma away, nonincreasing, rounded down, (m,)."""
-        kept: Floats = ndtr(quantile_down(self.survival) - ranges.nonnegative("t", t))
-        return np.minimum.accumulate(positive_down(kept, _SCORES))
+        return np.minimum.accumulate(phi_down(quantile_down(self.survival) - ranges.nonnegative("t", t)))
 
 
 def mean_mixture(lower: float) -> Mixture:
@@ -102,12 +93,12 @@ def mean_mixture(lower: float) -> Mixture:
     Raises:
         ValueError: it is outside [0, 1].
     """
-    return Mixture(np.ones(1), quantile_down(np.array([ranges.closed_unit("lower", lower)])), _SCORES)
+    return Mixture(np.ones(1), quantile_down(np.array([ranges.closed_unit("lower", lower)])))
 
 
 def event_mixture(weight: float, lower: float) -> Mixture:
     """One part: an event of this probability that the attack leaves alone, and the mean given it at least `lower`."""
-    return Mixture(np.array([weight]), quantile_down(np.array([lower])), _CELLS)
+    return Mixture(np.array([weight]), quantile_down(np.array([lower])))
 
 
 def suffix_mixtures(kernel: TokenKernel, lower: Sequence[float]) -> list[Mixture]:
@@ -125,4 +116,4 @@ def suffix_mixtures(kernel: TokenKernel, lower: Sequence[float]) -> list[Mixture
         raise ValueError("lower=[] must hold one bound per cell; pass at least one")
     cells = quantile_down(np.array([ranges.closed_unit(f"lower[{k}]", q) for k, q in enumerate(lower)]))
     weights = cell_weights(kernel, len(cells) - 1)
-    return [Mixture(weights[d:], cells[d:], _CELLS) for d in range(len(cells))]
+    return [Mixture(weights[d:], cells[d:]) for d in range(len(cells))]

@@ -19,10 +19,10 @@ from scipy.special import ndtr, ndtri
 
 from holdfast.certificates import ranges
 from holdfast.certificates.noise.ratios import RatioGroups
-from holdfast.certificates.rounding import Floats, down, fraction_down, phi_down, phi_up, up
+from holdfast.certificates.rounding import Floats, down, fraction_down, fraction_up, phi_down, phi_up, up
 from holdfast.certificates.search import greatest_proved, rising_root
 
-_FAR = 37.0  # quantiles beyond it belong to such masses
+_FAR = 37.0  # no mass that counts has a quantile beyond
 _STEP = 2.0**-36
 # The value at a smaller shift is bounded by the one here; division by s stays harmless.
 _LEAST_SHIFT = 2.0**-40
@@ -35,13 +35,13 @@ class Worst:
     """The worst classifier of one p_A against the token groups that both inputs can produce.
 
     Attributes:
-        clean: their clean masses p.
-        adversarial: their attacked masses a.
+        clean: their clean masses p, each rounded once.
+        adversarial: their attacked masses a, each rounded once.
         gap: their log ratios, from that of the anchor, the group which p_A cuts at shift 0.
         anchor: the anchor's log ratio.
         start: the threshold in the anchor group at shift 0.
-        included: clean mass of theirs that the test holds (p_A without the groups of ratio 0).
-        excluded: clean mass that the test leaves out (1 - p_A).
+        included: clean mass of theirs that the test holds (p_A without the groups of ratio 0), rounded down.
+        excluded: clean mass that the test leaves out (1 - p_A), rounded up.
         knapsack: the value at shift 0, rounded down.
         farthest: the reach without a token budget bounds any; the quantile of p_A.
     """
@@ -105,8 +105,8 @@ def worst_classifier(p_lower: float, groups: RatioGroups) -> Worst:
         gap=np.array([row[2] for row in rows]) - anchor,
         anchor=anchor,
         start=_quantile(share, 1 - share),
-        included=float(included),
-        excluded=float(excluded),
+        included=fraction_down(included),
+        excluded=fraction_up(excluded),
         knapsack=fraction_down(value),
         farthest=_quantile(Fraction(p_lower), excluded),
     )
@@ -151,13 +151,13 @@ def _proved_value(worst: Worst, shift: float) -> float:
     threshold = _threshold(worst, shift, worst.start - shift / 2.0)
     threshold = min(threshold, (_LOG_LARGEST - worst.anchor) / shift)
     y = _arguments(worst, shift, threshold)
-    ulps = 4 * (len(y) + 4)
-    value = down(float(worst.adversarial @ phi_down(y - shift)), ulps)
+    sums = len(y)  # a rounding of the mass, one of its product, and the sum's
+    value = down(float(worst.adversarial @ phi_down(y - shift)), sums)
     if worst.included <= worst.excluded:
-        slack = down(worst.included, ulps) - up(float(worst.clean @ phi_up(y)), ulps)
+        slack = down(worst.included - up(float(worst.clean @ phi_up(y)), sums))
     else:
-        slack = down(float(worst.clean @ phi_down(-y)), ulps) - up(worst.excluded, ulps)
-    return max(0.0, value + math.exp(worst.anchor + shift * threshold) * slack)
+        slack = down(down(float(worst.clean @ phi_down(-y)), sums) - worst.excluded)
+    return max(0.0, down(value + down(math.exp(worst.anchor + shift * threshold) * slack)))
 
 
 def _guessed_reach(worst: Worst, level: float) -> float:

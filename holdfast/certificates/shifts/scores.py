@@ -23,7 +23,6 @@ ShiftMethod = Literal["cdf", "mean"]
 # Ranks lie evenly in the normal quantile of rank / draws, up to where nothing is left that a shift could keep.
 _POINTS = 120
 _HIGHEST = 2.0
-_SHARES = 2**14  # ULPs off alpha, so that the shares of a few hundred ranks sum to less
 
 
 def mean_shift(
@@ -74,7 +73,15 @@ def _ranked(draws: int, alpha: float) -> tuple[NDArray[np.int64], Floats]:
     """
     spread = np.linspace(ndtri(0.5 / draws), _HIGHEST, _POINTS)
     ranks = np.unique(np.clip(np.rint(draws * ndtr(spread)), 1, draws).astype(np.int64))
-    weights = 1.0 / np.arange(1.0, len(ranks) + 1.0)
-    shares = down(alpha, _SHARES) * weights / weights.sum()
-    bounds = [clopper_pearson_lower(draws - int(i) + 1, draws, float(a)) for i, a in zip(ranks, shares, strict=True)]
+    bounds = [
+        clopper_pearson_lower(draws - int(i) + 1, draws, float(a))
+        for i, a in zip(ranks, rank_shares(alpha, len(ranks)), strict=True)
+    ]
     return ranks, np.array(bounds)
+
+
+def rank_shares(alpha: float, ranks: int) -> Floats:
+    """Shares of alpha proportional to 1, 1/2, 1/3, ...; their sum is at most alpha, exactly."""
+    weights = 1.0 / np.arange(1.0, ranks + 1.0)
+    # The sum of the weights has a rounding a rank, every share four more.
+    return down(alpha * weights / weights.sum(), ranks + 4)

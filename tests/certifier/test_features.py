@@ -1,6 +1,5 @@
 """An encoder's job on a real queue: scores in, one certificate out, whatever happens on the way to it."""
 
-import random
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
@@ -12,12 +11,8 @@ from holdfast.contract.features.requests import FeatureTarget
 from holdfast.contract.features.spec import FeatureSpec
 from holdfast.queue import jobs, keys, orders
 from holdfast.queue.broker import AsyncRedis, connect
-from holdfast_service.certifier.loop import advance
-from holdfast_service.settings import ServiceSettings
+from tests.certifier.driving import JOB, certified
 from tests.certifier.feature_specs import ASKED, HEAD, settled, spec, tally
-
-SETTINGS = ServiceSettings()
-JOB = "cert_0000000000000123456789abcdef"
 
 
 @pytest.fixture
@@ -28,25 +23,12 @@ async def redis() -> AsyncIterator[AsyncRedis]:
 
 
 async def certify(redis: AsyncRedis, asked: FeatureSpec, *, seed: int = 0, mean: float = 0.9) -> FeatureCertificate:
-    await jobs.create(
-        redis,
-        jobs.JobRecord(JOB, "queued", asked, "ab" * 32, datetime(2026, 1, 1, tzinfo=UTC), (64, 64)),
-        jobs.JobInput(image_png=b"png"),
-    )
+    record = jobs.JobRecord(JOB, "queued", asked, "ab" * 32, datetime(2026, 1, 1, tzinfo=UTC), (64, 64))
+    await jobs.create(redis, record, jobs.JobInput(image_png=b"png"))
     await jobs.settle(redis, JOB, settled(asked).to_fields())
-    rng, view = random.Random(seed), None
-    for _ in range(1000):
-        view = await advance(redis, SETTINGS, JOB, view if rng.random() > 0.2 else None)
-        record = await jobs.read(redis, JOB)
-        assert record is not None
-        if isinstance(record.certificate, FeatureCertificate):
-            return record.certificate
-        assert record.is_open, record.problem
-        taken = await orders.take(redis, ["sha256:0"], "worker", count=100, block_ms=None)
-        rng.shuffle(taken)
-        for delivery in taken:
-            await orders.complete(redis, delivery, tally(asked, delivery.order, mean))
-    raise AssertionError("never certified")
+    certificate = await certified(redis, record, lambda order: tally(asked, order, mean), seed=seed)
+    assert isinstance(certificate, FeatureCertificate)
+    return certificate
 
 
 @pytest.mark.parametrize("changes", ASKED.values(), ids=ASKED)

@@ -14,11 +14,9 @@ from holdfast.queue import events, jobs, keys, orders
 from holdfast.queue.broker import AsyncRedis, connect
 from holdfast_service.certifier.guard.allocation import AHEAD
 from holdfast_service.certifier.loop import advance
-from holdfast_service.settings import ServiceSettings
+from tests.certifier.driving import JOB, SETTINGS, certified, work
 from tests.certifier.specs import SEED, Rate, spec, tally
 
-SETTINGS = ServiceSettings()
-JOB = "cert_0000000000000123456789abcdef"
 SPEC = spec(max_passes=3000)
 # Above this beta the smallest alphabet has no latent form.
 FIELDS = {"kind": "tabular", "slots": 3, "alphabets": (5, 9, 3), "beta": 0.6}
@@ -31,33 +29,17 @@ async def redis() -> AsyncIterator[AsyncRedis]:
         yield client
 
 
-async def submit(redis: AsyncRedis, asked: GuardSpec = SPEC) -> None:
+async def submit(redis: AsyncRedis, asked: GuardSpec = SPEC) -> jobs.JobRecord:
     record = jobs.JobRecord(JOB, "queued", asked, SEED, datetime.now(UTC), (64, 64))
     await jobs.create(redis, record, jobs.JobInput("text", "", b"png"))
-
-
-async def work(redis: AsyncRedis, rng: random.Random, asked: GuardSpec = SPEC, rate: Rate = 0.97) -> None:
-    """Runs every order that is out, in an order of its own."""
-    taken = await orders.take(redis, [asked.fingerprint], "worker", count=100, block_ms=None)
-    rng.shuffle(taken)
-    for delivery in taken:
-        await orders.complete(redis, delivery, tally(asked, delivery.order, rate))
-        if rng.random() < 0.1:  # as a certifier does that has just started
-            await advance(redis, SETTINGS, JOB)
+    return record
 
 
 async def certify(redis: AsyncRedis, seed: int = 0, asked: GuardSpec = SPEC, rate: Rate = 0.97) -> Certificate:
-    await submit(redis, asked)
-    rng, view = random.Random(seed), None
-    for _ in range(1000):
-        view = await advance(redis, SETTINGS, JOB, view)
-        record = await jobs.read(redis, JOB)
-        assert record is not None
-        if isinstance(record.certificate, Certificate):
-            return record.certificate
-        assert record.is_open, record.problem
-        await work(redis, rng, asked, rate)
-    raise AssertionError("never certified")
+    record = await submit(redis, asked)
+    certificate = await certified(redis, record, lambda order: tally(asked, order, rate), seed=seed)
+    assert isinstance(certificate, Certificate)
+    return certificate
 
 
 def timeless(certificate: Certificate) -> dict[str, object]:
@@ -79,7 +61,7 @@ async def test_the_certificate_is_the_same_in_whatever_order_tallies_arrive(
 async def test_a_certifier_that_starts_in_the_middle_finishes_the_job(redis: AsyncRedis) -> None:
     await submit(redis)
     view = await advance(redis, SETTINGS, JOB)
-    await work(redis, random.Random(0))
+    await work(redis, SPEC.fingerprint, lambda order: tally(SPEC, order, 0.97), random.Random(0))
     view = await advance(redis, SETTINGS, JOB, view)
     assert view is not None
     assert view.counted == AHEAD

@@ -1,6 +1,7 @@
 """What commands on models share: which model is meant, the fields beside it, and how a refusal is said."""
 
 import argparse
+import copy
 import os
 import sys
 import tomllib
@@ -88,7 +89,7 @@ def meant(name: str, served: Mapping[str, Mapping[str, Any]], fields: Mapping[st
         fields: What is laid over its settings.
     """
     if name in served or name in registry.PACKAGED:
-        table = dict(served.get(name, {}))
+        table = dict(copy.deepcopy(served.get(name, {})))  # `nested` changes what it is given, at every depth
         return str(table.pop("folder", name)), {**nested(fields, table), "name": name}
     overrides = nested(fields, {})
     if Path(name).is_dir():

@@ -13,6 +13,7 @@ from tests.contract.served import GIVEN, GUARD, IMAGE, TABULAR, UNMEASURED, refu
 L0 = {"kind": "l0"}
 NONE = {"kind": "none"}
 ABSORBS = GUARD.model_copy(update={"limits": GUARD.limits.model_copy(update={"token_kernels": ("absorbing",)})})
+TEXT_ALONE = GUARD.model_copy(update={"text_alone": True})
 MARKER = "hateful"
 
 
@@ -27,6 +28,12 @@ def text(content: str, suffix: str = "") -> dict[str, Any]:
 HYBRID: dict[str, tuple[GuardInfo, dict[str, Any], dict[str, str]]] = {
     "fields": (
         GUARD, {"input": {"fields": GIVEN}}, {"input": "model guard is hybrid; give text and image"}),
+    "no image": (
+        GUARD, {"input": {"text": "a"}},
+        {"input.image": "model guard does not answer a text without an image; give one"}),
+    "no image for the image threat": (
+        TEXT_ALONE, {"input": {"text": "a"}},
+        {"input.image": "the image threat needs an image; give one, or ask for threat.image.norm=none"}),
     "a long text": (
         GUARD, {"input": text("é" * 1001)},
         {"input.text": "text and suffix of 2002 bytes must be at most 2000 bytes for model guard; shorten it"}),
@@ -159,6 +166,8 @@ def test_every_refusal_ends_with_its_remedy(model: GuardInfo, more: dict[str, An
 
 AT_THE_LIMIT: list[tuple[GuardInfo, dict[str, Any]]] = [
     (GUARD, {"input": text("é" * 1000)}),
+    (TEXT_ALONE, {"input": {"text": "a"}, "threat": threat({}, "none")}),
+    (TEXT_ALONE, {"input": text("a")}),
     (GUARD, {"threat": threat({"slots": 16})}),
     (GUARD, {"threat": threat({**L0, "max_tokens": 6})}),
     (GUARD, {"threat": threat({**NONE, "max_tokens": 0})}),

@@ -1,5 +1,6 @@
 """What a request to an encoder means once the model's defaults are filled in."""
 
+import math
 from typing import Literal
 
 from holdfast.contract.base import Closed, Stop, invalid, or_else
@@ -116,6 +117,7 @@ def resolve_embedding(request: EmbeddingRequest, model: EncoderInfo) -> FeatureS
     if dimension > MAX_VALUES:
         raise invalid(("tokens", f"{tokens} x {width} values must be at most {MAX_VALUES}; ask for the pooled feature"))
     alpha = or_else(request.confidence.alpha, defaults.embedding_alpha)
+    curve = alpha * _CURVE_SHARE
     return FeatureSpec(
         model=model.name,
         fingerprint=model.fingerprint,
@@ -125,7 +127,7 @@ def resolve_embedding(request: EmbeddingRequest, model: EncoderInfo) -> FeatureS
         cosine_floors=(),
         head=None,
         mean_bound="betting",
-        alpha=alpha * _CURVE_SHARE,
+        alpha=curve,
         draws=or_else(request.sampling.score_draws, min(1000, defaults.draws)),
         selection_draws=1,
         stop="fixed",
@@ -134,7 +136,7 @@ def resolve_embedding(request: EmbeddingRequest, model: EncoderInfo) -> FeatureS
         embedding=EmbeddingSpec(
             draws=or_else(request.sampling.draws, defaults.embedding_draws),
             tokens=request.tokens,
-            alpha=alpha * (1 - _CURVE_SHARE),
+            alpha=math.nextafter(alpha - curve, 0.0),  # both together are never more than what was asked
         ),
         space=model.space,
         dimension=dimension,

@@ -1,17 +1,21 @@
 """What was asked, what decides the numbers and what is issued say the same, whichever way one is read from another."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from holdfast.certificates import Question
 from holdfast.certificates.features.reading import feature_question_of as read_by_verifier_of_features
 from holdfast.certificates.guard.reading import question_of as read_by_verifier
 from holdfast.contract.features.certificates import FeatureCertificate
 from holdfast.contract.guard.certificates import Certificate
+from holdfast.contract.guard.spec import GuardSpec
 from holdfast.questions import feature_question_of, feature_spec_of, question_of, spec_of
 from tests.certificates import feature_issued
-from tests.certificates.issued import KINDS, issued
+from tests.certificates.issued import FIELDS, KINDS, issue, issued
 from tests.certifier.specs import spec
 
 _OF_THE_RUN = ("rate", "orders", "stopped", "pictured")
@@ -53,3 +57,76 @@ def test_replay_scores_the_draws_that_a_feature_certificate_was_made_of(kind: st
 
 def test_a_resize_is_part_of_the_question() -> None:
     assert question_of(spec(), operator_norm=1.5) == replace(question_of(spec()), operator_norm=1.5)
+
+
+@st.composite
+def askings(draw: st.DrawFn) -> dict[str, Any]:
+    """Changes of a guard's spec, over every threat, kernel, method, scope, target and way to stop."""
+    threat = draw(st.sampled_from(["suffix", "l0", "tabular", "none"]))
+    text_alone = threat != "none" and draw(st.booleans())
+    changes: dict[str, Any] = {
+        "token_kernel": draw(st.sampled_from(["uniform", "absorbing"])),
+        "beta": draw(st.floats(0.1, 0.7)),
+        "sigma": 0.0 if text_alone else draw(st.floats(0.1, 2)),
+        "tau": draw(st.floats(0.05, 0.95)),
+        "verdict": draw(st.sampled_from(["both", "unsafe", "safe"])),
+        "alpha": draw(st.floats(1e-4, 0.5)),
+        "method": draw(st.sampled_from(["auto", "stratified", "neyman_pearson"])),
+        "stop": draw(st.sampled_from(["any_time", "fixed"])),
+        "epsilons": (0.0,) if text_alone else tuple(sorted({0.0, draw(st.floats(0.1, 2))})),
+    }
+    slots = draw(st.integers(1, 3)) if threat == "suffix" else 0
+    budget = slots if threat == "suffix" else 0 if threat == "none" else draw(st.integers(0, 2))
+    if draw(st.booleans()):
+        budget = draw(st.integers(0, budget))
+        changes["target"] = {"tokens": budget, "epsilon": 0.0 if text_alone else draw(st.floats(0, 1))}
+    if threat == "suffix":
+        changes["scope"] = draw(st.sampled_from(["shared", "per_budget"]))
+    positions = FIELDS if threat == "tabular" else {"text": threat, "slots": slots}
+    return {**positions, **changes, "max_tokens": budget}
+
+
+@given(askings(), st.floats(0, 1))
+def test_whatever_was_asked_verifier_and_replay_read_the_question_that_was_answered(
+    changes: dict[str, Any], rate: float
+) -> None:
+    certificate = issue(rate=rate, orders=2, stopped="passes_spent", **changes)
+    wanted = question_of(spec(**changes))
+    assert read_by_verifier(certificate) == wanted
+    assert question_of(spec_of(Certificate.model_validate(certificate))) == replace(wanted, epsilons=())
+
+
+@given(askings())
+def test_a_question_says_what_its_spec_says(changes: dict[str, Any]) -> None:
+    asked_for, question = spec(**changes), question_of(spec(**changes))
+    shared = {field.name for field in fields(Question)} & set(GuardSpec.model_fields) - {"target"}
+    assert {name: getattr(question, name) for name in shared} == {name: getattr(asked_for, name) for name in shared}
+    assert [tuple(cell) for cell in question.cells] == [tuple(cell) for cell in asked_for.cells]
+    assert question.natural == asked_for.natural
+    assert len(question.kernels) == len(asked_for.alphabets)
+    assert question.sides == {"both": ("unsafe", "safe")}.get(asked_for.verdict, (asked_for.verdict,))
+    target = None if asked_for.target is None else (asked_for.target.tokens, asked_for.target.epsilon)
+    assert (question.target, question.wanted) == (target, asked_for.wanted_cells)
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_the_verifier_reads_by_itself_the_question_that_an_encoder_was_asked(kind: str) -> None:
+    plain = feature_issued.issued(kind)
+    changes = {name: value for name, value in feature_issued.KINDS[kind].items() if name not in ("passes", "stopped")}
+    asked_for, prediction = feature_issued.spec(**changes), plain["prediction"]
+    question = feature_question_of(
+        asked_for,
+        label=None if prediction is None else prediction["label"],
+        prototypes=asked_for.head is not None and asked_for.head.kind == "prototypes",
+        operator_norm=plain["space"]["native_operator_norm"],
+    )
+    stated = read_by_verifier_of_features(plain)
+    assert replace(stated, statements=()) == replace(question, statements=())
+    assert sorted(stated.statements) == sorted(question.statements)
+
+
+@pytest.mark.parametrize(("label", "read"), [(None, 0), (0, 0), (2, 2)])
+def test_before_the_label_is_known_any_will_do_and_without_a_head_there_is_none(label: int | None, read: int) -> None:
+    headed = feature_issued.spec(head=feature_issued.LINEAR)
+    assert feature_question_of(headed, label=label).label == read
+    assert feature_question_of(feature_issued.spec(), label=label).label is None

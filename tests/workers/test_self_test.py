@@ -2,7 +2,7 @@
 
 import importlib.util
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from holdfast_worker.inspection.checks import Check, equal_margins, same_verdicts
 from holdfast_worker.inspection.examined import Examined
 from holdfast_worker.inspection.fixed_draws import fixed_draws
 from holdfast_worker.inspection.self_test import self_test
+from holdfast_worker.models.draws import Draws
 from holdfast_worker.models.encoder import encoder as encoder_module
 from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.guard import llava, tails
+from holdfast_worker.models.guard.tabular import TabularGuard
 from tests.workers.builders import table_folder
 from tests.workers.feature_builders import encoder_folder
 
@@ -124,6 +127,29 @@ def test_margins_below_one_may_differ_by_a_hundred_thousandth(apart: float, outc
 def test_a_tabular_guard_that_works_passes(tmp_path: Path) -> None:
     found = outcomes(table_folder(tmp_path))
     assert {name: check.outcome for name, check in found.items()} == {"finite": "pass", "batches": "pass"}
+
+
+class Contrary:
+    """A guard of a kind of its own, as one who adds a guard would write it: another's opposite."""
+
+    engine = None
+
+    def __init__(self, other: TabularGuard, lean: float) -> None:
+        self.config, self.fingerprint, self.info, self.inputs = other.config, "contrary", other.info, other.inputs
+        self.device, self.dtype, self.room = other.device, other.dtype, other.room
+        self._other, self._lean = other, lean
+
+    def margins(self, batch: Sequence[Draws]) -> list[NDArray[np.float32]]:
+        return [self._lean * len(margins) - margins for margins in self._other.margins(batch)]
+
+
+@pytest.mark.parametrize(("lean", "outcome"), [(0.0, "pass"), (0.1, "fail")])
+def test_a_guard_of_a_new_kind_is_examined_draw_by_draw(tmp_path: Path, lean: float, outcome: str) -> None:
+    examined = Examined(table_folder(tmp_path), {}, DRAWS)
+    other = examined.load()
+    assert isinstance(other, TabularGuard)
+    found = {check.name: check.outcome for check in self_test(examined, Contrary(other, lean))}
+    assert found == {"finite": "pass", "batches": outcome}
 
 
 def test_an_encoder_that_works_passes(tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ from holdfast_worker.models.guard.voting import Guard
 from holdfast_worker.models.registry import Model
 from holdfast_worker.models.stages import StageClock
 from holdfast_worker.models.vision.towers import to_sphere
-from holdfast_worker.models.weights import find_device
 from holdfast_worker.noise import gaussian
 from holdfast_worker.sampling.guard import example
 
@@ -130,7 +129,7 @@ class _Timed:
 
 
 def _bench(model: Model, timed: _Timed, flops: float | None, passes: int, certificate_s: float | None) -> Bench:
-    dtype, device = model.dtype, _device(model)
+    dtype, device = model.dtype, model.device
     peak = None if flops is None else peak_flops(device, dtype)
     rate, whole = timed.draws * timed.cells / timed.least_s, sum(timed.spent.values())
     return Bench(
@@ -151,10 +150,6 @@ def _bench(model: Model, timed: _Timed, flops: float | None, passes: int, certif
         certificate_s=certificate_s,
         frontier_s=passes / rate + (certificate_s or 0.0),
     )
-
-
-def _device(model: Model) -> torch.device:
-    return find_device(model.config.device)
 
 
 def _least_seconds(run: Callable[[], object], seconds: float) -> float:

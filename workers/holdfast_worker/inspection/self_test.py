@@ -22,9 +22,9 @@ from holdfast_worker.models.draws import Draws
 from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.errors import ModelOutputError
 from holdfast_worker.models.guard.llava import LlavaGuard
-from holdfast_worker.models.guard.tabular import TabularGuard
 from holdfast_worker.models.guard.voting import Guard
 from holdfast_worker.models.registry import Model
+from holdfast_worker.models.vllm.guard import VllmGuard
 
 __all__ = ["self_test"]
 
@@ -59,7 +59,7 @@ def self_test(examined: Examined, model: Model) -> Iterator[Check]:
         yield Check("finite", "fail", str(error))
         return
     yield all_finite(served)
-    if isinstance(model, TabularGuard):
+    if not isinstance(model, LlavaGuard | VllmGuard):
         yield _one_by_one(model, batch, served)
         return
     how = _Served(model.dtype in _HALF, not isinstance(model, LlavaGuard), served)

@@ -11,10 +11,21 @@ from holdfast.contract.guard.spec import Cell, GuardSpec
 from holdfast.contract.models import GuardInfo
 from holdfast.queue.jobs import JobInput
 from holdfast_worker.models.draws import Draws, PreparedInput
-from holdfast_worker.models.guard.config import GuardConfig, TabularConfig
 from holdfast_worker.models.vllm.engine import Engine
 
-__all__ = ["Guard", "GuardInputs"]
+__all__ = ["Guard", "GuardInputs", "GuardSettings"]
+
+
+class GuardSettings(Protocol):
+    """What is read of any guard's settings."""
+
+    @property
+    def name(self) -> str:
+        """Name under which the API serves the guard."""
+
+    @property
+    def kind(self) -> str:
+        """What it is; the loader and the settings of a folder go by it."""
 
 
 class GuardInputs(Protocol):
@@ -52,7 +63,7 @@ class Guard(Protocol):
     """What votes on draws; one thread at a time may call it."""
 
     @property
-    def config(self) -> GuardConfig | TabularConfig:
+    def config(self) -> GuardSettings:
         """The guard's settings."""
 
     @property

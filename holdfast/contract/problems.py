@@ -188,29 +188,7 @@ class NoWorkerError(ProblemError):
     slug, title, status = "no-worker", "No live worker serves this model", 503
 
 
-PROBLEMS: dict[str, type[ProblemError]] = {
-    PROBLEM_BASE + cls.slug: cls
-    for cls in (
-        MalformedRequestError,
-        MalformedImageError,
-        NotFoundError,
-        MethodNotAllowedError,
-        JobFinishedError,
-        GoneError,
-        TooLargeError,
-        UnsupportedMediaTypeError,
-        MissingFieldError,
-        UnknownFieldError,
-        InvalidValueError,
-        InputRefusedError,
-        QueueFullError,
-        InternalError,
-        PassFailedError,
-        QueueUnreachableError,
-        LoadingError,
-        NoWorkerError,
-    )
-}
+PROBLEMS = {PROBLEM_BASE + kind.slug: kind for kind in ProblemError.__subclasses__()}
 
 
 def problem_error(problem: Problem, *, retry_after_s: int | None = None) -> ProblemError:

@@ -1,5 +1,6 @@
 """What a request means once a model's defaults are filled in: the one thing workers and certifier act on."""
 
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from holdfast.contract.base import Closed, Stop, invalid, or_else
@@ -7,6 +8,7 @@ from holdfast.contract.guard.requests import (
     AskedMethod,
     AskedVerdict,
     CertificationRequest,
+    Input,
     Scope,
     Target,
     TextThreatKind,
@@ -140,7 +142,7 @@ def resolve(request: CertificationRequest, model: GuardInfo) -> GuardSpec:
         false_flag=None,
         notes=model.notes,
     )
-    if violations := _violations(request, spec, model):
+    if violations := list(_violations(request, spec, model)):
         raise invalid(*violations)
     return spec.model_copy(update={"false_flag": _measured(spec, model)})
 
@@ -180,129 +182,85 @@ def _measured(spec: GuardSpec, model: GuardInfo) -> FalseFlag | None:
     return point.false_flag if isinstance(point, L0Defaults) else model.false_flag
 
 
-def _violations(request: CertificationRequest, spec: GuardSpec, model: GuardInfo) -> list[tuple[str, str]]:
-    return [
-        *_input_violations(request, spec, model),
-        *_threat_violations(request, spec, model),
-        *_noise_violations(request, spec, model),
-        *_method_violations(request, spec),
-    ]
-
-
-def _input_violations(request: CertificationRequest, spec: GuardSpec, model: GuardInfo) -> list[tuple[str, str]]:
-    found, given = [], request.input
-    if (given.fields is not None) != (model.kind == "tabular"):
+def _violations(request: CertificationRequest, spec: GuardSpec, model: GuardInfo) -> Iterator[tuple[str, str]]:
+    """Every field that this model does not take as it is, and why."""
+    given = request.input
+    if (given.fields is not None) == (model.kind == "tabular"):
+        yield from _input_violations(given, spec, model)
+    else:
         wanted = "fields" if model.kind == "tabular" else "text and image"
-        return [("input", f"model {model.name} is {model.kind}; give {wanted}")]
-    if given.image is None and model.kind == "hybrid" and not model.text_alone:
-        found.append(("input.image", f"model {model.name} does not answer a text without an image; give one"))
-    elif given.image is None and model.kind == "hybrid" and spec.sigma > 0:
-        found.append(("input.image", "the image threat needs an image; give one, or ask for threat.image.norm=none"))
-    size = len((given.text or "").encode()) + len(given.suffix.encode())
-    if size > model.limits.max_text_bytes:
-        found.append(
-            (
-                "input.text",
-                f"text and suffix of {size} bytes must be at most {model.limits.max_text_bytes} bytes"
-                f" for model {model.name}; shorten it",
-            )
-        )
-    if given.suffix and spec.text != "suffix":
-        found.append(("input.suffix", "a suffix belongs to the suffix threat; put it into the text or drop it"))
-    for field in model.fields:
-        value = (given.fields or {}).get(field.name)
-        if value is None:
-            found.append((f"input.fields.{field.name}", f"field {field.name} is missing; give it a value"))
-        elif field.values and value not in field.values:
-            known = ", ".join(field.values[:20])
-            found.append((f"input.fields.{field.name}", f"field {field.name} must be one of: {known}; send one"))
-        elif not field.values and isinstance(value, str):
-            found.append((f"input.fields.{field.name}", f"field {field.name} must be a number; send it as one"))
-    if unknown := set(given.fields or {}) - {field.name for field in model.fields}:
-        found.append(("input.fields", f"{len(unknown)} fields are not the model's; see GET /v1/models/{model.name}"))
-    return found
-
-
-def _threat_violations(request: CertificationRequest, spec: GuardSpec, model: GuardInfo) -> list[tuple[str, str]]:
-    found, asked = [], request.threat.text
-    limit = spec.slots if spec.text == "suffix" or spec.kind == "tabular" else model.limits.max_tokens
-    if spec.kind == "tabular" and spec.text == "suffix":
-        found.append(("threat.text.kind", f"model {model.name} is tabular and has no suffix; ask for l0 or none"))
-    if asked.slots is not None and spec.text != "suffix":
-        found.append(("threat.text.slots", f"the {spec.text} threat has no slots; drop them"))
-    if spec.text == "suffix" and spec.slots > model.limits.max_slots:
-        found.append(
-            (
-                "threat.text.slots",
-                f"slots={spec.slots} must be at most {model.limits.max_slots} for model {model.name}; ask for fewer",
-            )
-        )
-    if spec.text != "none" and spec.max_tokens > limit:
-        where = "target.tokens" if spec.target is not None else "threat.text.max_tokens"
-        found.append((where, f"a budget of {spec.max_tokens} tokens must be at most {limit}; lower it"))
-    if spec.text == "none" and spec.max_tokens:
-        found.append(("target.tokens", f"tokens={spec.max_tokens} must be 0 without a text threat; lower it"))
-    if spec.text == "none" and asked.max_tokens:
-        found.append(
-            ("threat.text.max_tokens", f"max_tokens={asked.max_tokens} must be 0 without a text threat; drop it")
-        )
-    elif spec.target is not None and asked.max_tokens not in (None, spec.target.tokens):
-        found.append(
-            (
-                "threat.text.max_tokens",
-                f"max_tokens={asked.max_tokens} must be the target's {spec.target.tokens} tokens; drop it",
-            )
-        )
-    if spec.text == "none" and spec.sigma == 0:
-        found.append(("threat", "an attacker who may change nothing needs no certificate; allow text or image"))
-    if spec.sigma == 0 and spec.target is not None and spec.target.epsilon > 0:
-        found.append(("target.epsilon", f"epsilon={spec.target.epsilon} must be 0 without an image threat; drop it"))
-    if spec.sigma == 0 and request.noise.sigma is not None:
-        found.append(("noise.sigma", f"sigma={request.noise.sigma} has no use without an image threat; drop it"))
-    return found
-
-
-def _noise_violations(request: CertificationRequest, spec: GuardSpec, model: GuardInfo) -> list[tuple[str, str]]:
-    found = []
-    if _operating_point(model, spec.text) is None:
-        asked = {"noise.beta": request.noise.beta, "decision.tau": request.decision.tau}
-        found += [
-            (path, f"model {model.name} has no measured default for noise on the text; give {path}")
-            for path, value in asked.items()
-            if value is None
-        ]
-    if spec.token_kernel not in model.limits.token_kernels:
-        known = ", ".join(model.limits.token_kernels)
-        found.append(
-            (
-                "noise.token_kernel",
-                f"token_kernel={spec.token_kernel} must be one of {known} for model {model.name}; ask for one",
-            )
-        )
-    smallest = min(spec.alphabets)
-    if spec.token_kernel == "uniform" and spec.beta > (smallest - 1) / smallest and spec.text != "none":
-        found.append(
-            (
-                "noise.beta",
-                f"beta={spec.beta} must be at most (V-1)/V={(smallest - 1) / smallest} for an alphabet of {smallest};"
-                " lower beta or use the absorbing kernel",
-            )
-        )
-    if spec.scope == "per_budget" and spec.text != "suffix":
-        found.append(("noise.scope", "per_budget belongs to the suffix threat; ask for shared"))
-    return found
-
-
-def _method_violations(request: CertificationRequest, spec: GuardSpec) -> list[tuple[str, str]]:
-    found = []
-    passes = len(spec.wanted_cells)
-    if spec.max_passes < passes:
-        found.append(
-            (
-                "sampling.max_passes",
-                f"max_passes={spec.max_passes} must be at least {passes}, one pass in every cell; raise it",
-            )
-        )
+        yield "input", f"model {model.name} is {model.kind}; give {wanted}"
+    yield from _threat_violations(request, spec, model)
+    yield from _noise_violations(request, spec, model)
+    if spec.max_passes < (passes := len(spec.wanted_cells)):
+        rule = f"max_passes={spec.max_passes} must be at least {passes}, one pass in every cell; raise it"
+        yield "sampling.max_passes", rule
     if spec.text == "suffix" and spec.max_tokens != spec.slots and spec.target is None:
-        found.append(("threat.text.max_tokens", "the suffix threat's budget is its slots; drop max_tokens"))
-    return found
+        yield "threat.text.max_tokens", "the suffix threat's budget is its slots; drop max_tokens"
+
+
+def _input_violations(given: Input, spec: GuardSpec, model: GuardInfo) -> Iterator[tuple[str, str]]:
+    if given.image is None and model.kind == "hybrid" and not model.text_alone:
+        yield "input.image", f"model {model.name} does not answer a text without an image; give one"
+    elif given.image is None and model.kind == "hybrid" and spec.sigma > 0:
+        yield "input.image", "the image threat needs an image; give one, or ask for threat.image.norm=none"
+    size, most = len((given.text or "").encode()) + len(given.suffix.encode()), model.limits.max_text_bytes
+    if size > most:
+        rule = f"must be at most {most} bytes for model {model.name}; shorten it"
+        yield "input.text", f"text and suffix of {size} bytes {rule}"
+    if given.suffix and spec.text != "suffix":
+        yield "input.suffix", "a suffix belongs to the suffix threat; put it into the text or drop it"
+    for field in model.fields:
+        at, value = f"input.fields.{field.name}", (given.fields or {}).get(field.name)
+        if value is None:
+            yield at, f"field {field.name} is missing; give it a value"
+        elif field.values and value not in field.values:
+            yield at, f"field {field.name} must be one of: {', '.join(field.values[:20])}; send one"
+        elif not field.values and isinstance(value, str):
+            yield at, f"field {field.name} must be a number; send it as one"
+    if unknown := set(given.fields or {}) - {field.name for field in model.fields}:
+        yield "input.fields", f"{len(unknown)} fields are not the model's; see GET /v1/models/{model.name}"
+
+
+def _threat_violations(request: CertificationRequest, spec: GuardSpec, model: GuardInfo) -> Iterator[tuple[str, str]]:
+    asked, target, limits = request.threat.text, spec.target, model.limits
+    limit = spec.slots if spec.text == "suffix" or spec.kind == "tabular" else limits.max_tokens
+    if spec.kind == "tabular" and spec.text == "suffix":
+        yield "threat.text.kind", f"model {model.name} is tabular and has no suffix; ask for l0 or none"
+    if asked.slots is not None and spec.text != "suffix":
+        yield "threat.text.slots", f"the {spec.text} threat has no slots; drop them"
+    if spec.text == "suffix" and spec.slots > limits.max_slots:
+        rule = f"must be at most {limits.max_slots} for model {model.name}; ask for fewer"
+        yield "threat.text.slots", f"slots={spec.slots} {rule}"
+    if spec.text != "none" and spec.max_tokens > limit:
+        where = "target.tokens" if target is not None else "threat.text.max_tokens"
+        yield where, f"a budget of {spec.max_tokens} tokens must be at most {limit}; lower it"
+    if spec.text == "none" and spec.max_tokens:
+        yield "target.tokens", f"tokens={spec.max_tokens} must be 0 without a text threat; lower it"
+    if spec.text == "none" and asked.max_tokens:
+        yield "threat.text.max_tokens", f"max_tokens={asked.max_tokens} must be 0 without a text threat; drop it"
+    elif target is not None and asked.max_tokens not in (None, target.tokens):
+        rule = f"must be the target's {target.tokens} tokens; drop it"
+        yield "threat.text.max_tokens", f"max_tokens={asked.max_tokens} {rule}"
+    if spec.text == "none" and spec.sigma == 0:
+        yield "threat", "an attacker who may change nothing needs no certificate; allow text or image"
+    if spec.sigma == 0 and target is not None and target.epsilon > 0:
+        yield "target.epsilon", f"epsilon={target.epsilon} must be 0 without an image threat; drop it"
+    if spec.sigma == 0 and request.noise.sigma is not None:
+        yield "noise.sigma", f"sigma={request.noise.sigma} has no use without an image threat; drop it"
+
+
+def _noise_violations(request: CertificationRequest, spec: GuardSpec, model: GuardInfo) -> Iterator[tuple[str, str]]:
+    if _operating_point(model, spec.text) is None:
+        for path, value in (("noise.beta", request.noise.beta), ("decision.tau", request.decision.tau)):
+            if value is None:
+                yield path, f"model {model.name} has no measured default for noise on the text; give {path}"
+    if spec.token_kernel not in model.limits.token_kernels:
+        rule = f"must be one of {', '.join(model.limits.token_kernels)} for model {model.name}; ask for one"
+        yield "noise.token_kernel", f"token_kernel={spec.token_kernel} {rule}"
+    smallest = min(spec.alphabets)
+    if spec.token_kernel == "uniform" and spec.beta > (most := (smallest - 1) / smallest) and spec.text != "none":
+        rule = f"must be at most (V-1)/V={most} for an alphabet of {smallest}"
+        yield "noise.beta", f"beta={spec.beta} {rule}; lower beta or use the absorbing kernel"
+    if spec.scope == "per_budget" and spec.text != "suffix":
+        yield "noise.scope", "per_budget belongs to the suffix threat; ask for shared"

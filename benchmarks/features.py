@@ -13,7 +13,6 @@ ours is not at least five times as fast. Threads are those of torch.
 
 import argparse
 import sys
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,8 @@ from transformers import CLIPVisionModelWithProjection
 from transformers.models.clip import CLIPImageProcessorPil
 from transformers.utils import logging
 
-from holdfast_worker import models
 from holdfast_worker.models import registry
+from holdfast_worker.models.checkpoint import model_folder
 from holdfast_worker.models.encoder.encoder import Encoder
 
 NAME = "reference-encoder"
@@ -45,7 +44,7 @@ def main() -> int:
     assert isinstance(encoder, Encoder)
     height, width = encoder.space
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    loop = PublishedLoop(Path(str(resources.files(models) / registry.PACKAGED[NAME])), encoder.device)
+    loop = PublishedLoop(model_folder(NAME), encoder.device)
     print(f"{NAME} on {encoder.device}: {height} x {width}, sigma {SIGMA}")
     ratios = [compare(encoder, loop, image, threads) for threads in dict.fromkeys(parser.parse_args().threads)]
     return 0 if min(ratios) >= REQUIRED_RATIO else 1

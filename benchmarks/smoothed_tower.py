@@ -12,8 +12,6 @@ exit status is 1 where an answer costs more.
 import argparse
 import sys
 from collections.abc import Iterator
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,8 +25,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from holdfast_worker import models
-from holdfast_worker.models import registry
+from holdfast_worker.models.checkpoint import model_folder
 from holdfast_worker.models.smoothed_tower import plain_model, smooth_model
 
 DRAWS, SIGMA, TEXT_TOKENS = 8, 0.25, 64
@@ -48,7 +45,7 @@ def main() -> int:
 
 
 def subjects() -> Iterator[tuple[str, Any, dict[str, Any]]]:
-    folder = Path(str(resources.files(models) / registry.PACKAGED["reference-guard"]))
+    folder = model_folder("reference-guard")
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     guard = LlavaOnevisionForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     # Told that it is one of two, the model reads an image as a single tile.

@@ -13,8 +13,6 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,8 +22,8 @@ from published import PublishedLoop
 from transformers import LlavaOnevisionForConditionalGeneration
 
 from holdfast.certificates.noise.kernels import UniformKernel, suffix_draws
-from holdfast_worker import models
 from holdfast_worker.models import registry
+from holdfast_worker.models.checkpoint import model_folder
 from holdfast_worker.models.draws import Draws
 from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.llava import LlavaGuard
@@ -62,7 +60,7 @@ def compare(guard: LlavaGuard, image: NDArray[np.uint8], threads: int) -> float:
 
 
 def published_loop(config: GuardConfig, device: torch.device) -> PublishedLoop:
-    folder = Path(str(resources.files(models) / registry.PACKAGED[NAME]))
+    folder = model_folder(NAME)
     model: Any = LlavaOnevisionForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     # One tile per image, as that checkpoint is trained.
     return PublishedLoop(model.to(device).eval(), folder, config, TEXT, SIGMA, anyres=False)

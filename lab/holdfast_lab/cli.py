@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 
 import torch
@@ -17,11 +16,9 @@ from holdfast_lab.report import Report, measure
 from holdfast_lab.sample_inputs import write_sample_inputs
 from holdfast_lab.tokenizer import build_tokenizer
 from holdfast_lab.training import Recipe, train
+from holdfast_worker.models.checkpoint import model_folder
 
-
-def shipped_folder() -> Path:
-    """Where the reference guard that ships with the worker lies."""
-    return Path(str(files("holdfast_worker.models"))) / "reference_guard"
+SHIPPED = model_folder("reference-guard")
 
 
 def _say(line: str) -> None:
@@ -68,14 +65,14 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=1, help="torch threads (default: 1)")
     commands = parser.add_subparsers(required=True)
     training = commands.add_parser("train-reference-guard", help="train, export and measure from nothing")
-    training.add_argument("--out", type=Path, default=shipped_folder(), help="checkpoint folder to write")
+    training.add_argument("--out", type=Path, default=SHIPPED, help="checkpoint folder to write")
     training.set_defaults(run=_train)
     evaluation = commands.add_parser("evaluate-reference-guard", help="measure a checkpoint folder, and write nothing")
     evaluation.set_defaults(run=_evaluate)
     measuring = commands.add_parser("measure-reference-guard", help="measure, and rewrite holdfast.json and README.md")
     measuring.set_defaults(run=_measure)
     for command in (evaluation, measuring):
-        command.add_argument("--folder", type=Path, default=shipped_folder(), help="checkpoint folder")
+        command.add_argument("--folder", type=Path, default=SHIPPED, help="checkpoint folder")
         command.add_argument("--examples", type=int, default=2000, help="examples per accuracy")
         command.add_argument("--scenes", type=int, default=1000, help="Safe scenes for a false-flag rate")
     for command in (training, measuring):

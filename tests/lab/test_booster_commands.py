@@ -89,5 +89,5 @@ def test_evaluating_prints_a_row_for_each_combination(
 def test_an_unknown_encoder_is_refused(place: Path, tmp_path: Path) -> None:
     arguments = train(place, tmp_path)
     arguments[arguments.index("--encoder") + 1] = "no-such-encoder"
-    with pytest.raises(ModelConfigError, match="no_such_encoder"):
+    with pytest.raises(ModelConfigError, match="no-such-encoder"):
         main(arguments)

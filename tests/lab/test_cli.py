@@ -8,7 +8,7 @@ import torch
 from PIL import Image as Png
 
 from holdfast_lab.architecture import build_model
-from holdfast_lab.cli import main, shipped_folder
+from holdfast_lab.cli import SHIPPED, main
 from holdfast_lab.evaluation import load
 from holdfast_lab.export import export
 from holdfast_lab.prompt import build_prompt
@@ -39,7 +39,7 @@ def test_evaluating_prints_every_setting_and_the_operating_point(capsys: pytest.
 
 def test_measuring_rewrites_the_configuration_and_the_card_and_nothing_else(tmp_path: Path) -> None:
     folder = tmp_path / "guard"
-    shutil.copytree(shipped_folder(), folder)
+    shutil.copytree(SHIPPED, folder)
     (folder / "holdfast.json").unlink()
     (folder / "README.md").unlink()
     main(["measure-reference-guard", "--folder", str(folder), "--examples", "20", "--scenes", "4", "--steps", "7"])
@@ -50,7 +50,7 @@ def test_measuring_rewrites_the_configuration_and_the_card_and_nothing_else(tmp_
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert "--steps 7 " in card
     assert "of 4 Safe examples" in card
-    changed = filecmp.dircmp(shipped_folder(), folder, ignore=["__pycache__"])
+    changed = filecmp.dircmp(SHIPPED, folder, ignore=["__pycache__"])
     assert set(changed.diff_files) == {"holdfast.json", "README.md"}
     assert changed.left_only == changed.right_only == []
 

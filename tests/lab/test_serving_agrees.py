@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from holdfast_lab.cli import shipped_folder
+from holdfast_lab.cli import SHIPPED
 from holdfast_lab.evaluation import Guard, Noise, held_out, load, margins, noisy_prompt
 from holdfast_lab.noise import gaussian, image_tensor, noisy_tokens
 from holdfast_lab.prompt import IMAGE_TOKENS, encode_text
@@ -18,17 +18,17 @@ from holdfast_worker.models.guard.prompt import load_prompt
 
 @pytest.fixture(scope="module")
 def guard() -> Guard:
-    return load(shipped_folder())
+    return load(SHIPPED)
 
 
 @pytest.fixture(scope="module")
 def served() -> LlavaGuard:
-    return load_guard(shipped_folder(), load_config(GuardConfig, shipped_folder(), {"device": "cpu"}))
+    return load_guard(SHIPPED, load_config(GuardConfig, SHIPPED, {"device": "cpu"}))
 
 
 def test_both_render_the_same_prompt(guard: Guard, served: LlavaGuard) -> None:
     lab = guard.prompt
-    prompt = load_prompt(shipped_folder(), served.config, image_token=lab.image, embeddings=10**6)
+    prompt = load_prompt(SHIPPED, served.config, image_token=lab.image, embeddings=10**6)
     before, at = prompt.before, prompt.image_at
     assert (*before[:at], *[lab.image] * IMAGE_TOKENS, *before[at + 1 :]) == lab.before
     assert (prompt.after, prompt.filler, prompt.mask) == (lab.after, lab.filler, lab.mask)

@@ -14,7 +14,7 @@ from transformers import CLIPVisionModelWithProjection
 
 from holdfast_lab.cli import main
 from holdfast_lab.encoder.architecture import unit_features
-from holdfast_lab.encoder.commands import load_encoder, shipped_encoder
+from holdfast_lab.encoder.commands import SHIPPED, load_encoder
 from holdfast_lab.encoder.export import serving_config
 from holdfast_lab.encoder.report import held_out_scenes, score
 from holdfast_lab.encoder.training import scene_tensor
@@ -32,7 +32,7 @@ def encoder() -> Encoder:
 @pytest.fixture(scope="module")
 def card() -> dict[str, tuple[float, float]]:
     """Accuracy and mean S by σ."""
-    text = (shipped_encoder() / "README.md").read_text(encoding="utf-8")
+    text = (SHIPPED / "README.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\S+) \| (\d\.\d+) \| \d+ \| \d\.\d+ \| (\d\.\d+) \|$", text, re.MULTILINE)
     return {sigma: (float(accuracy), float(similarity)) for sigma, accuracy, similarity in rows}
 
@@ -57,7 +57,7 @@ def test_the_card_promises_a_feature_that_noise_moves_a_little(card: dict[str, t
 
 
 def test_the_card_states_the_radii_in_their_order() -> None:
-    text = (shipped_encoder() / "README.md").read_text(encoding="utf-8")
+    text = (SHIPPED / "README.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (.+) \| (\d\.\d{3}) \| \d+ \|$", text, re.MULTILINE)
     reach = {name: float(value) for name, value in rows}
     assert reach["prototype condition, mean"] <= reach["cap, mean"] < reach["margin, mean"] < reach["margin, cdf"]
@@ -65,7 +65,7 @@ def test_the_card_states_the_radii_in_their_order() -> None:
 
 
 def test_the_worker_computes_the_trained_networks_features(encoder: Encoder) -> None:
-    tower = CLIPVisionModelWithProjection.from_pretrained(shipped_encoder(), dtype=torch.float32)
+    tower = CLIPVisionModelWithProjection.from_pretrained(SHIPPED, dtype=torch.float32)
     images = scene_tensor(held_out_scenes(4)) + 0.3 * torch.randn(
         4, 3, 64, 64, generator=torch.Generator().manual_seed(0)
     )
@@ -74,7 +74,7 @@ def test_the_worker_computes_the_trained_networks_features(encoder: Encoder) -> 
 
 
 def test_the_shipped_folder_is_small_and_what_the_code_exports(encoder: Encoder) -> None:
-    folder = shipped_encoder()
+    folder = SHIPPED
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 1_500_000
     assert json.loads((folder / "holdfast.json").read_text(encoding="utf-8")) == serving_config()
     with safe_open(folder / "model.safetensors", "np") as weights:
@@ -85,7 +85,7 @@ def test_the_head_has_a_unit_prototype_per_kind(encoder: Encoder) -> None:
     head = encoder.heads["objects"]
     assert (head.kind, head.version, head.classes) == ("prototypes", "1", tuple(map(str, Kind)))
     assert torch.allclose(head.weight.norm(dim=-1), torch.ones(4), atol=1e-6)
-    with safe_open(shipped_encoder() / "heads" / "objects.safetensors", "np") as stored:
+    with safe_open(SHIPPED / "heads" / "objects.safetensors", "np") as stored:
         assert stored.get_tensor("weight").dtype == np.float32
 
 
@@ -94,12 +94,12 @@ def test_training_from_the_command_line_writes_an_encoder_that_serves(tmp_path: 
     main(["train-reference-encoder", "--out", str(tmp_path), *sizes])
     assert load_encoder(tmp_path).info.heads[0].classes == tuple(map(str, Kind))
     written = {path.name for path in tmp_path.rglob("*") if path.is_file()}
-    assert written == {path.name for path in shipped_encoder().rglob("*") if path.is_file()}
+    assert written == {path.name for path in SHIPPED.rglob("*") if path.is_file()}
 
 
 def test_measuring_rewrites_the_card_and_nothing_else(tmp_path: Path) -> None:
     folder = tmp_path / "encoder"
-    shutil.copytree(shipped_encoder(), folder)
+    shutil.copytree(SHIPPED, folder)
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     sizes = ["--scenes", "4", "--certified", "2", "--draws", "40", "--steps", "7"]
     main(["measure-reference-encoder", "--folder", str(folder), *sizes])

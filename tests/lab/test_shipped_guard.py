@@ -10,7 +10,7 @@ import pytest
 from PIL import Image as Png
 from safetensors import safe_open
 
-from holdfast_lab.cli import shipped_folder
+from holdfast_lab.cli import SHIPPED
 from holdfast_lab.evaluation import CLEAN, Guard, Noise, accuracy, held_out, load, unsafe_shares
 from holdfast_lab.model_card import measured_config
 from holdfast_lab.report import L0, SUFFIX, OperatingPoint, Report, one_modality
@@ -30,12 +30,12 @@ def _point(bound: dict[str, Any]) -> OperatingPoint:
 
 @pytest.fixture(scope="module")
 def guard() -> Guard:
-    return load(shipped_folder())
+    return load(SHIPPED)
 
 
 @pytest.fixture(scope="module")
 def card() -> str:
-    return (shipped_folder() / "README.md").read_text(encoding="utf-8")
+    return (SHIPPED / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("setting", NOISY)
@@ -59,17 +59,17 @@ def test_one_modality_alone_says_nothing(guard: Guard, name: str) -> None:
 
 
 def test_the_shipped_serving_configuration_is_the_exported_one_and_loads() -> None:
-    stored = json.loads((shipped_folder() / "holdfast.json").read_text(encoding="utf-8"))
+    stored = json.loads((SHIPPED / "holdfast.json").read_text(encoding="utf-8"))
     suffix, l0 = (_point(bound) for bound in (stored["false_flag"], stored["defaults"]["l0"]["false_flag"]))
     assert stored == measured_config(Report((), (), suffix=suffix, l0=l0))
-    config = load_config(GuardConfig, shipped_folder(), {})
+    config = load_config(GuardConfig, SHIPPED, {})
     assert config.false_flag is not None
     assert config.defaults.l0 is not None
     assert config.defaults.l0.false_flag is not None
 
 
 def test_the_bounds_are_the_ones_that_the_card_states(card: str) -> None:
-    config = load_config(GuardConfig, shipped_folder(), {})
+    config = load_config(GuardConfig, SHIPPED, {})
     assert config.defaults.l0 is not None
     stated = re.findall(r"False flags: (\d+) of (\d+) Safe examples, a rate of at most (\S+) ", card)
     bounds = [bound for bound in (config.false_flag, config.defaults.l0.false_flag) if bound is not None]
@@ -89,7 +89,7 @@ def test_the_shipped_tokenizer_is_the_one_that_the_code_builds(guard: Guard) -> 
 
 
 def test_weights_are_small_and_have_the_names_that_other_engines_expect() -> None:
-    path = shipped_folder() / "model.safetensors"
+    path = SHIPPED / "model.safetensors"
     assert path.stat().st_size < 3_000_000
     with safe_open(path, "np") as weights:
         names = list(weights.keys())

@@ -154,8 +154,8 @@ def test_a_model_that_is_neither_packaged_nor_a_folder_is_refused(tmp_path: Path
 @pytest.mark.parametrize("name", ["reference-guard", "reference-encoder"])
 def test_what_ships_is_checked_without_being_loaded(name: str) -> None:
     check_model(name, {})
-    with model_folder(name) as folder:
-        assert (folder / "holdfast.json").is_file()
+    folder = model_folder(name)
+    assert (folder / "holdfast.json").is_file()
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from holdfast_lab.booster.training import train_booster
 from holdfast_worker.denoisers.loading import Booster, load_booster
 from holdfast_worker.denoisers.mapper import MapperShape
 from holdfast_worker.denoisers.unet import UNetShape
+from holdfast_worker.models.checkpoint import model_folder
 from holdfast_worker.models.encoder.config import EncoderConfig
 from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.encoder.loading import load_encoder
@@ -158,9 +158,7 @@ def _variants(plain: Encoder, booster: Booster, alone: Booster | None) -> list[t
 
 def _plain_encoder(arguments: argparse.Namespace) -> Encoder:
     """The encoder without what its own settings put before and behind it."""
-    folder = Path(arguments.encoder)
-    if not folder.is_dir():
-        folder = Path(str(files("holdfast_worker.models"))) / arguments.encoder.replace("-", "_")
+    folder = model_folder(arguments.encoder)
     bare: dict[str, Any] = {"booster": None, "diffusion": None, "device": arguments.device}
     return load_encoder(folder, load_config(EncoderConfig, folder, bare))
 

@@ -1,7 +1,6 @@
 """The commands about encoders: the reference one's training, heads, and certificates of a prediction compared."""
 
 import argparse
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,12 @@ from holdfast_lab.encoder.heads import HeadRecipe, train_head
 from holdfast_lab.encoder.labelled import LabelledImages, read_archive, read_folder
 from holdfast_lab.encoder.report import measure
 from holdfast_lab.encoder.training import Recipe, train
+from holdfast_worker.models.checkpoint import model_folder
 from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.registry import load
 from holdfast_worker.settings import WorkerSettings
 
-
-def shipped_encoder() -> Path:
-    """Where the reference encoder that ships with the worker lies."""
-    return Path(str(files("holdfast_worker.models"))) / "reference_encoder"
+SHIPPED = model_folder(NAME)
 
 
 def load_encoder(name: str | Path, *, heads: bool = True) -> Encoder:
@@ -52,10 +49,10 @@ def _settings(name: str | Path) -> dict[str, Any]:
 def add_encoder_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add this module's commands to those of `holdfast-lab`."""
     training = commands.add_parser("train-reference-encoder", help="train, export and measure from nothing")
-    training.add_argument("--out", type=Path, default=shipped_encoder(), help="folder to write")
+    training.add_argument("--out", type=Path, default=SHIPPED, help="folder to write")
     training.set_defaults(run=_train)
     measuring = commands.add_parser("measure-reference-encoder", help="measure, and rewrite README.md")
-    measuring.add_argument("--folder", type=Path, default=shipped_encoder(), help="the encoder's folder")
+    measuring.add_argument("--folder", type=Path, default=SHIPPED, help="the encoder's folder")
     measuring.set_defaults(run=_measure)
     for command in (training, measuring):
         command.add_argument("--steps", type=int, default=Recipe.steps, help="optimiser steps of the training")

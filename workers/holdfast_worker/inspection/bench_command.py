@@ -9,7 +9,7 @@ import torch
 
 from holdfast_worker.inspection.bench import Bench, bench
 from holdfast_worker.inspection.examined import Examined, close
-from holdfast_worker.inspection.naming import add_config, fields_of, meant, run, settings_there
+from holdfast_worker.inspection.naming import add_config, fields_of, meant, parser_of, run, settings_there
 
 __all__ = ["command", "table"]
 
@@ -28,13 +28,7 @@ examples:
 
 def command(argv: list[str]) -> int:
     """The command line of `holdfast bench`."""
-    parser = argparse.ArgumentParser(
-        prog="holdfast bench",
-        description="Measure how fast a model serves its default request on this machine.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = parser_of("bench", "Measure how fast a model serves its default request on this machine.", _EPILOG)
     parser.add_argument(
         "name", metavar="NAME", nargs="?", default="reference-guard", help="a name of the settings, or a folder"
     )

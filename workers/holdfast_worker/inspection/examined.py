@@ -3,13 +3,11 @@
 import gc
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from holdfast_worker import models
 from holdfast_worker.models import registry
 from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.registry import Model
@@ -39,12 +37,6 @@ class Examined:
     overrides: Mapping[str, Any]
     draws: int = 32
     layouts: bool = False
-
-    @property
-    def path(self) -> Path:
-        """Its folder on the disk."""
-        packaged = registry.PACKAGED.get(str(self.folder))
-        return Path(self.folder) if packaged is None else Path(str(resources.files(models) / packaged))
 
     def load(self, **changed: Any) -> Model:
         """Loads it with these fields changed.

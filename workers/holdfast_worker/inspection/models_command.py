@@ -12,14 +12,22 @@ from typing import Any
 from holdfast_worker.inspection.batch_size import BatchPoint, measure_batches, recommended
 from holdfast_worker.inspection.examined import Absent, Examined, close
 from holdfast_worker.inspection.fingerprints import fingerprint_parts
-from holdfast_worker.inspection.naming import add_config, fields_of, meant, run, settings_path, settings_there
+from holdfast_worker.inspection.naming import (
+    add_config,
+    fields_of,
+    meant,
+    parser_of,
+    run,
+    settings_path,
+    settings_there,
+)
 from holdfast_worker.inspection.self_test import self_test
 from holdfast_worker.inspection.settings_file import (
     read_settings_file,
     with_model,
     write_settings_file,
 )
-from holdfast_worker.models import registry
+from holdfast_worker.models.checkpoint import PACKAGED, model_folder
 from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.guard.llava import LlavaGuard
 from holdfast_worker.settings import WorkerSettings
@@ -58,7 +66,7 @@ Exit status: 0 nothing failed, 1 something failed or it cannot be loaded, 2 wron
 
 def add(argv: list[str]) -> int:
     """The command line of `holdfast models add`."""
-    parser = _parser("add", "Examine a checkpoint and have workers serve it.", _ADD)
+    parser = parser_of("models add", "Examine a checkpoint and have workers serve it.", _ADD)
     parser.add_argument("name", metavar="NAME", help="name under which the API serves it")
     parser.add_argument("folder", metavar="FOLDER", help="checkpoint folder")
     _add_examination(parser)
@@ -68,7 +76,7 @@ def add(argv: list[str]) -> int:
 
 def list_models(argv: list[str]) -> int:
     """The command line of `holdfast models list`."""
-    parser = _parser("list", "Load every model that the settings name, and say whether it can be served.", "")
+    parser = parser_of("models list", "Load every model that the settings name, and say whether it can be served.", "")
     add_config(parser)
     parser.add_argument("--json", action="store_true", help="print the list as JSON, and nothing else")
     options = parser.parse_intermixed_args(argv)
@@ -77,20 +85,12 @@ def list_models(argv: list[str]) -> int:
 
 def check(argv: list[str]) -> int:
     """The command line of `holdfast models check`."""
-    parser = _parser("check", "Examine a model on fixed draws.", _CHECK)
+    parser = parser_of("models check", "Examine a model on fixed draws.", _CHECK)
     parser.add_argument("name", metavar="NAME_OR_FOLDER", help="a name of the settings, or a checkpoint folder")
     _add_examination(parser)
     parser.add_argument("--batches", action="store_true", help="measure which batch size is worth it as well")
     options = parser.parse_intermixed_args(argv)
     return run(lambda: _check(options))
-
-
-def _parser(name: str, description: str, epilog: str) -> argparse.ArgumentParser:
-    layout = argparse.RawDescriptionHelpFormatter
-    prog = f"holdfast models {name}"
-    return argparse.ArgumentParser(
-        prog=prog, description=description, epilog=epilog, formatter_class=layout, allow_abbrev=False
-    )
 
 
 def _add_examination(parser: argparse.ArgumentParser) -> None:
@@ -105,7 +105,7 @@ def _add(options: argparse.Namespace) -> int:
     path, fields = settings_path(options.config), fields_of(options.fields)
     text = read_settings_file(path)
     settings = settings_there(str(path) if path.exists() else "")
-    own = options.folder if options.folder in registry.PACKAGED else str(Path(options.folder).resolve())
+    own = options.folder if options.folder in PACKAGED else str(Path(options.folder).resolve())
     table = {**settings.served.get(options.name, {}), "folder": own}
     folder, overrides = meant(options.name, {options.name: table}, fields)
     examined = Examined(folder, overrides, options.draws, options.layouts)
@@ -133,12 +133,12 @@ def _check(options: argparse.Namespace) -> int:
 
 def _examine(examined: Examined, as_json: bool, *, measure: bool) -> dict[str, Any]:
     """Loads the model, measures its batches, runs its self-test; prints as it goes, unless JSON is wanted."""
-    model = examined.load()
-    parts = fingerprint_parts(examined.path, model)
+    model, folder = examined.load(), model_folder(examined.folder)
+    parts = fingerprint_parts(folder, model)
     described: dict[str, Any] = {
         "name": model.config.name,
         "kind": model.config.kind,
-        "folder": str(examined.path),
+        "folder": str(folder),
         "fingerprint": model.fingerprint,
         "parts": parts,
     }

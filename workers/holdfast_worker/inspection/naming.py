@@ -14,12 +14,12 @@ import torch
 from holdfast.roles import read
 from holdfast.settings import DEFAULT_FILE, StartError
 from holdfast_worker.inspection.settings_file import SettingsFileError, nested
-from holdfast_worker.models import registry
+from holdfast_worker.models.checkpoint import PACKAGED
 from holdfast_worker.models.errors import ModelConfigError, ModelError
 from holdfast_worker.models.folder import read_settings
 from holdfast_worker.settings import WorkerSettings
 
-__all__ = ["add_config", "fields_of", "meant", "run", "settings_path", "settings_there"]
+__all__ = ["add_config", "fields_of", "meant", "parser_of", "run", "settings_path", "settings_there"]
 
 
 def run(work: Callable[[], int]) -> int:
@@ -34,6 +34,14 @@ def run(work: Callable[[], int]) -> int:
         sys.stderr.write("interrupted\n")
         return 130
     return 1
+
+
+def parser_of(command: str, description: str, epilog: str) -> argparse.ArgumentParser:
+    """The parser of ``holdfast COMMAND``; its epilog is printed as it is written."""
+    layout = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(
+        prog=f"holdfast {command}", description=description, epilog=epilog, formatter_class=layout, allow_abbrev=False
+    )
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -88,7 +96,7 @@ def meant(name: str, served: Mapping[str, Mapping[str, Any]], fields: Mapping[st
         served: The settings' table of models.
         fields: What is laid over its settings.
     """
-    if name in served or name in registry.PACKAGED:
+    if name in served or name in PACKAGED:
         table = dict(copy.deepcopy(served.get(name, {})))  # `nested` changes what it is given, at every depth
         return str(table.pop("folder", name)), {**nested(fields, table), "name": name}
     overrides = nested(fields, {})

@@ -1,8 +1,6 @@
 """What a model's folder must be before anything is imported that could read its weights."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from importlib import resources
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +24,19 @@ PACKAGED = {"reference-guard": "reference_guard", "reference-encoder": "referenc
 LLAVA_TYPES = ("llava", "llava_next", "llava_onevision")
 
 
-@contextmanager
-def model_folder(folder_or_name: str | Path) -> Iterator[Path]:
+def model_folder(folder_or_name: str | Path) -> Path:
     """The folder of a model.
 
     Raises:
         ModelConfigError: There is none.
     """
-    packaged = PACKAGED.get(str(folder_or_name))
-    if packaged is not None:
-        with resources.as_file(resources.files(__package__) / packaged) as folder:
-            yield folder
-    elif Path(folder_or_name).is_dir():
-        yield Path(folder_or_name)
-    else:
-        raise ModelConfigError(
-            f"model {str(folder_or_name)!r} must be one of {sorted(PACKAGED)} or an existing folder; correct the name"
-        )
+    if (packaged := PACKAGED.get(str(folder_or_name))) is not None:
+        return Path(__file__).parent / packaged
+    if (folder := Path(folder_or_name)).is_dir():
+        return folder
+    raise ModelConfigError(
+        f"model {str(folder_or_name)!r} must be one of {sorted(PACKAGED)} or an existing folder; correct the name"
+    )
 
 
 def check_model(folder_or_name: str | Path, overrides: Mapping[str, Any]) -> None:
@@ -55,16 +49,16 @@ def check_model(folder_or_name: str | Path, overrides: Mapping[str, Any]) -> Non
     Raises:
         ModelConfigError: It cannot be served.
     """
-    with model_folder(folder_or_name) as folder:
-        kind = read_settings(folder, overrides).get("kind")
-        if kind == "encoder":  # its fields are checked by the loader: their declaration needs torch
-            require_safetensors(folder)
-        elif kind == "tabular":
-            load_config(TabularConfig, folder, overrides)
-            require_safetensors(folder)
-        else:
-            load_config(GuardConfig, folder, overrides)
-            require_llava(folder)
+    folder = model_folder(folder_or_name)
+    kind = read_settings(folder, overrides).get("kind")
+    if kind == "encoder":  # its fields are checked by the loader: their declaration needs torch
+        require_safetensors(folder)
+    elif kind == "tabular":
+        load_config(TabularConfig, folder, overrides)
+        require_safetensors(folder)
+    else:
+        load_config(GuardConfig, folder, overrides)
+        require_llava(folder)
 
 
 def require_llava(folder: Path) -> str:

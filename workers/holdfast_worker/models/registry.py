@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from holdfast_worker.models.checkpoint import PACKAGED, model_folder
+from holdfast_worker.models.checkpoint import model_folder
 from holdfast_worker.models.encoder.config import EncoderConfig
 from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.encoder.loading import load_encoder
@@ -16,7 +16,7 @@ from holdfast_worker.models.guard.tabular import load_tabular
 from holdfast_worker.models.guard.voting import Guard
 from holdfast_worker.models.vllm.loading import load_vllm_guard
 
-__all__ = ["PACKAGED", "Model", "load", "load_served", "require_guard", "require_one_set_of_heads"]
+__all__ = ["Model", "load", "load_served", "require_guard", "require_one_set_of_heads"]
 
 Model = Guard | Encoder
 
@@ -46,14 +46,14 @@ def load(folder_or_name: str | Path, overrides: Mapping[str, Any]) -> Model:
     Raises:
         ModelConfigError: There is no such model, or it cannot be served.
     """
-    with model_folder(folder_or_name) as folder:
-        kind = read_settings(folder, overrides).get("kind")
-        if kind == "tabular":
-            return load_tabular(folder, load_config(TabularConfig, folder, overrides))
-        if kind == "encoder":
-            return load_encoder(folder, load_config(EncoderConfig, folder, overrides))
-        config = load_config(GuardConfig, folder, overrides)
-        return load_vllm_guard(folder, config) if config.engine == "vllm" else load_guard(folder, config)
+    folder = model_folder(folder_or_name)
+    kind = read_settings(folder, overrides).get("kind")
+    if kind == "tabular":
+        return load_tabular(folder, load_config(TabularConfig, folder, overrides))
+    if kind == "encoder":
+        return load_encoder(folder, load_config(EncoderConfig, folder, overrides))
+    config = load_config(GuardConfig, folder, overrides)
+    return load_vllm_guard(folder, config) if config.engine == "vllm" else load_guard(folder, config)
 
 
 def require_guard(model: Model) -> Guard:

@@ -17,6 +17,7 @@ from holdfast.images import decode_file
 from holdfast.queue.jobs import JobInput
 from holdfast.roles import read
 from holdfast.settings import StartError
+from holdfast_worker.inspection.naming import parser_of
 from holdfast_worker.models import registry
 from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.errors import ModelError
@@ -89,13 +90,8 @@ def _kind(options: argparse.Namespace) -> str | None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="holdfast replay",
-        description="Run a share of a certificate's draws again and compare the votes with what it states.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    told = "Run a share of a certificate's draws again and compare the votes with what it states."
+    parser = parser_of("replay", told, _EPILOG)
     parser.add_argument("certificate", help="the certificate, a JSON file")
     parser.add_argument("--text", help="the text that was certified")
     parser.add_argument("--image", metavar="FILE", help="the image that was certified: PNG, JPEG or WebP")

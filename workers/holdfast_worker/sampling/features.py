@@ -6,14 +6,12 @@ are scored (maths.md §6). What a draw's feature is depends on the job's seed an
 
 import asyncio
 import base64
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from holdfast.certificates import LEVELS
@@ -31,6 +29,7 @@ from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.encoder.heads import Head
 from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.examples import SEED, picture_png
+from holdfast_worker.models.vision.noise_space import decoded
 from holdfast_worker.models.vision.towers import to_sphere
 from holdfast_worker.noise import gaussian
 
@@ -94,8 +93,7 @@ def prepare_features(encoder: Encoder, spec: FeatureSpec, given: JobInput) -> Pr
         ModelConfigError: The encoder lacks the head that the job names.
     """
     _head(encoder, spec)
-    with Image.open(io.BytesIO(given.image_png), formats=("PNG",)) as file:
-        return encoder.prepare(np.array(file.convert("RGB")))
+    return encoder.prepare(decoded(given.image_png))
 
 
 @torch.inference_mode()

@@ -1,6 +1,5 @@
 """What a multimodal guard takes in, whatever runs its language model: text and image made ready for draws."""
 
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from holdfast.certificates import suffix_draws
 from holdfast.contract.guard.spec import Cell, GuardSpec
@@ -20,7 +18,7 @@ from holdfast_worker.models.errors import InputRefusedError, ModelConfigError
 from holdfast_worker.models.examples import TEXTS, picture_png
 from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.prompt import Prompt
-from holdfast_worker.models.vision.noise_space import require_image, resize_norm, to_noise_space
+from holdfast_worker.models.vision.noise_space import decoded, require_image, resize_norm, to_noise_space
 from holdfast_worker.models.vision.preprocessing import Pixels
 from holdfast_worker.noise import cell_masks, kernel_of, replace_tokens
 
@@ -104,7 +102,7 @@ class GuardInput:
 
     def prepare_job(self, spec: GuardSpec, given: JobInput) -> PreparedInput:
         """As ``GuardInputs.prepare_job``."""
-        image = _decoded(given.image_png) if given.image_png else None
+        image = decoded(given.image_png) if given.image_png else None
         if image is None and spec.sigma > 0:
             raise InputRefusedError(f"sigma={spec.sigma} must be 0 where no image is given; give one")
         if spec.text == "l0":
@@ -193,11 +191,6 @@ class GuardInput:
         before, at = self.prompt.before, self.prompt.image_at
         image = [before[at]] * self.pixels.image_tokens
         return np.concatenate(([*before[:at], *image, *before[at + 1 :]], text))
-
-
-def _decoded(png: bytes) -> NDArray[np.uint8]:
-    with Image.open(io.BytesIO(png), formats=("PNG",)) as file:
-        return np.array(file.convert("RGB"))
 
 
 def _notes(config: GuardConfig, pixels: Pixels) -> Iterator[str]:

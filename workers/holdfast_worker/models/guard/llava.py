@@ -71,7 +71,7 @@ class LlavaGuard:
         self.batching = self.inputs.batching()
         self._model = model
         self._prompt = prompt
-        self._images = ImagePath.of(model, pixels)
+        self._images = ImagePath.of(model.model, model.config, pixels, model.dtype)
         self._verdict = model.lm_head.weight[[*prompt.unsafe, *prompt.safe]].float()
         self._writer = Writer(model, config, prompt) if config.decision == "generate" else None
         self._opening: DynamicCache | None = None

@@ -14,8 +14,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
@@ -27,7 +25,7 @@ from holdfast_worker.models.draws import Draws, PreparedInput, images_of_draws, 
 from holdfast_worker.models.errors import InputRefusedError, ModelConfigError
 from holdfast_worker.models.folder import digest, weights_and_files
 from holdfast_worker.models.guard.config import TabularConfig
-from holdfast_worker.models.weights import find_device
+from holdfast_worker.models.weights import find_device, opened
 from holdfast_worker.noise import kernel_of
 
 __all__ = ["TabularGuard", "load_tabular"]
@@ -206,10 +204,9 @@ def load_tabular(folder: Path, config: TabularConfig) -> TabularGuard:
 
 
 def _layers(path: Path, width: int) -> list[Layer]:
-    try:
-        stored = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ModelConfigError(f"{path} must be a safetensors file ({type(error).__name__}); save it as one") from error
+    with opened(path) as file:
+        names = file.keys()
+        stored: dict[str, Tensor] = {name: file.get_tensor(name) for name in names}
     count = len(stored) // 2
     wanted = {f"layers.{index}.{part}" for index in range(count) for part in ("weight", "bias")}
     if not stored or set(stored) != wanted:

@@ -44,19 +44,17 @@ class ImagePath:
     skip: int = 0
 
     @classmethod
-    def of(cls, model: Llava, pixels: Pixels) -> Self:
-        """The image side of a whole model."""
-        inner: Any = model.model
-        layer = inner.config.vision_feature_layer
-        layers = (layer,) if isinstance(layer, int) else tuple(layer)
+    def of(cls, parts: Any, config: Any, pixels: Pixels, dtype: torch.dtype) -> Self:
+        """The image side whose parts have the names that transformers gives them."""
+        layer = config.vision_feature_layer
         return cls(
-            tower=inner.vision_tower,
-            projector=inner.multi_modal_projector,
-            newline=getattr(inner, "image_newline", None),
-            layers=layers,
+            tower=parts.vision_tower,
+            projector=parts.multi_modal_projector,
+            newline=getattr(parts, "image_newline", None),
+            layers=(layer,) if isinstance(layer, int) else tuple(layer),
             pixels=pixels,
-            dtype=model.dtype,
-            skip=int(inner.config.vision_feature_select_strategy == "default"),
+            dtype=dtype,
+            skip=int(config.vision_feature_select_strategy == "default"),
         )
 
     def features(self, images: Tensor, clock: StageClock) -> Tensor:

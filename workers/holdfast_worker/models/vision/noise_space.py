@@ -1,24 +1,32 @@
 """From an image's own pixels to the space the noise is added in, and how far that stretches a difference."""
 
+import io
 import math
 from functools import lru_cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from holdfast.certificates import resize_operator_norm
 from holdfast_worker.models.errors import InputRefusedError
 from holdfast_worker.models.vision.resize import axis_matrix, resize
 
-__all__ = ["MAX_SIDE", "require_image", "resize_norm", "to_noise_space"]
+__all__ = ["MAX_SIDE", "decoded", "require_image", "resize_norm", "to_noise_space"]
 
 MAX_SIDE = 8192
 """Longest side of an image in pixels: the resize's matrices take its square in time."""
 
 # Half a unit in the last place of a float32 in [0,1], at either of two images, and a little for float64 on the way.
 _ROUNDING = 2.0**-24 * (1 + 1e-4)
+
+
+def decoded(png: bytes) -> NDArray[np.uint8]:
+    """The RGB image, shape (H, W, 3), of a PNG that the gateway wrote."""
+    with Image.open(io.BytesIO(png), formats=("PNG",)) as file:
+        return np.array(file.convert("RGB"))
 
 
 def require_image(image: NDArray[np.uint8]) -> None:

@@ -91,8 +91,9 @@ def load_image_path(
     text: Any = whole.text_config
     tower = AutoModel.from_config(whole.vision_config, attn_implementation="sdpa")  # type: ignore[no-untyped-call]
     projector = LlavaOnevisionMultiModalProjector(whole)
-    parts = nn.ModuleDict({"vision_tower": tower, "multi_modal_projector": projector})
-    parts.register_parameter("image_newline", nn.Parameter(torch.empty(text.hidden_size)))
+    parts = nn.Module()
+    parts.vision_tower, parts.multi_modal_projector = tower, projector
+    parts.image_newline = nn.Parameter(torch.empty(text.hidden_size))
     places = {_name(name): (name, path) for name, path in tensor_places(folder).items()}
     wanted = {_name(own): own for own in parts.state_dict()}
     read = read_tensors(dict(places[name] for name in wanted if name in places))
@@ -103,16 +104,7 @@ def load_image_path(
     )
     parts.load_state_dict(state)
     parts.to(device=device, dtype=dtype).eval().requires_grad_(False)
-    layer: Any = whole.vision_feature_layer
-    return ImagePath(
-        tower=parts["vision_tower"],
-        projector=parts["multi_modal_projector"],
-        newline=parts.image_newline,  # type: ignore[arg-type]
-        layers=(layer,) if isinstance(layer, int) else tuple(layer),
-        pixels=pixels,
-        dtype=dtype,
-        skip=int(whole.vision_feature_select_strategy == "default"),
-    )
+    return ImagePath.of(parts, whole, pixels, dtype)
 
 
 def _engine(folder: Path, config: GuardConfig, inputs: GuardInput, text: Any, dtype: torch.dtype) -> ProcessEngine:

@@ -14,6 +14,7 @@ from holdfast_lab.export import export, write_serving_config
 from holdfast_lab.model_card import measured_config, model_card
 from holdfast_lab.report import Report, measure
 from holdfast_lab.sample_inputs import write_sample_inputs
+from holdfast_lab.saying import report_step, say
 from holdfast_lab.tokenizer import build_tokenizer
 from holdfast_lab.training import Recipe, train
 from holdfast_worker.models.checkpoint import model_folder
@@ -21,31 +22,22 @@ from holdfast_worker.models.checkpoint import model_folder
 SHIPPED = model_folder("reference-guard")
 
 
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
-def _report_step(step: int, loss: float) -> None:
-    if step % 25 == 0:
-        _say(f"step {step:4d}  loss {loss:.4f}")
-
-
 def _train(arguments: argparse.Namespace) -> None:
     recipe = Recipe(steps=arguments.steps, seed=arguments.seed)
     tokenizer = build_tokenizer()
-    export(train(tokenizer, recipe, _report_step), tokenizer, arguments.out)
+    export(train(tokenizer, recipe, report_step(25)), tokenizer, arguments.out)
     # Measured as it is served: from the folder, with the weights rounded to half precision.
     guard = load(arguments.out)
-    _record(measure(guard, say=_say), guard, recipe, arguments.out)
+    _record(measure(guard, say=say), guard, recipe, arguments.out)
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    measure(load(arguments.folder), examples=arguments.examples, scenes=arguments.scenes, say=_say)
+    measure(load(arguments.folder), examples=arguments.examples, scenes=arguments.scenes, say=say)
 
 
 def _measure(arguments: argparse.Namespace) -> None:
     guard = load(arguments.folder)
-    report = measure(guard, examples=arguments.examples, scenes=arguments.scenes, say=_say)
+    report = measure(guard, examples=arguments.examples, scenes=arguments.scenes, say=say)
     _record(report, guard, Recipe(steps=arguments.steps, seed=arguments.seed), arguments.folder)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from holdfast_lab.prompt import Prompt
-from holdfast_lab.scenes import Example
+from holdfast_lab.scenes import Example, Scene
 
 Kernel = Literal["uniform", "absorbing"]
 
@@ -30,9 +30,9 @@ def noisy_tokens(
     return [int(i) for i in np.where(masked, drawn, np.asarray(ids, dtype=np.int64))]
 
 
-def image_tensor(examples: Sequence[Example]) -> Tensor:
+def image_tensor(pictured: Sequence[Example | Scene]) -> Tensor:
     """The pictures as float32 (B, 3, 64, 64) in [0, 1]."""
-    stack = np.stack([example.image for example in examples])
+    stack = np.stack([one.image for one in pictured])
     return torch.from_numpy(stack).permute(0, 3, 1, 2).float() / 255
 
 

@@ -182,12 +182,7 @@ _PAINT: Final = {
 COLOURS: Final = 3
 
 
-def draw_scene(rng: np.random.Generator, hazard: Hazard) -> Image:
-    """The picture alone of `draw_described`, which the same generator draws alike."""
-    return draw_described(rng, hazard).image
-
-
-def draw_described(rng: np.random.Generator, hazard: Hazard) -> Scene:
+def draw_scene(rng: np.random.Generator, hazard: Hazard) -> Scene:
     """Draw one picture of `hazard` and say what is on it.
 
     The wall, its brightness, the floor line, the object's kind, colour, place (±4 px) and size (±10 %) vary,
@@ -234,4 +229,4 @@ def draw_example(rng: np.random.Generator, *, held_out: bool) -> Example:
     """Draw one example; the two attributes are independent and uniform, so labels are balanced."""
     hazard = tuple(Hazard)[rng.integers(len(Hazard))]
     intent = tuple(Intent)[rng.integers(len(Intent))]
-    return Example(draw_scene(rng, hazard), draw_text(rng, intent, held_out=held_out), hazard, intent)
+    return Example(draw_scene(rng, hazard).image, draw_text(rng, intent, held_out=held_out), hazard, intent)

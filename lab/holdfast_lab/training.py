@@ -121,7 +121,7 @@ def batch_loss(
     return cross_entropy(model.lm_head(layers[-1]), labels), heads.loss(visual, layers[_EARLY_LAYER], batch)
 
 
-def _rate(step: int, steps: int) -> float:
+def warmed_up(step: int, steps: int) -> float:
     """The learning rate's factor: linear warm-up over 5 % of the steps, then a cosine to zero."""
     warm = max(1, steps // 20)
     return min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * step / steps)))
@@ -142,7 +142,7 @@ def train(
     heads = AttributeHeads()
     parameters = [*model.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, recipe.steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmed_up(step, recipe.steps))
     rng = np.random.default_rng([recipe.seed, 0])
     for step in range(recipe.steps):
         sigma = MAX_SIGMA * min(1.0, step / (_RAMP * recipe.steps))

@@ -12,7 +12,6 @@ from holdfast_lab.scenes import (
     Hazard,
     Intent,
     Kind,
-    draw_described,
     draw_example,
     draw_scene,
     wordings,
@@ -50,7 +49,9 @@ def test_the_same_seed_draws_the_same_examples_and_another_seed_others() -> None
 
 @pytest.mark.parametrize("hazard", Hazard)
 def test_a_scene_is_a_64_pixel_rgb_picture(hazard: Hazard) -> None:
-    image = draw_scene(np.random.default_rng(0), hazard)
+    scene = draw_scene(np.random.default_rng(0), hazard)
+    image = scene.image
+    assert scene.hazard is hazard
     assert image.shape == (SIDE, SIDE, 3)
     assert image.dtype == np.uint8
 
@@ -61,15 +62,8 @@ def test_a_seed_draws_what_it_has_always_drawn() -> None:
     assert hashlib.sha256(pictures).hexdigest() == DRAWN_SO_FAR
 
 
-@pytest.mark.parametrize("hazard", Hazard)
-def test_a_description_comes_with_the_picture_that_is_drawn_without_it(hazard: Hazard) -> None:
-    described = draw_described(np.random.default_rng(3), hazard)
-    assert np.array_equal(described.image, draw_scene(np.random.default_rng(3), hazard))
-    assert described.hazard is hazard
-
-
 def test_a_description_says_what_is_on_the_picture() -> None:
-    scenes = [draw_described(np.random.default_rng(seed), Hazard.POWER) for seed in range(60)]
+    scenes = [draw_scene(np.random.default_rng(seed), Hazard.POWER) for seed in range(60)]
     assert {scene.kind for scene in scenes} == {Kind.WALL_SOCKET, Kind.POWER_STRIP}
     assert min(scene.contrast for scene in scenes) >= FAINTEST
     for scene in (scene for scene in scenes if scene.contrast > 0.3):

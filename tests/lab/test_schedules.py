@@ -1,7 +1,5 @@
 """How fast the trainings of the lab learn, step by step, and what a step of them draws."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
@@ -9,18 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from holdfast_lab import training as guard_training
 from holdfast_lab.booster.loop import _rate as booster_rate
 from holdfast_lab.booster.recipes import DenoiserRecipe, MapperRecipe
 from holdfast_lab.encoder import training as encoder_training
 from holdfast_lab.prompt import Prompt, build_prompt
 from holdfast_lab.scenes import UNSAFE, Hazard, Intent
 from holdfast_lab.tokenizer import build_tokenizer
-from holdfast_lab.training import MAX_SIGMA, MAX_SLOTS, AttributeHeads, Batch, Recipe, draw_batch, train
+from holdfast_lab.training import MAX_SIGMA, MAX_SLOTS, AttributeHeads, Batch, Recipe, draw_batch, train, warmed_up
 from holdfast_worker.denoisers.mapper import MapperShape
-
-Rate = Callable[[int, int], float]
-RATES = pytest.mark.parametrize("rate", [guard_training._rate, encoder_training._rate], ids=["guard", "encoder"])
 
 
 @pytest.fixture(scope="module")
@@ -33,25 +27,23 @@ def prompt(tokenizer: PreTrainedTokenizerFast) -> Prompt:
     return build_prompt(tokenizer)
 
 
-@RATES
 @given(steps=st.integers(1, 2000))
-def test_a_rate_rises_once_falls_once_and_is_never_above_one_or_below_zero(rate: Rate, steps: int) -> None:
-    course = [rate(step, steps) for step in range(steps)]
+def test_a_rate_rises_once_falls_once_and_is_never_above_one_or_below_zero(steps: int) -> None:
+    course = [warmed_up(step, steps) for step in range(steps)]
     assert 0 < min(course) <= max(course) <= 1
     top = course.index(max(course))
     assert course[: top + 1] == sorted(course[: top + 1])
     assert course[top:] == sorted(course[top:], reverse=True)
 
 
-@RATES
 @pytest.mark.parametrize("steps", [20, 650, 1600])
-def test_a_rate_warms_up_over_a_twentieth_of_the_steps_and_ends_near_nothing(rate: Rate, steps: int) -> None:
+def test_a_rate_warms_up_over_a_twentieth_of_the_steps_and_ends_near_nothing(steps: int) -> None:
     warm = steps // 20
-    assert rate(0, steps) == pytest.approx(1 / warm)
-    assert warm - 2 <= max(range(steps), key=lambda step: rate(step, steps)) <= warm
-    assert rate(steps // 2, steps) == pytest.approx(0.5, abs=0.01)
-    assert rate(steps - 1, steps) < (3 / steps) ** 2 * 1.1
-    assert rate(steps, steps) == pytest.approx(0, abs=1e-12)
+    assert warmed_up(0, steps) == pytest.approx(1 / warm)
+    assert warm - 2 <= max(range(steps), key=lambda step: warmed_up(step, steps)) <= warm
+    assert warmed_up(steps // 2, steps) == pytest.approx(0.5, abs=0.01)
+    assert warmed_up(steps - 1, steps) < (3 / steps) ** 2 * 1.1
+    assert warmed_up(steps, steps) == pytest.approx(0, abs=1e-12)
 
 
 def test_a_training_reports_every_step_once_and_in_order(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -17,7 +17,7 @@ from holdfast_lab.encoder.architecture import unit_features
 from holdfast_lab.encoder.commands import SHIPPED, load_encoder
 from holdfast_lab.encoder.export import serving_config
 from holdfast_lab.encoder.report import held_out_scenes, score
-from holdfast_lab.encoder.training import scene_tensor
+from holdfast_lab.noise import image_tensor
 from holdfast_lab.scenes import Kind
 from holdfast_worker.models.encoder.encoder import Encoder
 
@@ -66,7 +66,7 @@ def test_the_card_states_the_radii_in_their_order() -> None:
 
 def test_the_worker_computes_the_trained_networks_features(encoder: Encoder) -> None:
     tower = CLIPVisionModelWithProjection.from_pretrained(SHIPPED, dtype=torch.float32)
-    images = scene_tensor(held_out_scenes(4)) + 0.3 * torch.randn(
+    images = image_tensor(held_out_scenes(4)) + 0.3 * torch.randn(
         4, 3, 64, 64, generator=torch.Generator().manual_seed(0)
     )
     with torch.inference_mode():

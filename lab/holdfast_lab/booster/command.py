@@ -10,6 +10,7 @@ from holdfast_lab.booster.images import DrawnScenes, FolderImages, Images
 from holdfast_lab.booster.loop import Setting
 from holdfast_lab.booster.recipes import DenoiserRecipe, MapperRecipe
 from holdfast_lab.booster.training import train_booster
+from holdfast_lab.saying import say
 from holdfast_worker.denoisers.loading import Booster, load_booster
 from holdfast_worker.denoisers.mapper import MapperShape
 from holdfast_worker.denoisers.unet import UNetShape
@@ -137,7 +138,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         sigma=arguments.sigma,
         draws=arguments.draws,
         alpha=arguments.alpha,
-        say=lambda line: print(line, flush=True),
+        say=say,
     )
     print(f"σ = {arguments.sigma:g}, {arguments.draws} draws, α = {arguments.alpha:g} for each number")
     print(table(rows))
@@ -172,4 +173,4 @@ def _images(arguments: argparse.Namespace) -> Images:
 def _report(stage: str, step: int, steps: int, losses: Mapping[str, float]) -> None:
     if step % 50 == 0 or step == steps:
         named = "  ".join(f"{name} {loss:.4f}" for name, loss in losses.items())
-        print(f"{stage}  step {step} of {steps}  {named}", flush=True)
+        say(f"{stage}  step {step} of {steps}  {named}")

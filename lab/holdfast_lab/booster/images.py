@@ -119,7 +119,7 @@ class DrawnScenes:
 
 def _scene(rng: np.random.Generator) -> NDArray[np.uint8]:
     hazards = list(Hazard)
-    return draw_scene(rng, hazards[rng.integers(len(hazards))])
+    return draw_scene(rng, hazards[rng.integers(len(hazards))]).image
 
 
 def training_batch(images: Images, indices: Sequence[int], size: tuple[int, int], rng: np.random.Generator) -> Tensor:

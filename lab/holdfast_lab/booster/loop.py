@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from holdfast_lab.booster.checkpoints import restore_checkpoint, save_checkpoint
 from holdfast_lab.booster.curves import Curve
 from holdfast_lab.booster.images import Images, training_batch
 from holdfast_lab.booster.recipes import DenoiserRecipe, MapperRecipe
+from holdfast_worker.models.vision.towers import Tower
 
 Network = TypeVar("Network", bound=nn.Module)
 Report = Callable[[str, int, int, Mapping[str, float]], None]
@@ -25,24 +26,12 @@ _ORDER: Final = 2**32  # beside any step, as the key of an epoch's order
 _LOG_EVERY: Final = 10
 
 
-class FrozenTower(Protocol):
-    """The encoder as training uses it: a `Tower` whose weights need no gradient."""
-
-    def tokens(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0,1] units to (B, L, D)."""
-        ...
-
-    def pooled(self, tokens: Tensor) -> Tensor:
-        """(B, L, D) to (B, E)."""
-        ...
-
-
 @dataclass(frozen=True)
 class Setting:
     """What both stages of a run share.
 
     Attributes:
-        tower: of the encoder, on `device`.
+        tower: of the encoder, frozen, on `device`.
         tower_fingerprint: a name for exactly this tower.
         images: to train on.
         size: height and width of the noise space.
@@ -50,7 +39,7 @@ class Setting:
         save_every: steps between two checkpoints.
     """
 
-    tower: FrozenTower
+    tower: Tower
     tower_fingerprint: str
     images: Images
     size: tuple[int, int]

@@ -8,12 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from holdfast_lab.booster.loop import FrozenTower, Report, Setting, Stage, fresh, run_stage
+from holdfast_lab.booster.loop import Report, Setting, Stage, fresh, run_stage
 from holdfast_lab.booster.losses import identity_loss, reconstruction_loss, robustness_loss, statistics_loss
 from holdfast_lab.booster.recipes import DenoiserRecipe, MapperRecipe, Recipe
 from holdfast_worker.denoisers.loading import save_booster
 from holdfast_worker.denoisers.mapper import ResidualMapper
 from holdfast_worker.denoisers.unet import BoosterUNet
+from holdfast_worker.models.vision.towers import Tower
 
 _DENOISER, _MAPPER = 0, 1
 _STATE = "training"
@@ -23,7 +24,7 @@ _STATE = "training"
 class _DenoiserLosses:
     """l_rb + λ1 l_mse ([F] Eqs. 7-9), and ours: the same 1 - cos on images without noise, weighted."""
 
-    tower: FrozenTower
+    tower: Tower
     network: BoosterUNet
     recipe: DenoiserRecipe
 
@@ -41,7 +42,7 @@ class _DenoiserLosses:
 class _MapperLosses:
     """l_rb + λ2 l_stats + λ3 l_id ([F] Eqs. 11-13), and ours as for the denoiser."""
 
-    tower: FrozenTower
+    tower: Tower
     network: ResidualMapper
     denoiser: BoosterUNet | None
     recipe: MapperRecipe
@@ -73,7 +74,7 @@ def _steadiness(features: Tensor, wanted: Tensor, recipe: Recipe) -> tuple[Tenso
     return robustness_loss(by_draw[: recipe.draws], wanted), kept
 
 
-def _features(tower: FrozenTower, images: Tensor) -> Tensor:
+def _features(tower: Tower, images: Tensor) -> Tensor:
     return tower.pooled(tower.tokens(images)).float()
 
 

@@ -16,6 +16,7 @@ from holdfast_lab.encoder.heads import HeadRecipe, train_head
 from holdfast_lab.encoder.labelled import LabelledImages, read_archive, read_folder
 from holdfast_lab.encoder.report import measure
 from holdfast_lab.encoder.training import Recipe, train
+from holdfast_lab.saying import report_step, say
 from holdfast_worker.models.checkpoint import model_folder
 from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.registry import load
@@ -98,17 +99,8 @@ def _add_compare(command: argparse.ArgumentParser) -> None:
     command.set_defaults(run=_compare)
 
 
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
-def _report_step(step: int, loss: float) -> None:
-    if step % 50 == 0:
-        _say(f"step {step:4d}  loss {loss:.4f}")
-
-
 def _train(arguments: argparse.Namespace) -> None:
-    export(train(_recipe(arguments), _report_step), arguments.out)
+    export(train(_recipe(arguments), report_step(50)), arguments.out)
     # Measured as it is served: from the folder, with the weights rounded to half precision.
     _write_card(arguments, arguments.out)
 
@@ -123,7 +115,7 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
 
 def _write_card(arguments: argparse.Namespace, folder: Path) -> None:
     encoder = load_encoder(folder)
-    report = measure(encoder, scenes=arguments.scenes, certified=arguments.certified, draws=arguments.draws, say=_say)
+    report = measure(encoder, scenes=arguments.scenes, certified=arguments.certified, draws=arguments.draws, say=say)
     parameters = sum(weight.numel() for weight in load_file(folder / "model.safetensors").values())
     card = model_card(report, _recipe(arguments), parameters=parameters)
     (folder / "README.md").write_text(card, encoding="utf-8")
@@ -159,8 +151,8 @@ def _train_head(arguments: argparse.Namespace) -> None:
     )
     path = (arguments.out or own / "heads") / f"{arguments.name}.safetensors"
     save_head(train_head(encoder, images, recipe), path, version=arguments.version)
-    _say(f"{path}: {arguments.kind} of {len(images.classes)} classes from {len(images.labels)} images")
-    _say(f"to serve it, name {arguments.name!r} under the encoder's heads, in its holdfast.json or the settings")
+    say(f"{path}: {arguments.kind} of {len(images.classes)} classes from {len(images.labels)} images")
+    say(f"to serve it, name {arguments.name!r} under the encoder's heads, in its holdfast.json or the settings")
 
 
 def _compare(arguments: argparse.Namespace) -> None:
@@ -178,10 +170,10 @@ def _compare(arguments: argparse.Namespace) -> None:
         report=_report_row,
     )
     for line in table(rows):
-        _say(line)
+        say(line)
     if arguments.csv is not None:
         write_rows(rows, arguments.csv)
 
 
 def _report_row(row: Row) -> None:
-    _say(f"image {row.index}: {'right' if row.label == row.true else 'wrong'}")
+    say(f"image {row.index}: {'right' if row.label == row.true else 'wrong'}")

@@ -12,9 +12,9 @@ from holdfast_lab.encoder.comparison import Row, compare
 from holdfast_lab.encoder.draws import Plan
 from holdfast_lab.encoder.export import DEFAULTS, HEAD
 from holdfast_lab.encoder.labelled import LabelledImages
-from holdfast_lab.encoder.training import draw_scenes, kinds_of, scene_tensor
+from holdfast_lab.encoder.training import draw_scenes, kinds_of
 from holdfast_lab.evaluation import HELD_OUT_SEED
-from holdfast_lab.noise import gaussian
+from holdfast_lab.noise import gaussian, image_tensor
 from holdfast_lab.scenes import Kind, Scene
 from holdfast_worker.models.encoder.encoder import Encoder
 
@@ -69,7 +69,7 @@ def held_out_scenes(count: int, *, part: int = 0) -> list[Scene]:
 
 def score(encoder: Encoder, scenes: list[Scene], sigma: float, *, seed: int = 0) -> Score:
     """One noisy pass per scene."""
-    rng, clean = np.random.default_rng([HELD_OUT_SEED, _NOISE, seed]), scene_tensor(scenes)
+    rng, clean = np.random.default_rng([HELD_OUT_SEED, _NOISE, seed]), image_tensor(scenes)
     noisy = gaussian(rng, clean, torch.full((len(scenes),), sigma))
     reference, features = (encoder.features(images.to(encoder.device), sigma) for images in (clean, noisy))
     right = (features @ encoder.heads[HEAD].weight.T).argmax(-1).cpu() == kinds_of(scenes)

@@ -17,8 +17,9 @@ from torch.nn.functional import cross_entropy, linear, normalize
 from transformers import CLIPVisionModelWithProjection
 
 from holdfast_lab.encoder.architecture import FEATURE, build_tower, unit_features
-from holdfast_lab.noise import gaussian
-from holdfast_lab.scenes import COLOURS, WALLS, Hazard, Kind, Scene, draw_described
+from holdfast_lab.noise import gaussian, image_tensor
+from holdfast_lab.scenes import COLOURS, WALLS, Hazard, Kind, Scene, draw_scene
+from holdfast_lab.training import warmed_up
 
 MAX_SIGMA: Final = 0.25
 _RAMP: Final = 0.3
@@ -81,13 +82,7 @@ class Trained:
 
 def draw_scenes(rng: np.random.Generator, size: int) -> list[Scene]:
     """Draw `size` scenes, of either hazard alike often on average."""
-    return [draw_described(rng, _HAZARDS[rng.integers(len(_HAZARDS))]) for _ in range(size)]
-
-
-def scene_tensor(scenes: list[Scene]) -> Tensor:
-    """The pictures as float32 (B, 3, 64, 64) in [0, 1]."""
-    stack = np.stack([scene.image for scene in scenes])
-    return torch.from_numpy(stack).permute(0, 3, 1, 2).float() / 255
+    return [draw_scene(rng, _HAZARDS[rng.integers(len(_HAZARDS))]) for _ in range(size)]
 
 
 def kinds_of(scenes: list[Scene]) -> Tensor:
@@ -102,13 +97,7 @@ def draw_batch(rng: np.random.Generator, *, size: int, sigma: float) -> Batch:
     attributes = [
         (hazard := _HAZARDS.index(scene.hazard), scene.wall, COLOURS * hazard + scene.colour) for scene in scenes
     ]
-    return Batch(gaussian(rng, scene_tensor(scenes), sigmas), kinds_of(scenes), torch.tensor(attributes).T)
-
-
-def _rate(step: int, steps: int) -> float:
-    """The learning rate's factor: linear warm-up over 5 % of the steps, then a cosine to zero."""
-    warm = max(1, steps // 20)
-    return min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * step / steps)))
+    return Batch(gaussian(rng, image_tensor(scenes), sigmas), kinds_of(scenes), torch.tensor(attributes).T)
 
 
 def _jitter(features: Tensor) -> Tensor:
@@ -127,7 +116,7 @@ def train(recipe: Recipe, report: Callable[[int, float], None]) -> Trained:
     tower, readouts = build_tower(seed=recipe.seed), Readouts()
     parameters = [*tower.parameters(), *readouts.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, recipe.steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmed_up(step, recipe.steps))
     # A stream of its own, apart from the reference guard's: [seed, 0] is that one's.
     rng = np.random.default_rng([recipe.seed, 1])
     for step in range(recipe.steps):

@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 from pydantic import ValidationError
 from rich.console import Console
@@ -10,6 +9,7 @@ from rich.console import Console
 from holdfast.contract.jobs import KeySet
 from holdfast.contract.problems import ProblemError
 from holdfast_client.client import Client
+from holdfast_client.commands.arguments import FileError, read_file
 from holdfast_client.errors import UnexpectedAnswerError
 from holdfast_client.render import problem_view, terminal, verification_view
 from holdfast_client.verification import certificate_from_json, verify
@@ -57,7 +57,7 @@ def _verify(arguments: argparse.Namespace, messages: Console) -> int:
         missing = f"(no module named {error.name!r})"
         messages.print(f"holdfast verify needs the verify extra: pip install 'holdfast[verify]'\n{missing}")
         return _UNCHECKED
-    except (OSError, ValueError, ProblemError, UnexpectedAnswerError) as error:
+    except (OSError, FileError, ValueError, ProblemError, UnexpectedAnswerError) as error:
         messages.print(problem_view(error), soft_wrap=True)
         return _UNCHECKED
     if arguments.json:
@@ -82,7 +82,4 @@ def _trusted_keys(arguments: argparse.Namespace) -> KeySet | None:
 
 
 def _read(file: str) -> bytes:
-    try:
-        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    except OSError as error:
-        raise OSError(f"{file} cannot be read ({error.strerror}); give the path of a JSON file") from None
+    return sys.stdin.buffer.read() if file == "-" else read_file(file, file, "a JSON file")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 import torch
@@ -20,28 +20,6 @@ MAX_PIXELS: Final = 50_000_000
 _SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 _SMALLEST_CROP: Final = 0.8
 _MEASURED: Final = 1  # fourth word of a key: training's keys have three, or a fourth of zero and a fifth
-
-
-class Images(Protocol):
-    """Pictures by index."""
-
-    @property
-    def count(self) -> int:
-        """Pictures in one epoch."""
-        ...
-
-    @property
-    def identity(self) -> str:
-        """A name for exactly these; a resumed training must find the same."""
-        ...
-
-    def whole(self, index: int) -> NDArray[np.uint8]:
-        """The picture itself: RGB, shape (H, W, 3)."""
-        ...
-
-    def varied(self, index: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-        """The picture as training sees it, random in `rng`: RGB, shape (H, W, 3)."""
-        ...
 
 
 class FolderImages:
@@ -115,6 +93,10 @@ class DrawnScenes:
     def varied(self, index: int, rng: np.random.Generator) -> NDArray[np.uint8]:
         """A new picture, whatever the index."""
         return _scene(rng)
+
+
+Images = FolderImages | DrawnScenes
+"""Pictures by index, `count` in an epoch; a resumed training must find the same `identity`."""
 
 
 def _scene(rng: np.random.Generator) -> NDArray[np.uint8]:

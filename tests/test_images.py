@@ -1,13 +1,17 @@
 """What decoding makes of images that are fine."""
 
 import base64
+import contextlib
+import hashlib
 import tracemalloc
 from io import BytesIO
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageOps
 
-from holdfast.contract.problems import TooLargeError
+from holdfast.contract.problems import MalformedImageError, TooLargeError, UnsupportedMediaTypeError
 from holdfast.images import DecodedImage, decode, decode_file
 from tests.gateway.inputs import base64_of, chunk, encoded, raw_png
 
@@ -128,3 +132,122 @@ def test_a_huge_header_is_refused_without_allocating_its_pixels() -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 2**20
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "1", "P"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (17, 3), (64, 64)])
+def test_an_opaque_lossless_file_is_what_pillow_makes_of_it(form: str, mode: str, size: tuple[int, int]) -> None:
+    image = Image.effect_noise(size, 90).convert("RGB").convert(mode)
+    raw = encoded(image if form == "PNG" else image.convert("RGB"), form, lossless=True)
+    assert b"".join(map(bytes, pixels(raw))) == image.convert("RGB").tobytes()
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"quality": 10}, {"subsampling": 0}, {"optimize": True}]
+)
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_jpeg_is_what_pillow_makes_of_it(mode: str, options: dict[str, object]) -> None:
+    raw = encoded(Image.effect_noise((24, 16), 60).convert("RGB").convert(mode), "JPEG", **options)
+    assert b"".join(map(bytes, pixels(raw))) == Image.open(BytesIO(raw)).convert("RGB").tobytes()
+
+
+@given(st.lists(st.integers(0, 255), min_size=4, max_size=4), st.integers(0, 255))
+def test_a_transparent_pixel_lies_on_white_whatever_its_colour(colour: list[int], alpha: int) -> None:
+    red, green, blue, other = colour
+    ((*seen,), _) = pixels(encoded(two("RGBA", (red, green, blue, alpha), (other, other, other, 255))))
+    for had, got in zip((red, green, blue), seen, strict=True):
+        assert abs(got - (had * alpha + 255 * (255 - alpha)) / 255) <= 1
+
+
+@given(st.binary(min_size=12, max_size=12))
+def test_what_we_wrote_decodes_to_itself(colours: bytes) -> None:
+    first = decode_file(encoded(Image.frombytes("RGB", (2, 2), colours)), max_pixels=4)
+    assert decode_file(first.png, max_pixels=4) == first
+    assert first.pixels_sha256 == hashlib.sha256(colours).hexdigest()
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+@settings(max_examples=40)
+@given(data=st.data())
+def test_a_damaged_file_is_an_image_or_a_refusal_and_nothing_else(form: str, data: st.DataObject) -> None:
+    raw = bytearray(encoded(Image.linear_gradient("L").resize((9, 7)).convert("RGB"), form))
+    for place in data.draw(st.lists(st.integers(0, len(raw) - 1), max_size=4)):
+        raw[place] ^= data.draw(st.integers(1, 255))
+    cut = bytes(raw[: data.draw(st.integers(0, len(raw)))])
+    with contextlib.suppress(MalformedImageError, TooLargeError, UnsupportedMediaTypeError):
+        image = decode_file(cut, max_pixels=10_000)
+        assert image.height * image.width <= 10_000
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+def test_a_file_that_is_cut_within_its_pixels_is_never_filled_up(form: str) -> None:
+    raw = encoded(Image.effect_noise((64, 48), 90).convert("RGB"), form)
+    for part in (0.3, 0.5, 0.8):
+        with pytest.raises(MalformedImageError, match="truncated or corrupt; send an intact PNG, JPEG or WebP file"):
+            decode_file(raw[: int(part * len(raw))], max_pixels=10_000)
+
+
+@given(st.binary(max_size=40))
+def test_what_starts_as_no_image_is_refused_by_its_kind(raw: bytes) -> None:
+    with pytest.raises((UnsupportedMediaTypeError, MalformedImageError)):
+        decode_file(raw, max_pixels=10_000)
+
+
+@pytest.mark.parametrize("form", ["GIF", "BMP", "TIFF", "PPM", "ICO", "TGA"])
+def test_every_other_format_is_refused_though_pillow_reads_it(form: str) -> None:
+    with pytest.raises(UnsupportedMediaTypeError, match="must be a PNG, JPEG or WebP file; convert it to one"):
+        decode_file(encoded(Image.new("RGB", (16, 16), "red"), form), max_pixels=10_000)
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP"])
+def test_an_animation_is_refused_and_one_frame_of_it_is_taken(form: str) -> None:
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "green", "blue")]
+    with pytest.raises(UnsupportedMediaTypeError, match="must be a still; send one frame"):
+        decode_file(encoded(frames[0], form, save_all=True, append_images=frames[1:]), max_pixels=100)
+    assert decode_file(encoded(frames[0], form, save_all=True), max_pixels=100).width == 4
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+@given(limit=st.integers(0, 200))
+def test_the_pixels_are_counted_before_they_are_read(form: str, limit: int) -> None:
+    raw = encoded(Image.new("RGB", (13, 11), "grey"), form)
+    if limit >= 143:
+        assert decode_file(raw, max_pixels=limit).height == 11
+        return
+    with pytest.raises(TooLargeError, match=f"at most {limit} pixels; scale it down"):
+        decode_file(raw, max_pixels=limit)
+
+
+@pytest.mark.parametrize(
+    "data", ["data:image/png;base64,iVBORw0KGgo=", "https://a.example/a.png", "iVBORw0K\nGgo=", "iVBORw0KGgo", " ", "%"]
+)
+def test_an_image_is_base64_alone_and_a_refusal_repeats_none_of_it(data: str) -> None:
+    with pytest.raises(MalformedImageError, match=r"must be base64 without line breaks or a data: prefix;") as refusal:
+        decode(data, max_pixels=100)
+    assert refusal.value.__cause__ is None
+    assert len(data) < 5 or data not in refusal.value.detail
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_an_orientation_that_there_is_none_of_turns_nothing(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    raw = encoded(Image.frombytes("RGB", (3, 2), bytes(range(18))), exif=exif)
+    assert b"".join(map(bytes, pixels(raw))) == bytes(range(18))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("form", ["JPEG", "WEBP"])
+def test_a_camera_turns_jpeg_and_webp_too(form: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    raw = encoded(Image.effect_noise((16, 8), 80).convert("RGB"), form, exif=exif)
+    wanted = ImageOps.exif_transpose(Image.open(BytesIO(raw))).convert("RGB")
+    assert b"".join(map(bytes, pixels(raw))) == wanted.tobytes()
+
+
+@given(st.integers(0, 65535), st.integers(0, 65535))
+def test_sixteen_bits_of_grey_keep_their_high_byte(first: int, second: int) -> None:
+    ((one, *_), (other, *_)) = pixels(encoded(two("I;16", first, second)))
+    assert (one, other) == (first >> 8, second >> 8)

@@ -1,9 +1,12 @@
 """Settings: documented where they are defined and in the docs, read in the stated order, and refused in one line."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
 from holdfast.roles import known_roles, read
@@ -158,3 +161,43 @@ def test_secrets_do_not_show() -> None:
 def test_settings_are_read_once_and_do_not_change() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         ServiceSettings().port = 1  # type: ignore[misc]
+
+
+KNOWN = sorted({name for kind in SETTINGS for name in kind.model_fields})
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_a_slip_of_the_pen_is_answered_with_the_setting_that_was_meant(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    slip = f"{name[0]}{name[2:]}" if len(name) > 4 else f"{name}{name[-1]}"
+    (folder / "holdfast.toml").write_text(f"{slip} = 1\n")
+    monkeypatch.setenv(f"HOLDFAST_{slip.upper()}", "1")
+    assert refusal().splitlines() == [
+        f"holdfast.toml: {slip} is no setting; did you mean {name}?",
+        f"HOLDFAST_{slip.upper()} is no setting; did you mean HOLDFAST_{name.upper()}?",
+    ]
+
+
+@pytest.mark.parametrize("kind", SETTINGS)
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_name_is_taken_by_the_roles_that_have_it_and_passed_over_by_the_others(
+    folder: Path, kind: type[ProcessSettings], data: st.DataObject
+) -> None:
+    defaults = {name: field.default for name, field in ServiceSettings.model_fields.items()}
+    numbers = {name: value for name, value in defaults.items() if type(value) is int and value > 0}
+    asked = data.draw(st.dictionaries(st.sampled_from(sorted(numbers)), st.integers(1, 1000), max_size=3))
+    (folder / "holdfast.toml").write_text("".join(f"{name} = {value}\n" for name, value in asked.items()))
+    found = read(kind)
+    mine = {name: value for name, value in asked.items() if name in kind.model_fields}
+    assert found == kind().model_copy(update=mine)
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.from_regex(r"[a-z][a-z_]{0,30}", fullmatch=True).filter(lambda name: name not in KNOWN))
+def test_whatever_is_nobodys_is_refused_in_one_line_that_names_it(folder: Path, name: str) -> None:
+    (folder / "holdfast.toml").write_text(f"{name} = 1\n")
+    (told,) = refusal().splitlines()
+    assert re.fullmatch(rf"holdfast\.toml: {name} is no setting; (did you mean \w+\?|drop or correct it)", told)
+    assert "did you mean" not in told or told.split()[-1][:-1] in KNOWN

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from hypothesis import given
+from hypothesis import strategies as st
 
 from holdfast.contract.jobs import KeySet
 from holdfast.signing import SigningKey, check_signature, key_set, public_key, sign
@@ -176,3 +178,72 @@ def test_the_command_makes_a_key_and_shows_its_public_half() -> None:
     name, _, seed = setting.partition("=")
     assert name == "HOLDFAST_SIGNING_KEY"
     assert json.loads(jwk) == SigningKey.from_text(seed).public.model_dump()
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+PLAIN = st.dictionaries(st.text(max_size=8).filter(lambda name: name != "signature"), JSON, min_size=1, max_size=5)
+
+
+@given(PLAIN)
+def test_whatever_is_signed_is_accepted_also_once_it_went_over_the_wire(plain: dict[str, Any]) -> None:
+    certificate = {**plain, "signature": sign(plain, KEY).model_dump()}
+    assert accepted(certificate, key_set(KEY))
+    back = json.loads(json.dumps(certificate))
+    assert accepted(back, key_set(KEY))
+    assert sign({name: back[name] for name in plain}, KEY).digests == certificate["signature"]["digests"]
+
+
+@given(PLAIN, JSON, st.data())
+def test_an_altered_field_is_the_one_whose_digest_differs(
+    plain: dict[str, Any], value: Any, data: st.DataObject
+) -> None:
+    name = data.draw(st.sampled_from(sorted(plain)))
+    if json.dumps(value, sort_keys=True) == json.dumps(plain[name], sort_keys=True):
+        return
+    before, after = sign(plain, KEY).digests, sign({**plain, name: value}, KEY).digests
+    differing = {field for field in before if before[field] != after[field]}
+    assert differing == {name} or (differing == set() and value == plain[name])  # 1 and 1.0 are one number
+
+
+@given(PLAIN, st.data())
+def test_a_signature_holds_a_digest_of_every_field_and_counts_each(plain: dict[str, Any], data: st.DataObject) -> None:
+    certificate = {**plain, "signature": sign(plain, KEY).model_dump()}
+    found = certificate["signature"]["digests"]
+    assert set(found) == set(plain)
+    name = data.draw(st.sampled_from(sorted(found)))
+    without = {field: digest for field, digest in found.items() if field != name}
+    swapped = {**found, name: hashlib.sha256(found[name].encode()).hexdigest()}
+    for forged in (without, swapped, {**found, f"{name}!": found[name]}):
+        assert not accepted({**certificate, "signature": {**certificate["signature"], "digests": forged}}, key_set(KEY))
+
+
+@given(st.binary(min_size=32, max_size=32), st.binary(min_size=32, max_size=32))
+def test_a_signature_is_the_seeds_own_and_always_the_same(seed: bytes, another: bytes) -> None:
+    one, other = (SigningKey.from_text(base64.b64encode(raw).decode()) for raw in (seed, another))
+    assert sign({"tau": 0.3}, one) == sign({"tau": 0.3}, one)
+    assert accepted(signed(one), key_set(one))
+    assert accepted(signed(one), key_set(other, [one.public.x]))
+    assert accepted(signed(one), key_set(other)) == (seed == another)
+
+
+@given(st.binary(max_size=64).filter(lambda raw: len(raw) != 32))
+def test_a_seed_of_another_length_is_refused_with_its_length(raw: bytes) -> None:
+    with pytest.raises(ValueError, match=f"^signing_key has {len(raw)} bytes, must have 32; python -m"):
+        SigningKey.from_text(base64.b64encode(raw).decode())
+
+
+@given(
+    st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.dictionaries(st.text(), inner), max_leaves=5)
+)
+def test_no_signature_that_a_stranger_writes_crashes_the_check(written: object) -> None:
+    assert not accepted({"tau": 0.3, "signature": written}, key_set(KEY)) or written is None
+    parts = {"alg": "EdDSA", "kid": KEY.kid, "digests": written, "value": written}
+    assert not accepted({"tau": 0.3, "signature": parts}, key_set(KEY))

@@ -11,17 +11,20 @@ def strict_json(content: str | bytes) -> Any:
     """The value that the JSON is.
 
     Raises:
-        ValueError: it is not JSON, gives a field twice, has NaN, an infinity or a number too large for a float, or is
-            nested too deeply. The message says which in a few words, and repeats nothing of the content.
+        ValueError: it is not JSON, or bytes that are not UTF-8; it gives a field twice, has NaN, an infinity or a
+            number too large for a float, or is nested too deeply. The message says which in a few words, and repeats
+            nothing of the content.
     """
     try:
+        # Left to itself, `json` guesses UTF-16 and UTF-32 too, and lets halves of surrogate pairs through.
+        text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
         return json.loads(
-            content, object_pairs_hook=_distinct, parse_constant=_no_constant, parse_float=_finite, parse_int=_whole
+            text, object_pairs_hook=_distinct, parse_constant=_no_constant, parse_float=_finite, parse_int=_whole
         )
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"{error.msg} at character {error.pos}") from None
+        raise ValueError(f"{error.msg.removesuffix(' at')} at character {error.pos}") from None
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8") from None
 

@@ -24,6 +24,7 @@ from holdfast.queue import events, keys, scripts
 from holdfast.queue.broker import AsyncRedis
 
 __all__ = [
+    "CERTIFICATE",
     "JobInput",
     "JobRecord",
     "Spec",
@@ -42,9 +43,10 @@ __all__ = [
 Outcome = Literal["done", "failed", "cancelled"]
 Spec = GuardSpec | FeatureSpec
 _SPEC: TypeAdapter[Spec] = TypeAdapter(Annotated[Spec, Field(discriminator="kind")])
-_CERTIFICATE: TypeAdapter[Certificate | FeatureCertificate] = TypeAdapter(
+CERTIFICATE: TypeAdapter[Certificate | FeatureCertificate] = TypeAdapter(
     Annotated[Certificate | FeatureCertificate, Field(discriminator="kind")]
 )
+"""Reads a certificate of either kind."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ async def read(redis: AsyncRedis, job_id: str) -> JobRecord | None:
         input_size=(int(raw["input_height"]), int(raw["input_width"])),
         finished_at=datetime.fromisoformat(raw["finished_at"]) if "finished_at" in raw else None,
         problem=Problem.model_validate_json(raw["problem"]) if "problem" in raw else None,
-        certificate=_CERTIFICATE.validate_json(raw["certificate"]) if "certificate" in raw else None,
+        certificate=CERTIFICATE.validate_json(raw["certificate"]) if "certificate" in raw else None,
     )
 
 

@@ -6,15 +6,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from holdfast.contract.features.certificates import FeatureCertificate
 from holdfast.contract.guard.certificates import Certificate
 from holdfast.contract.problems import ProblemError
 from holdfast.images import decode_file
-from holdfast.queue.jobs import JobInput
+from holdfast.queue.jobs import CERTIFICATE, JobInput
 from holdfast.roles import read
 from holdfast.settings import StartError
 from holdfast_worker.inspection.naming import parser_of
@@ -28,9 +27,6 @@ from holdfast_worker.settings import WorkerSettings
 
 __all__ = ["command"]
 
-_CERTIFICATE: TypeAdapter[Certificate | FeatureCertificate] = TypeAdapter(
-    Annotated[Certificate | FeatureCertificate, Field(discriminator="kind")]
-)
 _WANTED = {"feature": "--image alone", "tabular": "--fields", "hybrid": "--text, and --image if there was one"}
 
 _SHARE = 0.1
@@ -128,7 +124,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _certificate(path: str) -> Certificate | FeatureCertificate:
     try:
-        return _CERTIFICATE.validate_json(_read(path))
+        return CERTIFICATE.validate_json(_read(path))
     except ValidationError as error:
         raise ReplayError(
             f"{path} has {error.error_count()} faults, must be a certificate; keep the answer of"

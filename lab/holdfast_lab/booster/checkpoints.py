@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -75,13 +76,18 @@ def restore_checkpoint(
         Steps done, 0 where nothing was ever saved.
 
     Raises:
-        ValueError: the checkpoint belongs to another training.
+        ValueError: the checkpoint belongs to another training, or is damaged.
     """
     if not (folder / _INDEX).is_file():
         return 0
-    index = json.loads((folder / _INDEX).read_text("utf-8"))
-    _require_same(folder, index["run"], run)
-    tensors = load_file(folder / index["weights"])
+    try:
+        index = json.loads((folder / _INDEX).read_text("utf-8"))
+        step, stored, tensors = int(index["step"]), dict(index["run"]), load_file(folder / index["weights"])
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise ValueError(
+            f"{folder} is no checkpoint that can be resumed ({type(error).__name__}: {error}); remove it to begin again"
+        ) from error
+    _require_same(folder, stored, run)
     network.load_state_dict(_under("model.", tensors))
     average.update({name: value.to(average[name].device) for name, value in _under("average.", tensors).items()})
     state: dict[int, dict[str, Tensor]] = {}
@@ -89,7 +95,6 @@ def restore_checkpoint(
         number, field = name.split(".", 1)
         state.setdefault(int(number), {})[field] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    step: int = index["step"]
     return step
 
 

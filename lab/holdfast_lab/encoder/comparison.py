@@ -1,6 +1,7 @@
 """How far each certificate of a prediction reaches, side by side, from the same draws of the same images."""
 
 import csv
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +94,7 @@ def compare(
 
 
 def table(rows: Sequence[Row]) -> Iterator[str]:
-    """The lines of a table in Markdown: mean R/σ over the correctly classified images, and how many are certified."""
+    """A table in Markdown: mean R/σ, rounded down, over the correctly classified images, and how many are certified."""
     right = [row for row in rows if row.label == row.true]
     yield f"{len(right)} of {len(rows)} images are classified correctly; an image without a certificate counts as 0."
     yield ""
@@ -101,7 +102,7 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
     yield "|---|---|---|"
     for name in rows[0].reaches:
         certified = sum(row.reaches[name] is not None for row in right)
-        yield f"| {name} | {mean_reach(right, name):.3f} | {certified} |"
+        yield f"| {name} | {math.floor(mean_reach(right, name) * 1e3) / 1e3:.3f} | {certified} |"
 
 
 def mean_reach(rows: Sequence[Row], name: str) -> float:

@@ -43,11 +43,15 @@ def read_archive(path: Path) -> LabelledImages:
     Without `classes` the labels' own numbers are the names.
     """
     with np.load(path, allow_pickle=False) as stored:
-        images, labels = stored["images"], stored["labels"].astype(np.int64)
-        names = stored["classes"] if "classes" in stored else range(int(labels.max()) + 1)
+        if missing := sorted({"images", "labels"} - set(stored)):
+            raise ValueError(f"{path} lacks {missing}, must hold images and labels; save it with both")
+        images, labels = stored["images"], stored["labels"]
+        if not np.issubdtype(labels.dtype, np.integer):
+            raise ValueError(f"labels of {labels.dtype} must be whole numbers, an index into the classes; convert them")
+        names = stored["classes"] if "classes" in stored else range(int(labels.max(initial=0)) + 1)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
         raise ValueError(f"images of {images.dtype} {images.shape} must be uint8 (N, H, W, 3); convert them to RGB")
-    return LabelledImages(tuple(images), labels, tuple(map(str, names)))
+    return LabelledImages(tuple(images), labels.astype(np.int64), tuple(map(str, names)))
 
 
 def read_folder(folder: Path, table: Path) -> LabelledImages:
@@ -56,6 +60,8 @@ def read_folder(folder: Path, table: Path) -> LabelledImages:
         rows = list(csv.DictReader(lines))
     if missing := {"file", "label"} - set(rows[0] if rows else ()):
         raise ValueError(f"{table} lacks the columns {sorted(missing)} or has no rows; give it both and some")
+    if short := [number for number, row in enumerate(rows, 1) if not (row["file"] and row["label"])]:
+        raise ValueError(f"{table}: row {short[0]} must have a file and a label; complete or remove it")
     classes = sorted({row["label"] for row in rows})
     images = tuple(np.asarray(Picture.open(folder / row["file"]).convert("RGB")) for row in rows)
     return LabelledImages(images, np.array([classes.index(row["label"]) for row in rows]), tuple(classes))

@@ -96,7 +96,8 @@ def test_pictures_that_quantise_alike_are_embedded_alike(guard: Guard, examples:
 
 def test_the_architecture_has_the_size_that_its_card_speaks_of(prompt: Prompt) -> None:
     config = build_config(prompt)
-    text, vision = config.text_config, config.vision_config
+    text: Any = config.text_config
+    vision: Any = config.vision_config
     assert (text.hidden_size, text.num_hidden_layers, text.num_attention_heads) == (96, 3, 3)
     assert (vision.hidden_size, vision.num_hidden_layers, vision.patch_size, vision.image_size) == (64, 2, 16, 64)
     assert 4e5 < LlavaOnevisionForConditionalGeneration(config).num_parameters() < 6e5

@@ -11,8 +11,6 @@ from PIL.ImageFile import ImageFile
 
 from holdfast.contract.problems import MalformedImageError, TooLargeError, UnsupportedMediaTypeError
 
-__all__ = ["DecodedImage", "decode", "decode_file", "upright"]
-
 _log = logging.getLogger(__name__)
 
 # A 20 MB JPEG can hold half a million scans, each of which passes over all pixels; encoders write about ten.

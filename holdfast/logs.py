@@ -7,8 +7,6 @@ import sys
 import threading
 from typing import Any, TextIO
 
-__all__ = ["as_json", "gather"]
-
 _FIELDS = ("job", "passes", "stopped", "worker", "models", "orders", "request_id", "status")
 
 

@@ -12,8 +12,6 @@ from holdfast.contract.guard.requests import Target
 from holdfast.contract.guard.spec import GuardSpec
 from holdfast.contract.models import ImageSpace, NoiseSpace
 
-__all__ = ["feature_question_of", "feature_spec_of", "question_of", "spec_of"]
-
 
 def question_of(spec: GuardSpec, *, operator_norm: float = 1.0) -> Question:
     """The parameters that decide the numbers of a guard's certificate.

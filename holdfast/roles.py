@@ -8,8 +8,6 @@ from typing import Any, TypeVar
 from holdfast.queue.broker import Broker
 from holdfast.settings import ProcessSettings, read_settings
 
-__all__ = ["Role", "Serve", "known_roles", "read"]
-
 Serve = Callable[[Broker], Awaitable[None]]
 """Runs a role until it is cancelled."""
 

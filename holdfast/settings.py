@@ -16,8 +16,6 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-__all__ = ["DEFAULT_FILE", "ProcessSettings", "StartError", "read_settings"]
-
 DEFAULT_FILE = "holdfast.toml"
 _PREFIX = "HOLDFAST_"
 _NO_SETTINGS = {"config", "url", "data"}  # environment names that are no setting: this file, the client's, the tests'

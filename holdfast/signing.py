@@ -21,8 +21,6 @@ from holdfast.contract.features.certificates import FeatureCertificate
 from holdfast.contract.guard.certificates import Certificate
 from holdfast.contract.jobs import KeySet, PublicKey, Signature
 
-__all__ = ["SigningKey", "check_signature", "key_set", "public_key", "sign"]
-
 _SEED_BYTES = 32
 _KEYS_AT = "/.well-known/holdfast-keys.json"
 

@@ -11,8 +11,6 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import distributions
 from pathlib import Path
 
-__all__ = ["locked", "outside", "unused_cuda"]
-
 _OURS = frozenset({"holdfast", "pip"})
 _DEVICE = re.compile(r"(nvidia|cuda)-.+|triton")
 _GPUS = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
@@ -46,6 +44,7 @@ def _plain(name: str) -> str:
 
 
 def main() -> None:
+    """Compares what is installed here with what the named locks have."""
     parser = argparse.ArgumentParser(description="Fails where something is installed that no lock has.")
     parser.add_argument("locks", nargs="+", type=Path, help="what may be installed here")
     locks: list[Path] = parser.parse_args().locks

@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["BUILDS", "DEVICE", "ENVIRONMENTS", "Environment", "Pin", "pins", "split"]
-
 ROOT = Path(__file__).parents[1]
 BUILDS = frozenset({"torch", "torchaudio", "torchcodec", "torchvision"})
 DEVICE = re.compile(r"(nvidia|cuda)-.+|triton")
@@ -135,6 +133,7 @@ def resolve(environment: Environment, *, upgrade: bool) -> None:
 
 
 def main() -> None:
+    """Writes every lock again."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--upgrade", action="store_true", help="take the newest allowed versions")
     upgrade = parser.parse_args().upgrade

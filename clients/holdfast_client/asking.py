@@ -10,8 +10,6 @@ from holdfast.contract.base import Strict
 from holdfast.contract.keywords import ImageFile, nested
 from holdfast.contract.problems import FieldError, InvalidValueError
 
-__all__ = ["request_body"]
-
 
 def request_body(kind: type[Strict], keywords: type, asked: Mapping[str, object]) -> str:
     """The request as JSON, checked.

@@ -17,8 +17,6 @@ from holdfast_client.service import Service
 from holdfast_client.verification import Checkable
 from holdfast_client.wire import AsyncWire
 
-__all__ = ["AsyncClient"]
-
 
 class AsyncClient:
     """`Client` with `await`, for use within one event loop; an asynchronous context manager.

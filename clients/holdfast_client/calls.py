@@ -24,24 +24,6 @@ from holdfast_client.errors import CertificationCancelledError, ServiceUnreachab
 from holdfast_client.service import BRIEFLY_S, PASSING, PATIENTLY_S, Ask, Steps
 from holdfast_client.verification import Checkable, as_json
 
-__all__ = [
-    "FEATURES",
-    "GUARD",
-    "KEYS",
-    "MODELS",
-    "Kind",
-    "Place",
-    "cancel",
-    "embed",
-    "read",
-    "ready",
-    "refresh",
-    "send",
-    "submit",
-    "verify",
-    "wait",
-]
-
 C = TypeVar("C", bound=Issued)
 T = TypeVar("T")
 

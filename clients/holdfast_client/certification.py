@@ -10,8 +10,6 @@ from holdfast_client import calls
 from holdfast_client.calls import Place
 from holdfast_client.wire import AsyncWire, Wire
 
-__all__ = ["AsyncCertification", "AsyncFeatureCertification", "Certification", "FeatureCertification"]
-
 C = TypeVar("C", bound=Issued)
 
 

@@ -24,8 +24,6 @@ from holdfast_client.errors import (
 )
 from holdfast_client.render import problem_view, terminal
 
-__all__ = ["main"]
-
 
 class Command(Protocol):
     """A module of `commands`; its parser's `run` takes the arguments and the console for messages."""

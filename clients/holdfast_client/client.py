@@ -17,8 +17,6 @@ from holdfast_client.service import Service
 from holdfast_client.verification import Checkable
 from holdfast_client.wire import Wire
 
-__all__ = ["Client"]
-
 
 class Client:
     """A connection to one Holdfast service; a context manager.

@@ -9,14 +9,6 @@
 Everything that the service refuses is a `holdfast.contract.problems.ProblemError`.
 """
 
-__all__ = [
-    "CertificationCancelledError",
-    "ConnectionFailedError",
-    "ServiceStoppedError",
-    "ServiceUnreachableError",
-    "UnexpectedAnswerError",
-]
-
 
 class ConnectionFailedError(ConnectionError):
     """The connection broke before the answer was complete."""

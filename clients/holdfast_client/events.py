@@ -6,8 +6,6 @@ from holdfast.contract.jobs import Closing
 from holdfast_client import service
 from holdfast_client.errors import ServiceStoppedError
 
-__all__ = ["Following", "ServerEvent"]
-
 
 @dataclass(frozen=True)
 class ServerEvent:

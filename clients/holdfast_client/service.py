@@ -12,8 +12,6 @@ from pydantic import ValidationError
 from holdfast.contract.problems import Problem, ProblemError, QueueUnreachableError, problem_error
 from holdfast_client.errors import ConnectionFailedError, ServiceUnreachableError, UnexpectedAnswerError
 
-__all__ = ["BRIEFLY_S", "DEFAULT_URL", "PASSING", "PATIENTLY_S", "Ask", "Service", "Steps"]
-
 DEFAULT_URL = "http://127.0.0.1:8420"
 
 BRIEFLY_S = (0.1, 0.3, 0.9)

@@ -7,8 +7,6 @@ from typing import Any, TypeAlias
 from holdfast.contract.jobs import Check, Issued, KeySet, Verification
 from holdfast.contract.strict_json import strict_json
 
-__all__ = ["Checkable", "as_json", "certificate_from_json", "verify"]
-
 Checkable: TypeAlias = Issued | Mapping[str, Any] | str | bytes
 """A certificate as the SDK gave it, its JSON as it was parsed, or its JSON; the latter two may have been altered."""
 

@@ -14,8 +14,6 @@ from holdfast_client.errors import ConnectionFailedError, UnexpectedAnswerError
 from holdfast_client.events import Following, ServerEvent
 from holdfast_client.service import PASSING, Ask, Service, Steps
 
-__all__ = ["AsyncWire", "Wire"]
-
 T = TypeVar("T")
 
 _SILENCE_S = 60.0  # the gateway sends a comment far more often; a stream silent for longer is taken for dropped

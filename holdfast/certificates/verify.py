@@ -15,8 +15,6 @@ from holdfast.certificates.features.shape import FEATURE_CERTIFICATE
 from holdfast.certificates.guard.comparison import recomputed_guard
 from holdfast.certificates.guard.shape import CERTIFICATE
 
-__all__ = ["verify"]
-
 _MOST_UNKNOWN = 5
 
 

@@ -6,19 +6,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from holdfast.contract.problems import FieldError, InvalidValueError
 
-__all__ = [
-    "MAX_FIELDS",
-    "Closed",
-    "Confidence",
-    "Epsilon",
-    "Frozen",
-    "ImageData",
-    "Stop",
-    "Strict",
-    "invalid",
-    "or_else",
-]
-
 MAX_FIELDS = 100
 """Fields of one object in a request."""
 

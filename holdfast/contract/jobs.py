@@ -8,23 +8,6 @@ from pydantic import Field
 from holdfast.contract.base import Frozen
 from holdfast.contract.problems import Problem
 
-__all__ = [
-    "Check",
-    "Closing",
-    "Issued",
-    "Job",
-    "JobState",
-    "KeySet",
-    "ModelRef",
-    "Progress",
-    "PublicKey",
-    "Side",
-    "Signature",
-    "Stopped",
-    "Verdict",
-    "Verification",
-]
-
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 """`queued`: no order was issued yet. `running`: orders are out. `done`: there is a certificate. `failed`: there is a
 problem, the input was refused or its draws failed three times. `cancelled`: by the client."""

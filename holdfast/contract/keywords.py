@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from textwrap import fill
 from typing import Any, Required, TypeVar, get_args, get_origin, get_type_hints
 
-__all__ = ["ImageFile", "Keyword", "described", "documented", "nested"]
-
 ImageFile = str | os.PathLike[str] | bytes
 """A PNG, JPEG or WebP file: its path or its bytes."""
 

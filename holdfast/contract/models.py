@@ -6,26 +6,6 @@ from pydantic import Field, TypeAdapter
 
 from holdfast.contract.base import Closed
 
-__all__ = [
-    "Defaults",
-    "EncoderDefaults",
-    "EncoderInfo",
-    "FalseFlag",
-    "FeatureReference",
-    "FieldInfo",
-    "GuardInfo",
-    "HeadInfo",
-    "ImageSpace",
-    "L0Defaults",
-    "Limits",
-    "MeanBoundName",
-    "ModelList",
-    "NoiseSpace",
-    "ServedModel",
-    "TokenKernelName",
-    "served_model",
-]
-
 TokenKernelName = Literal["uniform", "absorbing"]
 FeatureReference = Literal["clean", "direction"]
 MeanBoundName = Literal["betting", "empirical_bernstein", "kl", "hoeffding"]

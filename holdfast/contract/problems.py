@@ -28,8 +28,6 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["PROBLEMS", "FieldError", "Problem", "ProblemError", "problem_error"]
-
 PROBLEM_BASE = "urn:holdfast:problem:"
 
 

@@ -4,8 +4,6 @@ import json
 import math
 from typing import Any
 
-__all__ = ["strict_json"]
-
 
 def strict_json(content: str | bytes) -> Any:
     """The value that the JSON is.

@@ -7,8 +7,6 @@ import fakeredis
 import redis
 import redis.asyncio
 
-__all__ = ["AsyncRedis", "Broker", "SyncRedis", "connect"]
-
 # redis-py's stubs mix str with bytes and sync with async answers; every answer is typed where it is parsed.
 _MAX_CONNECTIONS = 4096  # every follower of an event stream holds one; redis-py's own limit is 100
 AsyncRedis: TypeAlias = Any

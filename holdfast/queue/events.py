@@ -9,8 +9,6 @@ from holdfast.contract.jobs import Progress
 from holdfast.queue import keys
 from holdfast.queue.broker import AsyncRedis
 
-__all__ = ["Event", "follow", "last_progress", "outcome_data", "publish"]
-
 KEPT = 1000
 _EMPTY_PAUSE_S = 0.02
 _LONGEST_BLOCK_MS = 500

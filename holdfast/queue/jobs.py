@@ -23,23 +23,6 @@ from holdfast.contract.problems import Problem
 from holdfast.queue import events, keys, scripts
 from holdfast.queue.broker import AsyncRedis
 
-__all__ = [
-    "CERTIFICATE",
-    "JobInput",
-    "JobRecord",
-    "Spec",
-    "active_jobs",
-    "create",
-    "finish",
-    "is_open",
-    "made_at",
-    "new_id",
-    "read",
-    "read_input",
-    "read_settled",
-    "settle",
-]
-
 Outcome = Literal["done", "failed", "cancelled"]
 Spec = GuardSpec | FeatureSpec
 _SPEC: TypeAdapter[Spec] = TypeAdapter(Annotated[Spec, Field(discriminator="kind")])

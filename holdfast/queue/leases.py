@@ -15,8 +15,6 @@ from holdfast.contract.models import EncoderInfo, GuardInfo, served_model
 from holdfast.queue import keys
 from holdfast.queue.broker import AsyncRedis, Broker
 
-__all__ = ["Heartbeat", "Lease", "Offer", "live_workers", "offer", "served_models"]
-
 LEASE_TTL_S = 10
 RENEW_EVERY_S = 3.0
 

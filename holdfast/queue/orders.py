@@ -19,22 +19,6 @@ from holdfast.queue import jobs, keys, scripts
 from holdfast.queue.broker import AsyncRedis
 from holdfast.queue.leases import live_workers
 
-__all__ = [
-    "Delivery",
-    "Order",
-    "Scores",
-    "Tally",
-    "Votes",
-    "claim_abandoned",
-    "complete",
-    "drop",
-    "issue",
-    "open_streams",
-    "read_tallies",
-    "retry",
-    "take",
-]
-
 MAX_ATTEMPTS = 3
 _CLOSED = ConfigDict(extra="forbid", allow_inf_nan=False)
 _READ_AT_ONCE = 64

@@ -7,8 +7,6 @@ from typing import Any, Literal
 
 from holdfast.queue.broker import AsyncRedis
 
-__all__ = ["run"]
-
 Script = Literal["issue", "complete", "requeue", "finish", "settle"]
 
 

@@ -6,8 +6,6 @@ from dataclasses import asdict, dataclass
 
 from pydantic import TypeAdapter
 
-__all__ = ["Settled"]
-
 _RAW = ("reference", "embedding")
 
 

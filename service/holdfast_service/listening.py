@@ -5,8 +5,6 @@ import socket
 
 from holdfast.settings import StartError
 
-__all__ = ["listen"]
-
 
 def listen(host: str, port: int) -> list[socket.socket]:
     """Binds every address of the host to the port, or to one free port for 0.

@@ -5,8 +5,6 @@ from holdfast.roles import Role, Serve
 from holdfast_service.listening import listen
 from holdfast_service.settings import ServiceSettings
 
-__all__ = ["CERTIFIER", "GATEWAY"]
-
 
 def _start_gateway(settings: ServiceSettings) -> Serve:
     listening = listen(settings.host, settings.port)

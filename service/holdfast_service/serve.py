@@ -15,8 +15,6 @@ from holdfast.roles import Serve, known_roles, read
 from holdfast.settings import DEFAULT_FILE, StartError
 from holdfast_service.settings import ServiceSettings
 
-__all__ = ["command", "run"]
-
 ROLES = ("gateway", "certifier", "worker")
 _THREADS_END_WITHIN_S = 1.0
 

@@ -6,8 +6,6 @@ from pydantic import AfterValidator, Field, SecretStr
 
 from holdfast.settings import ProcessSettings
 
-__all__ = ["ServiceSettings"]
-
 
 # Signatures are imported where they are needed: a worker knows these names too, and has no cryptography.
 def _is_a_seed(secret: SecretStr) -> SecretStr:

@@ -11,6 +11,8 @@ from tests.certificates.asking import asked
 from tests.certificates.scenes import SCENES, TIGHT, Scene, random_scene, tight_scene, violations
 from tests.certificates.worlds import Worlds, likelihood_ratio_world
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("bound", ["any_time", "clopper_pearson"])
 @pytest.mark.parametrize("kernel", ["absorbing", "uniform"])

@@ -13,6 +13,8 @@ from holdfast.certificates import Counts, answer, clopper_pearson_lower
 from tests.certificates.asking import counted, pooled
 from tests.certificates.scenes import TIGHT, Scene, all_patterns, tight_scene, violations
 
+pytestmark = pytest.mark.slow
+
 RUNS = 120
 RISK = 0.3
 NEVER = 1e-9

@@ -13,6 +13,8 @@ from holdfast.certificates import Answer, Counts, Question, answer
 from holdfast.certificates.guard.sides import passes_to_detect, safe_threshold
 from tests.certificates.asking import asked, counted, pooled
 
+pytestmark = pytest.mark.slow
+
 ROUNDING = 1e-9  # relative; numbers found by different searches agree no better
 POOL = 60
 KINDS: dict[str, dict[str, Any]] = {

@@ -53,6 +53,7 @@ def test_features_that_are_not_normalised_per_draw_certify_a_lie_and_normalised_
     assert 0.97 < (bound.cosine or 0.0) <= unit.mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", ["half_space", "rare_misses", "many_levels", "concentrated"])
 def test_a_feature_bound_fails_with_at_most_its_risk(method: ShiftMethod, name: str) -> None:
@@ -82,6 +83,7 @@ def test_a_feature_radius_is_too_large_with_at_most_its_risk(method: ShiftMethod
     assert sum((radius or 0.0) > far for radius in radii) <= binom.isf(NEVER, 1000, 0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_a_margin_radius_is_too_large_with_at_most_its_risk(method: ShiftMethod) -> None:
     rivals = [encoders.steps((0.0, 0.1), (1.0, 0.9)), encoders.beta_law(0.7, 0.1), encoders.beta_law(0.8, 0.3)]

@@ -12,8 +12,7 @@ from scipy.stats import norm
 from holdfast import certificates
 from holdfast.certificates import UniformKernel, answer, any_time_lower, suffix_frontier
 from holdfast.certificates.bounds.counts import Bound
-from holdfast.certificates.guard.question import Side
-from holdfast.certificates.guard.sides import passes_to_detect
+from holdfast.certificates.guard.sides import Side, passes_to_detect
 from tests.certificates.asking import asked, counted
 
 Cells = list[tuple[int, int]]

@@ -40,6 +40,7 @@ def beta_scores(mean: float, deviation: float, draws: int) -> Floats:
     return beta(mean * size, (1 - mean) * size).ppf((np.arange(draws) + 0.5) / draws)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bound", BOUNDS)
 @pytest.mark.parametrize("name", ["half_space", "rare_misses", "concentrated"])
 def test_a_bound_on_the_mean_fails_with_at_most_its_risk(bound: Lower, name: str) -> None:
@@ -65,6 +66,7 @@ def test_a_bound_for_one_number_of_draws_fails_more_often_than_its_risk_along_a_
     assert oracle.prefix_failure(lower, 0.5, 60) > 0.13
 
 
+@pytest.mark.slow
 def test_the_highest_betting_bound_of_a_path_of_scores_covers_in_simulation() -> None:
     # 300 paths fail at most as often as Binomial(300, 0.1).
     encoder, rng = encoders.ENCODERS["many_levels"], np.random.default_rng(6)
@@ -106,6 +108,7 @@ def test_the_kl_bound_is_just_below_the_exact_one(name: str, alpha: float) -> No
     assert encoders.divergence(mean, lower * (1 + LOOSE)) < allowed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.5, 1e-6])
 @pytest.mark.parametrize("draws", [2, 700, 10**5])
 def test_the_closed_forms_are_just_below_their_exact_values(draws: int, alpha: float) -> None:

@@ -60,6 +60,7 @@ def random_questions(seed: int, count: int) -> Iterator[tuple[int | None, float,
         yield size, beta, int(rng.integers(13)), p, tau
 
 
+@pytest.mark.slow
 def test_values_are_met_from_below_at_random_questions() -> None:
     for size, beta, tokens, p, _ in random_questions(1, 16):
         pairs = oracle.token_pairs(beta, size, tokens)
@@ -69,6 +70,7 @@ def test_values_are_met_from_below_at_random_questions() -> None:
             assert exact * (1 - oracle.mp.mpf("1e-9")) - 1e-15 <= value <= exact, (size, beta, tokens, p, shift)
 
 
+@pytest.mark.slow
 def test_radii_are_met_from_below_at_random_questions() -> None:
     certified = 0
     for size, beta, tokens, p, tau in random_questions(2, 36):

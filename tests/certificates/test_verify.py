@@ -82,6 +82,7 @@ def test_the_encoders_certificates_are_of_the_kind_they_stand_for_and_certify_so
     assert certificate["bounds"][0]["cosine_at_least"]
 
 
+@pytest.mark.slow
 @each(FEW_OF_EACH)
 def test_every_leaf_of_a_signed_certificate_is_guarded_and_named(case: Case) -> None:
     certificate, keys = small(case), key_set(issued.KEY)

@@ -23,8 +23,6 @@ from holdfast.certificates.noise.kernels import (
 from holdfast.contract.guard.spec import Cell
 from holdfast.contract.models import TokenKernelName
 
-__all__ = ["cell_masks", "gaussian", "kernel_of", "replace_tokens"]
-
 
 def gaussian(
     seed: str, start: int, stop: int, shape: tuple[int, ...], device: torch.device, *, channel: str = "image"

@@ -16,8 +16,6 @@ from holdfast_worker.models.checkpoint import PACKAGED, check_model
 from holdfast_worker.models.errors import ModelError
 from holdfast_worker.settings import WorkerSettings
 
-__all__ = ["WORKER"]
-
 
 def _start(settings: WorkerSettings) -> Serve:
     wrong = [line for name in settings.models if (line := _defect(name, settings)) is not None]

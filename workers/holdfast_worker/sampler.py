@@ -28,8 +28,6 @@ from holdfast_worker.sampling import kinds
 from holdfast_worker.sampling.kinds import Kind
 from holdfast_worker.settings import WorkerSettings
 
-__all__ = ["Worker", "run", "serve"]
-
 _log = logging.getLogger(__name__)
 _EMPTY_PAUSE_S = 0.02
 _REDIS_PAUSE_S = 1.0

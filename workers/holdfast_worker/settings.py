@@ -6,8 +6,6 @@ from pydantic import Field
 
 from holdfast.settings import ProcessSettings
 
-__all__ = ["WorkerSettings"]
-
 
 class WorkerSettings(ProcessSettings):
     """Settings of a worker.

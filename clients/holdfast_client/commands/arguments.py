@@ -9,19 +9,6 @@ from typing import Any, Literal, get_args, get_origin
 
 from holdfast.contract.keywords import described
 
-__all__ = [
-    "DONE",
-    "INTERRUPTED",
-    "FileError",
-    "add_options",
-    "add_url",
-    "asked",
-    "check_writable",
-    "read_file",
-    "write_file",
-]
-
-
 DONE, INTERRUPTED = 0, 130
 
 

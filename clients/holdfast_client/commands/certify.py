@@ -14,8 +14,6 @@ from holdfast_client.commands.arguments import DONE, INTERRUPTED, FileError, add
 from holdfast_client.commands.following import follow
 from holdfast_client.render import certificate_view, progress_in_short, terminal
 
-__all__ = ["EPILOG", "HELP", "add_arguments"]
-
 HELP = "certify one input"
 EPILOG = """\
 The answer is a frontier: for every number d of attacker tokens, the largest image shift (L2, in the guard's noise

@@ -22,8 +22,6 @@ from holdfast_client.commands.arguments import (
 from holdfast_client.commands.following import follow
 from holdfast_client.render import feature_certificate_view, feature_progress_in_short, terminal
 
-__all__ = ["EPILOG", "HELP", "add_arguments", "add_output", "show"]
-
 HELP = "certify the feature of one image"
 EPILOG = """\
 The smoothed feature of an image is the mean of its unit features under Gaussian noise of standard deviation sigma. For

@@ -23,8 +23,6 @@ from holdfast_client.commands.arguments import (
 )
 from holdfast_client.commands.certify_features import add_output, show
 
-__all__ = ["EPILOG", "HELP", "add_arguments"]
-
 HELP = "embed one image, with bounds"
 EPILOG = """\
 The embedding is the mean of a few unit features of the image under Gaussian noise of standard deviation sigma: an

@@ -12,8 +12,6 @@ from holdfast_client.certification import Certification
 from holdfast_client.errors import ConnectionFailedError, UnexpectedAnswerError
 from holdfast_client.render import watch
 
-__all__ = ["follow"]
-
 C = TypeVar("C", bound=Issued)
 
 _WITHIN_S = 1.0  # whoever interrupts does not wait

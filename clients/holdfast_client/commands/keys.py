@@ -8,8 +8,6 @@ from rich.console import Console
 from holdfast_client.client import Client
 from holdfast_client.commands.arguments import DONE, add_url
 
-__all__ = ["EPILOG", "HELP", "add_arguments"]
-
 HELP = "print the public keys that certificates are signed with"
 EPILOG = ""
 

@@ -8,8 +8,6 @@ from holdfast_client.client import Client
 from holdfast_client.commands.arguments import DONE, add_url
 from holdfast_client.render import models_table, terminal
 
-__all__ = ["EPILOG", "HELP", "add_arguments"]
-
 HELP = "list the guards and encoders that are served"
 EPILOG = """\
 Without a further word it asks the service at --url what it serves. These examine models on this machine; each has a

@@ -14,8 +14,6 @@ from holdfast_client.errors import UnexpectedAnswerError
 from holdfast_client.render import problem_view, terminal, verification_view
 from holdfast_client.verification import certificate_from_json, verify
 
-__all__ = ["EPILOG", "HELP", "add_arguments"]
-
 _VALID, _NOT_VALID, _UNCHECKED = 0, 1, 2
 
 _UNSIGNED = "The certificate is unsigned: nobody vouches for the evidence that its numbers follow from."

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-__all__ = ["Bar", "BarPlot"]
-
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 

@@ -20,8 +20,6 @@ from holdfast_client.render import rounding
 from holdfast_client.render.bars import Bar, BarPlot
 from holdfast_client.render.units import STOPPED, certified, pixels
 
-__all__ = ["feature_certificate_view"]
-
 T = TypeVar("T")
 
 _REFERENCE: dict[FeatureReference, str] = {

@@ -13,8 +13,6 @@ from holdfast_client.render import rounding
 from holdfast_client.render.bars import Bar, BarPlot
 from holdfast_client.render.units import STOPPED, certified, pixels
 
-__all__ = ["FrontierPlot", "certificate_view"]
-
 _STYLE: dict[Verdict, str] = {"unsafe": "bold red", "safe": "bold green", "abstained": "bold yellow"}
 
 

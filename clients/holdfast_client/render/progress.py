@@ -10,8 +10,6 @@ from rich.progress import Progress as Bars
 from holdfast.contract.jobs import Progress
 from holdfast_client.render import rounding
 
-__all__ = ["feature_progress_in_short", "progress_in_short", "watch"]
-
 
 def progress_in_short(progress: Progress) -> str:
     """The verdict so far and what it is certified against, in one line."""

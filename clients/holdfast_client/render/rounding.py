@@ -3,8 +3,6 @@
 import math
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 
-__all__ = ["axis_end", "probability_at_least", "probability_at_most", "radius", "risk", "share_at_most"]
-
 _DIGITS = 3
 
 

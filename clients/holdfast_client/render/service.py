@@ -9,8 +9,6 @@ from rich.text import Text
 from holdfast.contract.models import EncoderInfo, GuardInfo
 from holdfast.contract.problems import ProblemError
 
-__all__ = ["models_table", "problem_view", "terminal"]
-
 
 def terminal(*, stderr: bool = False) -> Console:
     """A console that shows every text as it is: markup in it is not obeyed."""

@@ -6,8 +6,6 @@ from holdfast.contract.jobs import Stopped
 from holdfast.contract.models import NoiseSpace
 from holdfast_client.render import rounding
 
-__all__ = ["STOPPED", "certified", "pixels"]
-
 STOPPED: dict[Stopped, str] = {
     "target": "stopped early: the question is answered",
     "tolerance": "stopped early: no radius can grow by more than the tolerance",

@@ -6,8 +6,6 @@ from rich.text import Text
 
 from holdfast.contract.jobs import Check, Verification
 
-__all__ = ["verification_view"]
-
 
 def verification_view(verification: Verification) -> RenderableType:
     """The outcome in one line, then every check, those that failed first."""

@@ -8,8 +8,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 
-__all__ = ["canonical_json", "digests"]
-
 _MAX_DEPTH = 16  # a certificate has five; deeper ones are no certificates
 
 

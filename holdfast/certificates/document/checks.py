@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Check", "Fault", "at_least", "at_most", "compared", "failed"]
-
 Fault = tuple[str, str]
 """A top-level field, and what is wrong with it."""
 

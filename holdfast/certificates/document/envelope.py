@@ -14,8 +14,6 @@ from holdfast.certificates.document.readers import (
     whole,
 )
 
-__all__ = ["ABOVE_0", "ENVELOPE", "MOST_PASSES", "STOPPED", "space_of"]
-
 MOST_PASSES = 10_000_000
 ABOVE_0 = math.ulp(0.0)
 _FINITE = math.nextafter(math.inf, 0.0)  # standardised numeric fields have no range

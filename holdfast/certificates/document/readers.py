@@ -3,22 +3,6 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = [
-    "Reader",
-    "flag",
-    "hexadecimal",
-    "list_of",
-    "number",
-    "object_of",
-    "one_of",
-    "optional",
-    "read_field",
-    "shares_of",
-    "text",
-    "texts",
-    "whole",
-]
-
 Reader = Callable[[Any, str], None]
 """Passes over a legal value; raises ValueError, which names the path, for another."""
 

@@ -20,16 +20,6 @@ from holdfast.certificates.noise.space import native_radius
 from holdfast.certificates.shifts.scores import ShiftMethod, mean_shift, score_law
 from holdfast.certificates.shifts.shift import Greatest, Least, Shift
 
-__all__ = [
-    "BoundRow",
-    "FeatureAnswer",
-    "PredictionRow",
-    "RadiusRow",
-    "SimilarityRow",
-    "feature_answer",
-    "feature_progress",
-]
-
 _FEATURE: dict[ShiftMethod, str] = {"mean": "feature_mean", "cdf": "feature_cdf"}
 _TIE = 0.5
 _GRID = 2.0**36

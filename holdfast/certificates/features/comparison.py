@@ -9,8 +9,6 @@ from holdfast.certificates.features.answer import FeatureAnswer, feature_answer
 from holdfast.certificates.features.reading import contradictions, feature_counts_of, feature_question_of
 from holdfast.certificates.noise.space import native_radius
 
-__all__ = ["recomputed_feature"]
-
 _COMPARED = ("evidence", "bounds", "radii", "prediction", "embedding", "target")
 _METHODS = {"mean": "feature_mean", "cdf": "feature_cdf"}
 

@@ -7,8 +7,6 @@ import numpy as np
 
 from holdfast.certificates.bounds.means import MeanBound, ScoreSample
 
-__all__ = ["LEVELS", "STATEMENTS", "FeatureCounts", "FeatureQuestion", "require_agreement", "sample_of_levels"]
-
 LEVELS = 4096
 """A score in [0, 1] is counted as floor(LEVELS * score): rounded down, as every bound here is a lower one."""
 

@@ -13,8 +13,6 @@ from holdfast.certificates.bounds.means import ScoreSample
 from holdfast.certificates.document.checks import Fault
 from holdfast.certificates.features.question import STATEMENTS, FeatureCounts, FeatureQuestion, sample_of_levels
 
-__all__ = ["contradictions", "feature_counts_of", "feature_question_of"]
-
 _UNIT = 1.0 + 1e-5  # norm of a mean of unit vectors in single precision, at most
 _SHARE_ROUNDING = 1e-12
 

@@ -17,8 +17,6 @@ from holdfast.certificates.document.readers import (
 )
 from holdfast.certificates.features.question import LEVELS, STATEMENTS
 
-__all__ = ["FEATURE_CERTIFICATE"]
-
 _MOST_CLASSES = 1024  # their margins, at every level, take half a minute to compute again
 _MOST_VALUES = 1 << 20
 _MOST_ROWS = 64  # epsilons, or cosine floors

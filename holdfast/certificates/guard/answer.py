@@ -25,8 +25,6 @@ from holdfast.certificates.shifts.mixtures import suffix_mixtures
 from holdfast.certificates.shifts.neyman_pearson import worst_classifier
 from holdfast.certificates.shifts.shift import Least, Shift
 
-__all__ = ["Answer", "Point", "Proof", "Row", "Way", "answer"]
-
 Method = Literal["stratified", "neyman_pearson"]
 
 

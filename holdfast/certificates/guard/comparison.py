@@ -10,8 +10,6 @@ from holdfast.certificates.guard.reading import counts_of, evidence_faults, para
 from holdfast.certificates.guard.sides import passes_to_detect
 from holdfast.certificates.noise.space import native_radius
 
-__all__ = ["recomputed_guard"]
-
 _COMPARED = ("evidence", "frontier", "max_tokens", "verdict", "target", "worst_case")
 
 

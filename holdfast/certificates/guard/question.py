@@ -16,8 +16,6 @@ from holdfast.certificates.noise.kernels import (
     suffix_draws,
 )
 
-__all__ = ["Cell", "Counts", "Question", "Side", "position_masks"]
-
 
 class Cell(NamedTuple):
     """What a cell's draws have in common: which of the leading slots were masked; the rest was left to the kernel.

@@ -13,8 +13,6 @@ from holdfast.certificates.document.envelope import MOST_PASSES
 from holdfast.certificates.guard.question import Cell, Counts, Question, position_masks
 from holdfast.certificates.shifts.covers import MAX_COVERS, cover_count
 
-__all__ = ["counts_of", "evidence_faults", "parameter_faults", "question_of", "size_faults"]
-
 MOST_MASKED = 2**25
 """Draws times positions of which masks are drawn again: a few bytes each."""
 MOST_COUNTED = 2**31

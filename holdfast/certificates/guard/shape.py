@@ -17,8 +17,6 @@ from holdfast.certificates.document.readers import (
     whole,
 )
 
-__all__ = ["CERTIFICATE"]
-
 _MOST_CELLS = 1025
 _MOST_ROWS = 64 * _MOST_CELLS
 

@@ -9,22 +9,6 @@ from holdfast.contract.features.spec import Statement
 from holdfast.contract.jobs import Issued, Job, Stopped
 from holdfast.contract.models import FeatureReference, HeadInfo, ImageSpace, MeanBoundName
 
-__all__ = [
-    "ChannelEvidence",
-    "FeatureBoundRow",
-    "FeatureCertificate",
-    "FeatureEvidence",
-    "FeatureRadius",
-    "FeatureTargetAnswer",
-    "JobOrFeatureCertificate",
-    "Prediction",
-    "PredictionMethod",
-    "PredictionRadius",
-    "SimilarityRow",
-    "SmoothedEmbedding",
-    "feature_certification_from_json",
-]
-
 PredictionMethod = Literal["prototype_condition", "cap", "margin_mean", "margin_cdf", "clipped_cdf", "vote"]
 
 

@@ -7,8 +7,6 @@ from holdfast.contract.base import Stop
 from holdfast.contract.keywords import ImageFile, Keyword, documented
 from holdfast.contract.models import FeatureReference, MeanBoundName
 
-__all__ = ["CertifyFeaturesKeywords", "EmbedKeywords"]
-
 
 class _EncoderKeywords(TypedDict, total=False):
     image: Required[Annotated[ImageFile, Keyword("The PNG, JPEG or WebP file: its path or its bytes.", "input.image")]]

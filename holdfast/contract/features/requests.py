@@ -7,16 +7,6 @@ from pydantic import FailFast, Field, model_validator
 from holdfast.contract.base import Confidence, Epsilon, ImageData, Stop, Strict
 from holdfast.contract.models import FeatureReference, MeanBoundName
 
-__all__ = [
-    "EmbeddingRequest",
-    "EmbeddingSampling",
-    "FeatureCertificationRequest",
-    "FeatureInput",
-    "FeatureNoise",
-    "FeatureSampling",
-    "FeatureTarget",
-]
-
 Epsilons = Annotated[tuple[Epsilon, ...], FailFast()]
 CosineFloor = Annotated[float, Field(ge=0, lt=1)]
 

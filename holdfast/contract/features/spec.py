@@ -7,15 +7,6 @@ from holdfast.contract.base import Closed, Stop, invalid, or_else
 from holdfast.contract.features.requests import EmbeddingRequest, FeatureCertificationRequest, FeatureTarget
 from holdfast.contract.models import EncoderInfo, FeatureReference, HeadInfo, MeanBoundName, NoiseSpace
 
-__all__ = [
-    "MAX_VALUES",
-    "EmbeddingSpec",
-    "FeatureSpec",
-    "Statement",
-    "resolve_embedding",
-    "resolve_features",
-]
-
 Statement = Literal["feature_mean", "feature_cdf", "margin_mean", "margin_cdf", "clipped_cdf", "vote"]
 
 MAX_VALUES = 1 << 20

@@ -9,21 +9,6 @@ from holdfast.contract.guard.requests import AskedMethod, AskedVerdict, Scope, T
 from holdfast.contract.jobs import Issued, Job, Side, Stopped, Verdict
 from holdfast.contract.models import FalseFlag, ImageSpace, TokenKernelName
 
-__all__ = [
-    "CellEvidence",
-    "Certificate",
-    "Evidence",
-    "FrontierPoint",
-    "JobOrCertificate",
-    "NoiseUsed",
-    "OrderEvidence",
-    "Space",
-    "TargetAnswer",
-    "ThreatUsed",
-    "WorstCase",
-    "certification_from_json",
-]
-
 Method = Literal["stratified", "neyman_pearson"]
 """How a number was bounded."""
 

@@ -8,8 +8,6 @@ from holdfast.contract.guard.requests import AskedMethod, AskedVerdict, Scope, T
 from holdfast.contract.keywords import ImageFile, Keyword, documented
 from holdfast.contract.models import TokenKernelName
 
-__all__ = ["CertifyKeywords"]
-
 
 @documented
 class CertifyKeywords(TypedDict, total=False):

@@ -7,21 +7,6 @@ from pydantic import FailFast, Field, field_validator, model_validator
 from holdfast.contract.base import MAX_FIELDS, Confidence, Epsilon, ImageData, Stop, Strict
 from holdfast.contract.models import TokenKernelName
 
-__all__ = [
-    "AskedMethod",
-    "AskedVerdict",
-    "CertificationRequest",
-    "Decision",
-    "ImageThreat",
-    "Input",
-    "Noise",
-    "Sampling",
-    "Scope",
-    "Target",
-    "TextThreat",
-    "Threat",
-]
-
 AskedMethod = Literal["auto", "stratified", "neyman_pearson"]
 Scope = Literal["shared", "per_budget"]
 AskedVerdict = Literal["both", "unsafe", "safe"]

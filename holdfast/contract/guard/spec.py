@@ -15,8 +15,6 @@ from holdfast.contract.guard.requests import (
 )
 from holdfast.contract.models import Defaults, FalseFlag, GuardInfo, L0Defaults, NoiseSpace, TokenKernelName
 
-__all__ = ["Cell", "GuardSpec", "resolve"]
-
 
 class Cell(NamedTuple):
     """What the draws of one cell have in common (maths.md §5).

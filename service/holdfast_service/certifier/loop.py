@@ -28,8 +28,6 @@ from holdfast_service.certifier.guard.view import GuardView
 from holdfast_service.certifier.views import View, count
 from holdfast_service.settings import ServiceSettings
 
-__all__ = ["advance", "run", "serve"]
-
 _log = logging.getLogger(__name__)
 _EMPTY_PAUSE_S = 0.02
 _REDIS_PAUSE_S = 1.0

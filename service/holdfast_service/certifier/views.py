@@ -10,8 +10,6 @@ from holdfast.queue.jobs import JobRecord
 from holdfast.queue.orders import Order, Tally
 from holdfast.queue.settled import Settled
 
-__all__ = ["View", "count", "is_checkpoint"]
-
 
 class View(Protocol):
     """An open job as far as it has been counted."""

@@ -9,8 +9,6 @@ from holdfast.contract.jobs import Issued, ModelRef
 from holdfast.contract.models import ImageSpace
 from holdfast.queue.jobs import JobRecord
 
-__all__ = ["image_space", "issued"]
-
 
 def issued(record: JobRecord, notice: Iterable[str]) -> dict[str, Any]:
     """The fields of `Issued`, of a certificate that is written now and not yet signed."""

@@ -22,8 +22,6 @@ from holdfast_service.gateway.metrics import Observed, new_metrics
 from holdfast_service.gateway.problems import handle_problems
 from holdfast_service.settings import ServiceSettings
 
-__all__ = ["create_app", "serve"]
-
 _log = logging.getLogger(__name__)
 _READ_TIMEOUT_S = KEEP_ALIVE_S + 5  # above the longest blocking read
 _GRACE_S = 3

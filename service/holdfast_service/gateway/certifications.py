@@ -11,8 +11,6 @@ from holdfast_service.gateway.job_routes import add_job_routes
 from holdfast_service.gateway.limits import require_json
 from holdfast_service.gateway.submission import submit
 
-__all__ = ["router"]
-
 PATH = "/v1/certifications"
 
 router = APIRouter(tags=["certifications"])

@@ -12,8 +12,6 @@ from holdfast.queue.broker import AsyncRedis
 from holdfast_service.gateway.metrics import Metrics
 from holdfast_service.settings import ServiceSettings
 
-__all__ = ["Gateway", "GatewayOfApp"]
-
 
 @dataclass(frozen=True)
 class Gateway:

@@ -35,25 +35,6 @@ from holdfast.queue import events, jobs
 from holdfast_service.gateway.context import Gateway
 from holdfast_service.gateway.problems import documented
 
-__all__ = [
-    "EVENTS",
-    "KEEP_ALIVE_S",
-    "LOCATION",
-    "MAX_WAIT_S",
-    "ON_A_JOB",
-    "ON_CANCELLING",
-    "ON_SUBMISSION",
-    "LastEventId",
-    "Outcome",
-    "Prefer",
-    "answer_of",
-    "cancel",
-    "find",
-    "follow",
-    "preferred_wait",
-    "submitted",
-]
-
 KEEP_ALIVE_S = 15.0
 MAX_WAIT_S = 60
 """Longest that one request is kept open for its certificate."""

@@ -8,8 +8,6 @@ from holdfast_service.gateway import following
 from holdfast_service.gateway.context import GatewayOfApp
 from holdfast_service.gateway.following import ON_A_JOB, ON_CANCELLING, LastEventId
 
-__all__ = ["add_job_routes"]
-
 
 def add_job_routes(router: APIRouter, path: str, *, name: str, answer: object) -> None:
     """Adds the routes of the jobs under a path.

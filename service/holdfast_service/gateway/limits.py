@@ -7,8 +7,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from holdfast.contract.problems import TooLargeError, UnsupportedMediaTypeError
 from holdfast_service.gateway.problems import problem_response
 
-__all__ = ["BodyLimit", "require_json"]
-
 
 class BodyLimit:
     """ASGI middleware: no request body above `max_bytes`, whether its length is announced or not."""

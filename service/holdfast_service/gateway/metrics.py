@@ -13,8 +13,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from holdfast.contract.problems import InternalError
 from holdfast_service.gateway.problems import problem_response
 
-__all__ = ["Metrics", "Observed", "new_metrics"]
-
 _log = logging.getLogger(__name__)
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,100}")

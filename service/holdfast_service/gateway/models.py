@@ -16,8 +16,6 @@ from holdfast_service.gateway.context import GatewayOfApp
 from holdfast_service.gateway.problems import documented
 from holdfast_service.gateway.submission import find_model
 
-__all__ = ["router"]
-
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
 

@@ -15,8 +15,6 @@ from holdfast_service.gateway.context import GatewayOfApp
 from holdfast_service.gateway.problems import documented
 from holdfast_service.gateway.submission import unserved
 
-__all__ = ["router"]
-
 _PATIENCE_S = 2  # a probe answers before its prober gives up
 
 router = APIRouter(tags=["operations"])

@@ -26,8 +26,6 @@ from holdfast.contract.problems import (
     UnknownFieldError,
 )
 
-__all__ = ["PROBLEM_JSON", "documented", "handle_problems", "problem_response"]
-
 PROBLEM_JSON = "application/problem+json"
 _MAX_ERRORS = 20
 _KINDS: dict[str, type[ProblemError]] = {"missing": MissingFieldError, "extra_forbidden": UnknownFieldError}

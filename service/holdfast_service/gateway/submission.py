@@ -29,8 +29,6 @@ from holdfast.queue import jobs, keys
 from holdfast.queue.leases import Offer, offer
 from holdfast_service.gateway.context import Gateway
 
-__all__ = ["find_model", "submit", "unserved"]
-
 _log = logging.getLogger(__name__)
 
 Request = CertificationRequest | FeatureCertificationRequest | EmbeddingRequest

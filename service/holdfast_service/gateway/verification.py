@@ -21,8 +21,6 @@ from holdfast_service.gateway.context import GatewayOfApp
 from holdfast_service.gateway.limits import require_json
 from holdfast_service.gateway.problems import documented
 
-__all__ = ["router"]
-
 _KEYS_LIFE_S = 300  # how long a verifier may go without a new key
 _BODY = {
     "required": True,

@@ -6,8 +6,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["LOWEST_SIGMA", "on_multiples", "per_image", "sigma_features"]
-
 LOWEST_SIGMA = 1e-4
 """Below this, log σ stands still: it has no value at σ = 0."""
 

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from holdfast_worker.denoisers.conditioning import on_multiples, per_image
 from holdfast_worker.models.errors import InputRefusedError, ModelConfigError
 
-__all__ = ["OneShotDiffusion", "Prediction"]
-
 Prediction = Literal["epsilon", "v_prediction", "sample"]
 
 

@@ -24,8 +24,6 @@ from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.folder import read_object, weights_and_files
 from holdfast_worker.models.weights import require_fit
 
-__all__ = ["BOOSTER_FILE", "Booster", "Diffusion", "load_booster", "load_diffusion", "save_booster"]
-
 BOOSTER_FILE = "booster.json"
 _SCHEDULERS = ("DDPMScheduler", "DDIMScheduler", "PNDMScheduler")
 

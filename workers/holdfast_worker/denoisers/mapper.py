@@ -13,8 +13,6 @@ from torch.nn import functional
 
 from holdfast_worker.denoisers.conditioning import per_image, sigma_features
 
-__all__ = ["MapperShape", "ResidualMapper"]
-
 
 class MapperShape(BaseModel):
     """The numbers that a ``ResidualMapper`` is built from."""

@@ -11,8 +11,6 @@ from torch.nn import functional
 
 from holdfast_worker.denoisers.conditioning import on_multiples, per_image, sigma_features
 
-__all__ = ["BoosterUNet", "UNetShape"]
-
 Multiplier = Annotated[int, Field(ge=1, le=16)]
 
 

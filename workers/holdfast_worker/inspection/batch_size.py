@@ -13,8 +13,6 @@ from holdfast_worker.models.examples import SEED
 from holdfast_worker.models.guard.llava import LlavaGuard
 from holdfast_worker.sampling.guard import example
 
-__all__ = ["BatchPoint", "measure_batches", "positions_of", "recommended"]
-
 _MOST_DRAWS = 1024
 _LONGEST_S = 20.0  # a batch that takes longer is not doubled: orders of other jobs wait for it
 _SLOWER, _FALLS = 0.97, 2  # this share of the best, this often in a row, is past the best

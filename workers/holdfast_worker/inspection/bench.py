@@ -24,8 +24,6 @@ from holdfast_worker.models.vision.towers import to_sphere
 from holdfast_worker.noise import gaussian
 from holdfast_worker.sampling.guard import example
 
-__all__ = ["Bench", "bench", "certificate_seconds"]
-
 _MOST_DRAWS = 1024
 
 

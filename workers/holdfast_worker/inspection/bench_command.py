@@ -11,8 +11,6 @@ from holdfast_worker.inspection.bench import Bench, bench
 from holdfast_worker.inspection.examined import Examined, close
 from holdfast_worker.inspection.naming import add_config, fields_of, meant, parser_of, run, settings_there
 
-__all__ = ["command", "table"]
-
 _EPILOG = """\
 A pass is one verdict (an encoder's is one feature). The rate is that of the fastest run: other load on the machine only
 ever adds. Utilisation is the arithmetic of a draw, counted from the model's shapes, times draws per second, over what

@@ -7,8 +7,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ROUNDING", "Check", "Outcome", "all_finite", "equal_margins", "same_verdicts"]
-
 Outcome = Literal["pass", "fail", "measured", "skipped"]
 Margins = Sequence[NDArray[np.float32]]
 

@@ -12,8 +12,6 @@ from holdfast_worker.models import registry
 from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.registry import Model
 
-__all__ = ["Absent", "Examined", "close"]
-
 
 @dataclass(frozen=True)
 class Absent:

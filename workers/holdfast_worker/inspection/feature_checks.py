@@ -12,8 +12,6 @@ from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.errors import ModelOutputError
 from holdfast_worker.models.examples import SEED
 
-__all__ = ["feature_checks"]
-
 _UNIT = 1e-5  # the rounding of a float32 length
 
 

@@ -10,8 +10,6 @@ from holdfast_worker.models.guard.policies import POLICIES, policy_text
 from holdfast_worker.models.registry import Model
 from holdfast_worker.models.vllm.guard import VllmGuard
 
-__all__ = ["fingerprint_parts"]
-
 _SHOWN = 16
 
 

@@ -9,8 +9,6 @@ from holdfast_worker.models.examples import TEXTS, picture
 from holdfast_worker.models.guard.voting import Guard
 from holdfast_worker.sampling.guard import Ready, draws_of, example
 
-__all__ = ["fixed_draws", "fixed_image", "input_draws"]
-
 
 def fixed_draws(guard: Guard, count: int) -> list[Draws]:
     """The first draws of every example, in all cells.

@@ -27,8 +27,6 @@ from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.guard.llava import LlavaGuard
 from holdfast_worker.models.guard.tails import shared_with_last, tail_layout
 
-__all__ = ["DrawFlops", "draw_flops", "encoder_flops", "language_flops", "peak_flops", "vision_flops"]
-
 _SIDE = {"cpu": 1024, "cuda": 8192}
 
 

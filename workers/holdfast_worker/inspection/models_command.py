@@ -32,8 +32,6 @@ from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.guard.llava import LlavaGuard
 from holdfast_worker.settings import WorkerSettings
 
-__all__ = ["add", "check", "list_models"]
-
 _ADD = """\
 The checkpoint is loaded as a worker would load it and examined on fixed draws (`holdfast models check`); then the batch
 size that is worth it is measured, and the model is written into the TOML file that the worker reads: its table with

@@ -19,8 +19,6 @@ from holdfast_worker.models.errors import ModelConfigError, ModelError
 from holdfast_worker.models.folder import read_settings
 from holdfast_worker.settings import WorkerSettings
 
-__all__ = ["add_config", "fields_of", "meant", "parser_of", "run", "settings_path", "settings_there"]
-
 
 def run(work: Callable[[], int]) -> int:
     """Runs a command's work: what it refuses is said in one line."""

@@ -26,8 +26,6 @@ from holdfast_worker.models.guard.voting import Guard
 from holdfast_worker.models.registry import Model
 from holdfast_worker.models.vllm.guard import VllmGuard
 
-__all__ = ["self_test"]
-
 _PLAIN_DRAWS = 4  # each pass of these is a whole run of the model
 _REPORT = "report it, with the versions of torch and transformers"
 _HALF = (torch.bfloat16, torch.float16)

@@ -16,8 +16,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["SettingsFileError", "nested", "read_settings_file", "with_model", "write_settings_file"]
-
 _HEADER = re.compile(r"^\s*\[")
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 _BARE = re.compile(r"^[A-Za-z0-9_-]+$")

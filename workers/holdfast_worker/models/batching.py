@@ -6,8 +6,6 @@ from typing import TypeVar
 
 import torch
 
-__all__ = ["Batching"]
-
 Work = TypeVar("Work")
 Found = TypeVar("Found")
 

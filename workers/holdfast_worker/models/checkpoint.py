@@ -8,16 +8,6 @@ from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.folder import load_config, model_type, read_object, read_settings
 from holdfast_worker.models.guard.config import GuardConfig, TabularConfig
 
-__all__ = [
-    "LLAVA_TYPES",
-    "PACKAGED",
-    "check_model",
-    "model_folder",
-    "require_llava",
-    "require_no_code",
-    "require_safetensors",
-]
-
 PACKAGED = {"reference-guard": "reference_guard", "reference-encoder": "reference_encoder"}
 """Name of a guard or encoder that ships with the worker → its folder beside this module."""
 

@@ -12,8 +12,6 @@ from holdfast.certificates.noise.kernels import BLOCK
 from holdfast_worker.models.errors import ModelOutputError
 from holdfast_worker.noise import gaussian
 
-__all__ = ["Draws", "PreparedInput", "images_of_draws", "margins_by_range", "noisy_images", "size", "take"]
-
 
 @dataclass(frozen=True, eq=False)
 class PreparedInput:

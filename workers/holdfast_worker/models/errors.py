@@ -9,8 +9,6 @@
 Every message gives the value, the rule and the remedy, and never a word or pixel of the input.
 """
 
-__all__ = ["EngineLostError", "InputRefusedError", "ModelConfigError", "ModelError", "ModelOutputError"]
-
 
 class ModelError(Exception):
     """Root of everything a model raises on purpose."""

@@ -6,8 +6,6 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-__all__ = ["SEED", "TEXTS", "picture", "picture_png"]
-
 SEED = "f1" * 32
 """Seed of every warm-up and examination; what is certified never uses it."""
 

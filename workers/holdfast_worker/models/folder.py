@@ -10,16 +10,6 @@ from pydantic import BaseModel, ValidationError
 
 from holdfast_worker.models.errors import ModelConfigError
 
-__all__ = [
-    "CONFIG_FILE",
-    "digest",
-    "load_config",
-    "model_type",
-    "read_object",
-    "read_settings",
-    "weights_and_files",
-]
-
 CONFIG_FILE = "holdfast.json"
 _SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
 _ENGINE = {"engine", "engine_batch", "engine_memory", "vllm_url"}  # another arithmetic, within rounding the same guard

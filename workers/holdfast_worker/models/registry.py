@@ -16,8 +16,6 @@ from holdfast_worker.models.guard.tabular import load_tabular
 from holdfast_worker.models.guard.voting import Guard
 from holdfast_worker.models.vllm.loading import load_vllm_guard
 
-__all__ = ["Model", "load", "load_served", "require_guard", "require_one_set_of_heads"]
-
 Model = Guard | Encoder
 
 

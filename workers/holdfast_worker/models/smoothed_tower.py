@@ -20,8 +20,6 @@ from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.vision.towers import to_sphere
 from holdfast_worker.noise import gaussian
 
-__all__ = ["SmoothedVisionTower", "Smoothing", "TokensUsed", "plain_model", "smooth_model", "sphere_mean"]
-
 _Model = TypeVar("_Model", bound=nn.Module)
 _Place = tuple[str, int]  # an output's name, and which of its tensors
 _TOWERS = ("vision_tower", "vision_model")

@@ -12,15 +12,6 @@ from torch import Tensor
 
 from holdfast_worker.models.errors import ModelConfigError
 
-__all__ = [
-    "find_device",
-    "find_dtype",
-    "opened",
-    "read_tensors",
-    "require_fit",
-    "tensor_places",
-]
-
 _INDEX = "model.safetensors.index.json"
 
 

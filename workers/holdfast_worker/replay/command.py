@@ -25,8 +25,6 @@ from holdfast_worker.replay.features import FeatureComparison, replay_features
 from holdfast_worker.replay.guard import NEAR_TIE, Comparison, ReplayError, replay, spread
 from holdfast_worker.settings import WorkerSettings
 
-__all__ = ["command"]
-
 _WANTED = {"feature": "--image alone", "tabular": "--fields", "hybrid": "--text, and --image if there was one"}
 
 _SHARE = 0.1

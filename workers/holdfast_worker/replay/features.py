@@ -16,8 +16,6 @@ from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.replay.guard import NEAR_TIE, ReplayError, require_own
 from holdfast_worker.sampling.features import ReadyFeatures, prepare_features, scores, settle
 
-__all__ = ["ChannelComparison", "FeatureComparison", "replay_features"]
-
 _TOGETHER = 64  # draws, as in the service's own orders: of another number the last bits may come out otherwise
 
 

@@ -14,8 +14,6 @@ from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.guard.voting import Guard
 from holdfast_worker.sampling.guard import Ready, margins, prepare, tally
 
-__all__ = ["NEAR_TIE", "Comparison", "ReplayError", "replay", "require_own", "spread"]
-
 NEAR_TIE = 1e-5
 """Margins this close to 0 may vote either way in another batch or on another device of the same kind."""
 

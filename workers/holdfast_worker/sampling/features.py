@@ -33,8 +33,6 @@ from holdfast_worker.models.vision.noise_space import decoded
 from holdfast_worker.models.vision.towers import to_sphere
 from holdfast_worker.noise import gaussian
 
-__all__ = ["GUARD", "DrawScores", "EncoderKind", "ReadyFeatures", "prepare_features", "score", "scores", "settle"]
-
 GUARD = 1e-6
 """What is taken off every inner product and margin, so that neither a level nor a vote owes anything to rounding.
 

@@ -23,8 +23,6 @@ from holdfast_worker.models.draws import Draws, PreparedInput
 from holdfast_worker.models.examples import SEED
 from holdfast_worker.models.guard.voting import Guard
 
-__all__ = ["GuardKind", "Ready", "cells_of", "draws_of", "example", "margins", "prepare", "tally"]
-
 
 @dataclass(frozen=True, eq=False)
 class Ready:

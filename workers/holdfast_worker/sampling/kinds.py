@@ -11,8 +11,6 @@ from holdfast_worker.models.registry import Model
 from holdfast_worker.sampling.features import EncoderKind
 from holdfast_worker.sampling.guard import GuardKind
 
-__all__ = ["Kind", "by_fingerprint", "is_lost", "kind_of", "orders_to_fill", "restore"]
-
 _MOST_ORDERS = 64  # taken at once, so that no worker hoards what others could run
 
 

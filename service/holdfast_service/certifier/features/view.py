@@ -31,8 +31,6 @@ from holdfast.queue.settled import Settled
 from holdfast_service.certifier.features.writing import write
 from holdfast_service.certifier.views import is_checkpoint
 
-__all__ = ["FeatureView"]
-
 AHEAD = 8
 """Orders that are out beyond the counted prefix."""
 ORDER_DRAWS = 64

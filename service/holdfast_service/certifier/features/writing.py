@@ -27,8 +27,6 @@ from holdfast.queue.jobs import JobRecord
 from holdfast.queue.settled import Settled
 from holdfast_service.certifier.writing import image_space, issued
 
-__all__ = ["write"]
-
 
 def write(
     record: JobRecord,

@@ -15,8 +15,6 @@ from holdfast.queue.orders import Order
 from holdfast_service.certifier.guard.evidence import Cells
 from holdfast_service.certifier.views import is_checkpoint
 
-__all__ = ["AHEAD", "next_order", "stopped"]
-
 AHEAD = 4
 """Orders that are out beyond the counted prefix: what keeps workers busy while the certifier thinks."""
 ORDER_DRAWS = 16

@@ -9,8 +9,6 @@ from holdfast.contract.guard.spec import GuardSpec
 from holdfast.questions import question_of
 from holdfast.queue.orders import Tally
 
-__all__ = ["Cells", "counts_of", "fold", "no_cells", "operator_norm"]
-
 Cells = tuple[tuple[int, int], ...]
 """Per cell, (draws, unsafe)."""
 

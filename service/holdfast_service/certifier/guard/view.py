@@ -15,8 +15,6 @@ from holdfast_service.certifier.guard.evidence import Cells, counts_of, fold, no
 from holdfast_service.certifier.guard.writing import write
 from holdfast_service.certifier.views import is_checkpoint
 
-__all__ = ["GuardView"]
-
 
 @dataclass(frozen=True)
 class GuardView:

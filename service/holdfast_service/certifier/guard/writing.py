@@ -24,8 +24,6 @@ from holdfast.queue.orders import Tally
 from holdfast_service.certifier.guard.evidence import Cells, operator_norm
 from holdfast_service.certifier.writing import image_space, issued
 
-__all__ = ["write"]
-
 
 def write(
     record: JobRecord,

@@ -7,8 +7,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from holdfast.contract.models import EncoderDefaults
 from holdfast_worker.models.vision.layers import Layer
 
-__all__ = ["EncoderConfig"]
-
 _Channels = tuple[float, float, float]
 _Positive = Annotated[float, Field(gt=0)]
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]

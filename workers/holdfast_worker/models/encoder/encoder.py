@@ -24,8 +24,6 @@ from holdfast_worker.models.vision.noise_space import require_image, resize_norm
 from holdfast_worker.models.vision.towers import Tower, to_sphere
 from holdfast_worker.noise import gaussian
 
-__all__ = ["Encoder"]
-
 # Pixels of noisy images in one forward pass to begin with: on a CPU what stays in its caches, on a GPU what fills it.
 _PIXELS = {"cpu": 1 << 17, "cuda": 1 << 25}
 

@@ -18,8 +18,6 @@ from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.folder import digest
 from holdfast_worker.models.weights import opened
 
-__all__ = ["MAX_CLASSES", "Head", "load_head"]
-
 MAX_CLASSES = 256
 """Most classes of a head: every rival's margin is certified and sent."""
 

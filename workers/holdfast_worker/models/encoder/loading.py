@@ -19,8 +19,6 @@ from holdfast_worker.models.vision.layers import build_layers
 from holdfast_worker.models.vision.towers import LayersTower, Tower
 from holdfast_worker.models.weights import find_device, find_dtype, read_tensors, tensor_places
 
-__all__ = ["HEADS", "load_encoder", "load_tower"]
-
 HEADS = "heads"
 """Folder of an encoder's heads, inside its own."""
 

@@ -17,8 +17,6 @@ from holdfast_worker.models.vision.open_clip import from_open_clip, is_open_clip
 from holdfast_worker.models.vision.transformer import Feature, VisionTower
 from holdfast_worker.models.weights import read_tensors, require_fit, tensor_places
 
-__all__ = ["load_vision"]
-
 _OPEN_CLIP = "open_clip_config.json"
 _TYPES = {
     "clip": ("clip", "clip_vision_model"),

@@ -6,8 +6,6 @@ from typing import Self
 
 from holdfast_worker.models.guard.config import GuardConfig
 
-__all__ = ["Reading"]
-
 _RATINGS = {
     "word": re.compile(r"[\W_]*([^\W_]+)(?=[\W_])"),
     "json_rating": re.compile(r'.*?"rating"\s*:\s*"([^"]*)"', re.S),

@@ -10,9 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from holdfast.contract.models import Defaults, FalseFlag, FieldInfo
 
-__all__ = ["GuardConfig", "TabularConfig"]
-
-
 Tokens = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
 
 

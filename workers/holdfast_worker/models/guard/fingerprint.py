@@ -10,8 +10,6 @@ from holdfast_worker.models.folder import digest, weights_and_files
 from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.policies import policy_text
 
-__all__ = ["fingerprint"]
-
 _RULES = {"layout", "decision", "answer", "answer_prefix", "max_new_tokens", "unparseable", "text_alone"}
 
 

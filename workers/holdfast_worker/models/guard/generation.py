@@ -17,8 +17,6 @@ from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.prefix import read_on
 from holdfast_worker.models.guard.prompt import Prompt
 
-__all__ = ["Writer"]
-
 
 class Writer:
     """Writes a guard's answers and reads the verdicts in them."""

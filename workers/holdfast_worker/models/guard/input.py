@@ -22,8 +22,6 @@ from holdfast_worker.models.vision.noise_space import decoded, require_image, re
 from holdfast_worker.models.vision.preprocessing import Pixels
 from holdfast_worker.noise import cell_masks, kernel_of, replace_tokens
 
-__all__ = ["GuardInput", "context_length"]
-
 # Positions in one forward pass to begin with: on a CPU what stays in its caches, on a GPU what fills it.
 _POSITIONS = {"cpu": 8192, "cuda": 131_072}
 

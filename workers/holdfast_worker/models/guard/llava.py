@@ -36,8 +36,6 @@ from holdfast_worker.models.stages import StageClock
 from holdfast_worker.models.vision.image_path import ImagePath, Llava
 from holdfast_worker.models.vision.preprocessing import Pixels
 
-__all__ = ["LlavaGuard"]
-
 
 class LlavaGuard:
     """A loaded guard on transformers; see ``Guard``.

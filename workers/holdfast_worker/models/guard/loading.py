@@ -20,8 +20,6 @@ from holdfast_worker.models.vision.image_path import Llava
 from holdfast_worker.models.vision.preprocessing import load_pixels
 from holdfast_worker.models.weights import find_device, find_dtype, require_fit
 
-__all__ = ["load_guard"]
-
 _MODELS: dict[str, Any] = {
     "llava": LlavaForConditionalGeneration,
     "llava_next": LlavaNextForConditionalGeneration,

@@ -6,8 +6,6 @@ one text for ever: a changed text gets a new version. A setting that is none of 
 
 from importlib import resources
 
-__all__ = ["LLAVAGUARD_V1_2", "MULTIMODAL_SAFETY_V1", "POLICIES", "policy_text"]
-
 # Delattre et al. 2026, A.6 "Multimodal Safety Policy (Exact Prompt)", without the print's italics
 # and code font.
 MULTIMODAL_SAFETY_V1 = """\

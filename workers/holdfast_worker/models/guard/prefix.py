@@ -8,8 +8,6 @@ from typing import Any
 from torch import nn
 from transformers import DynamicCache
 
-__all__ = ["cache_word", "read_on"]
-
 
 def read_on(language_model: nn.Module, cache: DynamicCache, **given: Any) -> Any:
     """One forward pass behind what ``cache`` holds; what is read is added to it.

@@ -23,8 +23,6 @@ from holdfast_worker.models.errors import InputRefusedError, ModelConfigError
 from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.policies import policy_text
 
-__all__ = ["Prompt", "load_prompt"]
-
 # Stands for the text while the template is rendered; no template or policy holds it.
 _TEXT_MARK = "[[the text goes here]]"
 

@@ -28,8 +28,6 @@ from holdfast_worker.models.guard.config import TabularConfig
 from holdfast_worker.models.weights import find_device, opened
 from holdfast_worker.noise import kernel_of
 
-__all__ = ["TabularGuard", "load_tabular"]
-
 WEIGHTS_FILE = "model.safetensors"
 _ROOM = 1024
 _EVERY_NUMBER = (-sys.float_info.max, sys.float_info.max)
@@ -77,6 +75,7 @@ class TabularInput:
     def noised(
         self, spec: GuardSpec, base: NDArray[np.int64], cells: Sequence[Cell], *, seed: str, start: int, stop: int
     ) -> NDArray[np.int64]:
+        """As ``GuardInputs.noised``: every field by its own kernel."""
         if any(cell.leading_masked or not cell.at_least for cell in cells):
             raise ValueError(f"cells {cells} must leave every field to the kernel; ask for the l0 threat")
         kernels = [kernel_of(spec.token_kernel, spec.beta, size) for size in spec.alphabets]

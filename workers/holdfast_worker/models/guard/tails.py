@@ -13,8 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["TailLayout", "shared_with_last", "tail_layout"]
-
 
 @dataclass(frozen=True, eq=False)
 class TailLayout:

@@ -13,8 +13,6 @@ from holdfast.queue.jobs import JobInput
 from holdfast_worker.models.draws import Draws, PreparedInput
 from holdfast_worker.models.vllm.engine import Engine
 
-__all__ = ["Guard", "GuardInputs", "GuardSettings"]
-
 
 class GuardSettings(Protocol):
     """What is read of any guard's settings."""

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 
 from transformers.utils import output_capturing
 
-__all__ = ["hidden_states_of"]
-
 # Before it resolved them, a list counted from the first layer's output on and knew no negative index.
 _RESOLVES_INDEXES = hasattr(output_capturing, "resolve_hidden_states_indices")
 

@@ -15,8 +15,6 @@ from holdfast_worker.models.stages import StageClock
 from holdfast_worker.models.vision.hidden_states import hidden_states_of
 from holdfast_worker.models.vision.preprocessing import Pixels, pack, to_tiles
 
-__all__ = ["ImagePath", "Llava"]
-
 Llava = LlavaForConditionalGeneration | LlavaNextForConditionalGeneration | LlavaOnevisionForConditionalGeneration
 """A whole model of transformers: LLaVA-1.5, LLaVA-NeXT or LLaVA-OneVision."""
 

@@ -13,8 +13,6 @@ from torch.nn import functional
 
 from holdfast_worker.models.errors import ModelConfigError
 
-__all__ = ["Layer", "build_layers"]
-
 _Count = Annotated[int, Field(gt=0, le=65_536)]
 _TRACKED = "num_batches_tracked"  # counts training steps; evaluation never reads it
 

@@ -14,8 +14,6 @@ from holdfast.certificates import resize_operator_norm
 from holdfast_worker.models.errors import InputRefusedError
 from holdfast_worker.models.vision.resize import axis_matrix, resize
 
-__all__ = ["MAX_SIDE", "decoded", "require_image", "resize_norm", "to_noise_space"]
-
 MAX_SIDE = 8192
 """Longest side of an image in pixels: the resize's matrices take its square in time."""
 

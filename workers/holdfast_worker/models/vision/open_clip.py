@@ -9,8 +9,6 @@ from transformers import CLIPVisionConfig
 
 from holdfast_worker.models.errors import ModelConfigError
 
-__all__ = ["from_open_clip", "is_open_clip", "vision_config"]
-
 _MARK = "conv1.weight"
 _NAMES = {
     "class_embedding": "embeddings.class_embedding",

@@ -23,8 +23,6 @@ from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.vision.resize import resize
 from holdfast_worker.models.vision.tiling import Grid, grid_for, shortest_edge
 
-__all__ = ["Pixels", "load_pixels", "pack", "to_tiles"]
-
 _PROCESSORS: dict[str, Any] = {
     "llava": LlavaImageProcessorPil,
     "llava_next": LlavaNextImageProcessorPil,

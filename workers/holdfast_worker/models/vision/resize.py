@@ -6,8 +6,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["axis_matrix", "resize"]
-
 _STRIP = 256
 
 

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from transformers.image_processing_utils import select_best_resolution
 
-__all__ = ["Grid", "grid_for", "shortest_edge"]
-
 
 @dataclass(frozen=True)
 class Grid:

@@ -9,8 +9,6 @@ from torch import Tensor, nn
 from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.vision.resize import resize
 
-__all__ = ["LayersTower", "Tower", "to_sphere"]
-
 
 class Tower(nn.Module):
     """A frozen vision tower, differentiable with respect to its images.

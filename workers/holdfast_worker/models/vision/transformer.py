@@ -9,8 +9,6 @@ from torch.nn import functional
 from holdfast_worker.models.vision.hidden_states import hidden_states_of
 from holdfast_worker.models.vision.towers import Tower
 
-__all__ = ["Feature", "VisionTower"]
-
 Feature = Literal["projection", "cls", "mean", "tokens"]
 
 

@@ -21,8 +21,6 @@ from torch import Tensor
 
 from holdfast_worker.models.errors import EngineLostError, ModelConfigError, ModelOutputError
 
-__all__ = ["PROCESS_MODULE", "Engine", "EngineSettings", "ProcessEngine", "Prompts"]
-
 PROCESS_MODULE = f"{__package__}.process"
 """What the child runs."""
 

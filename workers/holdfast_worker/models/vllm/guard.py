@@ -19,8 +19,6 @@ from holdfast_worker.models.stages import StageClock
 from holdfast_worker.models.vision.image_path import ImagePath
 from holdfast_worker.models.vllm.engine import Engine, Prompts
 
-__all__ = ["VllmGuard"]
-
 
 class VllmGuard:
     """A loaded guard on vLLM; see ``Guard``.

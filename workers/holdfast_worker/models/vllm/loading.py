@@ -30,8 +30,6 @@ from holdfast_worker.models.weights import (
     tensor_places,
 )
 
-__all__ = ["load_image_path", "load_vllm_guard"]
-
 _CACHED_CONTEXTS = 2  # full-length prompts that a CPU's key-value cache holds
 _LEAST_CACHE = 128 << 20
 

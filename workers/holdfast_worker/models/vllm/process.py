@@ -17,8 +17,6 @@ from torch import Tensor
 
 from holdfast_worker.models.vllm.engine import EngineSettings, Prompts
 
-__all__ = ["main"]
-
 _REASON = 600  # characters of vLLM's own words that are passed on
 
 

@@ -21,8 +21,6 @@ from torch import Tensor
 from holdfast_worker.models.errors import EngineLostError, ModelConfigError, ModelOutputError
 from holdfast_worker.models.vllm.engine import Prompts
 
-__all__ = ["ServerEngine"]
-
 _BODY_BYTES = 64 << 20  # embeddings in one request
 _ANSWER_S = 600.0
 _PAUSE_S = 1.0

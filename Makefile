@@ -20,7 +20,7 @@ M ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-fast test-one test-vllm test-newest nightly mutants check fix lock upgrade bench \
-	reference-guard reference-encoder redis clean
+	reference-guard reference-encoder redis dist clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 20
@@ -119,6 +119,9 @@ $(LOCK)/uv.stamp: requirements/uv.txt | venv
 	$(PYTHON) -m venv $(LOCK)
 	$(LOCK)/bin/python $(HASHED) requirements/uv.txt
 	@touch $@
+
+dist: $(VENV)/dev.stamp ## wheel and source distribution in dist/, with the locked build backend
+	$(BIN)/python -m hatchling build
 
 clean: ## remove the environments and every cache
 	rm -rf $(VENV) $(VLLM) $(NEWEST) $(LOCK) mutants .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

@@ -136,3 +136,11 @@ def test_averages_that_make_no_sense_are_refused(change: dict[str, Any], message
     arguments: dict[str, Any] = {"draws": 8, "t": 0.5, "alpha": 0.05} | change
     with pytest.raises(ValueError, match=message):
         mean_of_draws_lower(law([0.9], [0.99]), **arguments)
+
+
+def test_a_sum_of_draws_that_is_no_float_when_divided_is_rounded_down() -> None:
+    # Two scores of the grid, each half of the time: 2 a + b is passed with probability 7/8, the next sum with 1/2.
+    for low, high in product(range(2500, 2512), range(3000, 3012)):
+        lower = mean_of_draws_lower(law([low / 4096, high / 4096], [1.0, 0.5]), draws=3, t=0.0, alpha=0.3)
+        exact = Fraction(2 * (2 * low + high), 3 * 4096) - 1
+        assert exact * (1 - Fraction(1, 10**15)) <= Fraction(lower) <= exact

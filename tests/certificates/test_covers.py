@@ -1,5 +1,7 @@
 """The l0 threat's public frontier; test_answer_* have its theorems."""
 
+import math
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -8,12 +10,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from holdfast.certificates import AbsorbingKernel, UniformKernel, answer, l0_frontier, neyman_pearson_radius
+from holdfast.certificates import (
+    AbsorbingKernel,
+    UniformKernel,
+    answer,
+    any_time_lower,
+    l0_frontier,
+    neyman_pearson_radius,
+)
 from holdfast.certificates.guard.sides import Side
 from holdfast.certificates.noise.kernels import mask_probability
+from holdfast.certificates.shifts.covers import cover_shifts
+from holdfast.certificates.shifts.mixtures import Mixture, event_mixture
+from holdfast.certificates.shifts.shift import Least, Shift
 from tests.certificates.asking import asked, pooled
 
 Pool = tuple[NDArray[np.bool_], NDArray[np.bool_]]
+Pair = tuple[float, float]
 
 
 def pool(seed: int, draws: int, positions: int, chance: float, rate: float = 0.6) -> Pool:
@@ -54,6 +67,68 @@ def test_a_budget_of_too_many_covers_is_certified_by_a_larger_one_of_few_or_not_
     assert ranks[0] > ranks[1] > ranks[2] > 0.0
     some = l0_frontier(masks, unsafe, kernel=AbsorbingKernel(0.9), max_tokens=4, **asks)
     assert [radius is None for radius in some] == [False, False, True, True, True]
+
+
+def covers_by_hand(masks: NDArray[np.bool_], hits: NDArray[np.bool_], chances: list[float], d: int) -> list[Pair]:
+    """Probability of every set of d positions to be masked, and the any-time bound of its own draws."""
+    sets = list(combinations(range(masks.shape[1]), d))
+    share = 0.1 / (masks.shape[1] + 1) / len(sets)
+    pairs = []
+    for cover in sets:
+        covered = masks[:, cover].all(axis=1)
+        lower = any_time_lower(int(hits[covered].sum()), int(covered.sum()), share)
+        pairs.append((math.prod(chances[k] for k in cover), lower))
+    return pairs
+
+
+def parts_of(shift: Shift) -> list[Pair]:
+    """Of each part the weight, and how much of it is left where nothing is shifted."""
+    assert isinstance(shift, Least)
+    assert all(isinstance(part, Mixture) for part in shift.parts)
+    return [(float(part.weights[0]), part.at(0.0)) for part in shift.parts if isinstance(part, Mixture)]
+
+
+def front_by_hand(pairs: list[Pair]) -> list[Pair]:
+    """The pairs of which no other one is at most as large in both, each once, by ascending probability."""
+    distinct = sorted({(round(mass, 13), lower) for mass, lower in pairs})
+    beaten = [any(a <= mass and b <= low and (a, b) != (mass, low) for a, b in distinct) for mass, low in distinct]
+    return [pair for pair, lost in zip(distinct, beaten, strict=True) if not lost]
+
+
+CHANCES = {
+    "alike": [0.6] * 5,
+    "unlike": [0.9, 0.35, 0.7, 0.5, 0.8],
+    "two kinds": [0.5, 0.8, 0.5, 0.8, 0.8],
+    "never masked": [0.6, 1e-12, 0.7, 0.5, 0.8],
+    "last never masked": [0.6, 0.7, 0.9, 0.8, 1e-12],
+    "only one": [0.7],
+}
+
+
+@pytest.mark.parametrize("draws", [20, 400])
+@pytest.mark.parametrize("name", CHANCES)
+def test_every_budget_is_that_of_its_covers_one_by_one(name: str, draws: int) -> None:
+    rng, chances = np.random.default_rng(draws), CHANCES[name]
+    masks = rng.random((draws, len(chances))) < chances
+    hits = rng.random(draws) < 0.5 + 0.4 * masks[:, 0]
+    shifts = cover_shifts(masks, hits, mask_probability=chances, alpha=0.1, max_tokens=len(chances))
+    assert len(shifts) == len(chances) + 1
+    for d, shift in enumerate(shifts):
+        pairs = covers_by_hand(masks, hits, chances, d)
+        front = front_by_hand(pairs)
+        assert np.ravel(parts_of(shift)) == pytest.approx(np.ravel([(m, m * low) for m, low in front]), rel=1e-12)
+        for t in (0.0, 0.5, 2.0):
+            assert shift.at(t) == pytest.approx(min(event_mixture(*pair).at(t) for pair in pairs), rel=1e-12)
+
+
+def test_without_draws_no_budget_is_known_but_every_one_is_asked() -> None:
+    none = np.zeros((0, 4), dtype=bool), np.zeros(0, dtype=bool)
+    shifts = cover_shifts(*none, mask_probability=[0.5, 0.6, 0.7, 0.8], alpha=0.1, max_tokens=4)
+    assert [shift.at(0.0) for shift in shifts] == [0.0] * 5
+    # Equal bounds: of all covers the least probable is the worst, and the only one that is kept.
+    assert np.ravel([parts_of(shift) for shift in shifts]) == pytest.approx(
+        np.ravel([(1.0, 0.0), (0.5, 0.0), (0.3, 0.0), (0.21, 0.0), (0.168, 0.0)]), rel=1e-12
+    )
 
 
 @pytest.mark.parametrize(

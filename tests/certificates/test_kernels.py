@@ -215,3 +215,18 @@ def test_field_draws_stay_what_recorded_seeds_promise() -> None:
 def test_a_range_that_is_none_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"=.* must be"):
         suffix_draws(AbsorbingKernel(0.5), **{"slots": 2, "seed": "s", "start": 3, "stop": 5, **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"start": -1}, "start=-1 must be at least 0; raise start"),
+        ({"stop": 2}, "stop=2 must be at least 3; raise stop"),
+        ({"stop": 3.5}, "stop=3.5 must be an integer"),
+    ],
+)
+def test_the_wrong_end_of_a_range_is_named(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
+        suffix_draws(AbsorbingKernel(0.5), **{"slots": 2, "seed": "s", "start": 3, "stop": 5, **change})
+    with pytest.raises(ValueError, match=f"^{message}"):
+        field_draws([AbsorbingKernel(0.5)], **{"seed": "s", "start": 3, "stop": 5, **change})

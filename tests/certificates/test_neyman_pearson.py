@@ -227,3 +227,24 @@ def test_values_outside_their_range_are_refused_by_name(change: dict[str, Any]) 
     certify: Callable[..., object] = neyman_pearson_value if name == "epsilon" else neyman_pearson_radius
     with pytest.raises(ValueError, match=f"{name}=.* must .*; "):
         certify(**question)
+
+
+@pytest.mark.parametrize("tokens", [17, 25])
+def test_a_value_near_the_smallest_floats_is_met_from_below(tokens: int) -> None:
+    # The group that p_A cuts has a ratio of 2^-40 a token: its logarithm is -693 at 25.
+    kernel, p, shift = UniformKernel(2.0**-40, 2), 1 - 1e-9, 6.0
+    value = neyman_pearson_value(p, kernel=kernel, tokens=tokens, epsilon=shift, sigma=1.0)
+    exact = oracle.neyman_pearson(p, oracle.token_pairs(2.0**-40, 2, tokens), shift)
+    assert exact * (1 - oracle.mp.mpf("1e-9")) <= value <= exact
+
+
+@pytest.mark.parametrize("p", [0.9375, 1.0])
+def test_a_value_that_only_equals_the_threshold_is_not_certified(p: float) -> None:
+    # What masks cover of p: 1/8 of everything, or half of that.
+    left = p - 0.875
+    kernel = AbsorbingKernel(0.5)
+    assert neyman_pearson_value(p, kernel=kernel, tokens=3, epsilon=0.0, sigma=1.0) == left
+    assert neyman_pearson_radius(p, kernel=kernel, tokens=3, sigma=1.0, tau=left) is None
+    certified = neyman_pearson_radius(p, kernel=kernel, tokens=3, sigma=1.0, tau=left * 0.99)
+    assert certified is not None
+    assert (certified == math.inf) == (p == 1.0)

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import beta, binom
+from scipy.stats import beta, binom, norm
 
-from holdfast.certificates import ScoreSample
-from holdfast.certificates.shifts.mixtures import Law, mean_mixture
-from holdfast.certificates.shifts.scores import mean_shift, score_law
-from holdfast.certificates.shifts.shift import Shift
+from holdfast.certificates import AbsorbingKernel, ScoreSample
+from holdfast.certificates.bounds.means import MeanBound, mean_lower
+from holdfast.certificates.shifts.mixtures import Law, event_mixture, mean_mixture, suffix_mixtures
+from holdfast.certificates.shifts.scores import mean_shift, rank_shares, score_law
+from holdfast.certificates.shifts.shift import Greatest, Least, Shift
 from tests.certificates import encoders
 from tests.certificates.encoders import StepEncoder
 from tests.certificates.shifted import curve_shift, law
@@ -167,3 +168,85 @@ def test_survival_at_a_shift_is_that_of_every_level() -> None:
 def test_a_bound_that_is_no_probability_is_refused() -> None:
     with pytest.raises(ValueError, match=r"lower=1.5 must lie in \[0, 1\]"):
         mean_mixture(1.5)
+
+
+def test_a_mean_is_shifted_from_the_bound_that_was_named() -> None:
+    scores = np.repeat([1.0, 0.5], 50)
+    width = math.sqrt(math.log(20.0) / 200.0)
+    assert mean_shift(scores, 0.05, bound="hoeffding").at(0.0) == pytest.approx(0.75 - width, rel=1e-12)
+    names: tuple[MeanBound, ...] = ("betting", "empirical_bernstein", "kl", "hoeffding")
+    lowers = [mean_lower(scores, 0.05, bound=name) for name in names]
+    assert len(set(lowers)) == 4
+    assert [mean_shift(scores, 0.05, bound=name).at(0.0) for name in names] == pytest.approx(lowers, rel=1e-12)
+
+
+def test_a_shifted_mean_bets_for_the_horizon_that_was_named() -> None:
+    scores = np.repeat([1.0, 0.0], [95, 5])
+    lower = mean_lower(scores, 0.05, horizon=10**6)
+    assert lower < mean_lower(scores, 0.05) * (1 - 1e-6)
+    assert mean_shift(scores, 0.05, horizon=10**6).at(0.0) == pytest.approx(lower, rel=1e-12)
+
+
+@pytest.mark.parametrize("prove", [score_law, mean_shift])
+@pytest.mark.parametrize(("alpha", "remedy"), [(0.0, "raise alpha"), (1.0, "lower alpha")])
+def test_a_risk_that_is_none_is_refused_by_name(prove: Callable[..., object], alpha: float, remedy: str) -> None:
+    with pytest.raises(ValueError, match=f"^alpha={alpha} must lie strictly between 0 and 1; {remedy}$"):
+        prove([0.5, 0.9], alpha)
+
+
+@pytest.mark.parametrize("draws", [2, 40, 5000])
+def test_the_lowest_rank_has_the_largest_share_of_the_risk_and_the_jth_a_jth_of_it(draws: int) -> None:
+    curve = score_law(np.arange(1, draws + 1) / draws, 0.05)
+    ranks = np.rint(curve.values * draws)
+    shares = beta.cdf(curve.survival, draws - ranks + 1, ranks)
+    harmonic = math.fsum(1 / j for j in range(1, len(ranks) + 1))
+    exact = [0.05 / harmonic / j for j in range(1, len(ranks) + 1)]
+    assert shares == pytest.approx(exact, rel=1e-5)
+    assert rank_shares(0.05, len(ranks)) == pytest.approx(exact, rel=1e-12)
+
+
+SUFFIX = (0.2, 0.5, 0.9)
+
+
+@pytest.mark.parametrize("t", [0.0, 0.7, 2.0])
+def test_a_budget_of_the_suffix_threat_keeps_the_cells_that_mask_at_least_as_many(t: float) -> None:
+    # Cells of weights 3/4, 3/16 and 1/16; those of fewer masks than the budget are lost whole.
+    kept = [w * norm.cdf(norm.ppf(q) - t) for w, q in zip((0.75, 0.1875, 0.0625), SUFFIX, strict=True)]
+    found = [shift.at(t) for shift in suffix_mixtures(AbsorbingKernel(0.25), SUFFIX)]
+    assert found == pytest.approx([sum(kept), kept[1] + kept[2], kept[2]], rel=1e-12)
+
+
+def test_cells_without_a_bound_or_with_one_that_is_no_probability_are_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"^lower=\[\] must hold one bound per cell; pass at least one$"):
+        suffix_mixtures(AbsorbingKernel(0.25), [])
+    with pytest.raises(ValueError, match=r"^lower\[1\]=1.5 must lie in \[0, 1\]; pass a probability$"):
+        suffix_mixtures(AbsorbingKernel(0.25), [0.5, 1.5, 0.5])
+
+
+def test_the_attacker_takes_the_least_of_several_shifts_and_a_budget_the_greatest() -> None:
+    # The parts cross: .9 of a half against .6 of everything, and a third that reaches nowhere.
+    often, rare, none = mean_mixture(0.6), event_mixture(0.5, 0.99), mean_mixture(0.1)
+    assert Least([often, rare]).at(0.0) == rare.at(0.0) < often.at(0.0)
+    assert Least([often, rare]).at(2.0) == often.at(2.0) < rare.at(2.0)
+    assert Greatest([often, rare]).at(0.0) == often.at(0.0)
+    assert Greatest([often, rare]).at(2.0) == rare.at(2.0)
+    reaches = [often.reach(0.3), rare.reach(0.3)]
+    assert reaches == pytest.approx([norm.ppf(0.6) - norm.ppf(0.3), norm.ppf(0.99) - norm.ppf(0.6)], rel=1e-8)
+    assert [Least([often, rare]).reach(0.3), Greatest([often, rare]).reach(0.3)] == sorted(
+        reaches, key=lambda r: r or 0
+    )
+    assert Greatest([none, rare, none]).reach(0.3) == reaches[1]
+    assert Greatest([none, none]).reach(0.3) is None
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_where_one_attack_is_answered_by_nothing_none_of_them_is(place: int) -> None:
+    parts = [mean_mixture(0.9), mean_mixture(0.8)]
+    parts.insert(place, mean_mixture(0.2))
+    assert Least(parts).reach(0.3) is None
+    assert Least(parts).at(0.0) == mean_mixture(0.2).at(0.0)
+
+
+def test_of_no_shift_nothing_is_known() -> None:
+    assert Greatest(()).at(0.0) == 0.0
+    assert Greatest(()).reach(0.1) is None

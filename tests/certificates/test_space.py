@@ -51,6 +51,15 @@ def test_the_operator_norm_is_not_below_an_exact_one_that_is_no_float(old: int, 
     assert entry**2 * old * old**2 <= bound**2 <= entry**2 * old * old**2 * (1 + Fraction(1, 10**8))
 
 
+@pytest.mark.parametrize("size", [20, 60, 120])
+def test_the_operator_norm_of_summed_permutations_is_not_below_their_number(size: int) -> None:
+    # Rows and columns all sum to 3: no vector is stretched further (|A|^2 <= |A|_1 |A|_inf), and that of ones is by 3.
+    rng = np.random.default_rng(4)
+    for _ in range(12):
+        matrix = sum(np.eye(size)[rng.permutation(size)] for _ in range(3))
+        assert 9 <= Fraction(resize_operator_norm(matrix, matrix)) <= 9 * (1 + Fraction(1, 10**8))
+
+
 def test_no_image_is_stretched_further() -> None:
     rng, rows, columns = np.random.default_rng(2), box_rows(24, 8), box_rows(40, 8)
     bound = resize_operator_norm(rows, columns)

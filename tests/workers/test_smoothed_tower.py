@@ -39,6 +39,7 @@ from holdfast_worker.models.smoothed_tower import (
     smooth_model,
     sphere_mean,
 )
+from holdfast_worker.models.vision.hidden_states import hidden_states_of
 from holdfast_worker.noise import gaussian
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -371,7 +372,7 @@ def test_layers_read_side_by_side_are_one_feature() -> None:
     states = tower(noisy(pixels, 3).flatten(0, 1), output_hidden_states=True).hidden_states
     joint = torch.cat([states[layer][:, 1:] for layer in (-1, -2)], dim=-1)
     expected = sphere_mean(joint.view(2, 3, *joint.shape[1:]))
-    found = tower_of(smooth(model, draws=3))(pixels, output_hidden_states=[-1, -2]).hidden_states
+    found = tower_of(smooth(model, draws=3))(pixels, output_hidden_states=hidden_states_of([-1, -2])).hidden_states
     torch.testing.assert_close(torch.cat([found[layer][:, 1:] for layer in (-1, -2)], dim=-1), expected)
     assert torch.isfinite(model(**inputs).logits).all()
 

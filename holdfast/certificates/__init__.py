@@ -8,6 +8,7 @@ a certificate against its own.
 from holdfast.certificates.bounds.counts import any_time_lower, clopper_pearson_lower
 from holdfast.certificates.bounds.means import ScoreSample, betting_lower
 from holdfast.certificates.document.checks import Check
+from holdfast.certificates.document.planes import packed, unpacked
 from holdfast.certificates.features.answer import FeatureAnswer, feature_answer, feature_progress
 from holdfast.certificates.features.question import LEVELS, FeatureCounts, FeatureQuestion, sample_of_levels
 from holdfast.certificates.features.radii import feature_bound, feature_radius, margin_radius
@@ -19,7 +20,7 @@ from holdfast.certificates.guard.frontier import (
     neyman_pearson_value,
     suffix_frontier,
 )
-from holdfast.certificates.guard.question import Cell, Counts, Question, position_masks
+from holdfast.certificates.guard.question import Cell, Question, Votes, tail_masks
 from holdfast.certificates.noise.kernels import (
     AbsorbingKernel,
     TokenKernel,
@@ -37,7 +38,6 @@ __all__ = [
     "Answer",
     "Cell",
     "Check",
-    "Counts",
     "FeatureAnswer",
     "FeatureCounts",
     "FeatureQuestion",
@@ -46,6 +46,7 @@ __all__ = [
     "ScoreSample",
     "TokenKernel",
     "UniformKernel",
+    "Votes",
     "answer",
     "any_time_lower",
     "betting_lower",
@@ -61,10 +62,12 @@ __all__ = [
     "margin_radius",
     "neyman_pearson_radius",
     "neyman_pearson_value",
-    "position_masks",
+    "packed",
     "resize_operator_norm",
     "sample_of_levels",
     "suffix_draws",
     "suffix_frontier",
+    "tail_masks",
+    "unpacked",
     "verify",
 ]

@@ -9,6 +9,11 @@ from holdfast.contract.problems import FieldError, InvalidValueError
 MAX_FIELDS = 100
 """Fields of one object in a request."""
 
+MAX_DRAWS = 1_000_000
+"""Image draws of one certificate."""
+MAX_TAILS = 8
+"""Tails that score one image draw in every cell."""
+
 Stop = Literal["any_time", "fixed"]
 Epsilon = Annotated[float, Field(ge=0, le=1e6)]
 T = TypeVar("T")

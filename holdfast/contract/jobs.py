@@ -18,16 +18,21 @@ Side = Literal["unsafe", "safe"]
 Verdict = Literal["unsafe", "safe", "abstained"]
 """What a guard's certificate says: one of the sides, or that neither was certified."""
 
-Stopped = Literal["target", "tolerance", "not_certifiable", "passes_spent"]
-"""Why sampling ended: the target was decided, no radius could grow enough, nothing could be certified, or all passes
+Stopped = Literal["target", "tolerance", "not_certifiable", "draws_spent"]
+"""Why sampling ended: the target was decided, no radius could grow enough, nothing could be certified, or all draws
 were spent."""
 
 
 class Progress(Frozen):
-    """How far a job is: what has been paid for and what it certifies so far."""
+    """How far a job is: what has been paid for and what it certifies so far.
 
-    passes: int
-    max_passes: int
+    `seconds_left`: device seconds that the rest of the draws would take at the model's measured cost; sampling may stop
+    before. Null where the cost is not known.
+    """
+
+    draws: int
+    max_draws: int
+    seconds_left: float | None = None
     frontier: tuple[float | None, ...] = ()
     verdict: Verdict = "abstained"
 

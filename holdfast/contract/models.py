@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from holdfast.contract.base import Closed
+from holdfast.contract.base import MAX_DRAWS, MAX_TAILS, Closed
 
 TokenKernelName = Literal["uniform", "absorbing"]
 FeatureReference = Literal["clean", "direction"]
@@ -59,8 +59,12 @@ class Defaults(Closed):
     sigma: float = Field(0.5, gt=0, description="Standard deviation of the image noise, [0,1] pixels.")
     tau: float = Field(4.6e-5, gt=0, lt=1, description="Flag when the smoothed Unsafe probability exceeds it.")
     alpha: float = Field(0.01, gt=0, le=0.5, description="Risk shared by every number of a certificate.")
-    max_passes: int = Field(9000, gt=0, description="Most noisy passes spent on one certificate.")
-    tolerance: float = Field(0.02, ge=0, lt=1, description="Stop when no radius can grow by more than this share.")
+    max_draws: int = Field(1000, gt=0, le=MAX_DRAWS, description="Most image draws spent on one certificate.")
+    tails: int = Field(4, ge=1, le=MAX_TAILS, description="r: tails that score one image draw in every cell.")
+    tolerance: float = Field(
+        0.1, ge=0, lt=1, description="Stop when twice the draws would raise the radii together by less than this share."
+    )
+    max_characters: int = Field(20, ge=0, description="C: code points that the attacker of the append threat adds.")
     l0: L0Defaults | None = Field(None, description="Of the l0 threat on text; none: a request must give beta and tau.")
 
 
@@ -71,6 +75,23 @@ class Limits(Closed):
     max_text_bytes: int = Field(gt=0, description="UTF-8 bytes of text and suffix that always fit the context.")
     max_tokens: int = Field(8, ge=0, description="Largest token budget d of the l0 threat.")
     token_kernels: tuple[TokenKernelName, ...] = ("uniform",)
+
+
+class Cost(Closed):
+    """What draws cost on the device that serves the model, as its worker measured it.
+
+    `prefill_s`: seconds of an image draw up to its tails. `position_s`: seconds of one tail position. `closing`:
+    positions of a tail behind its slots. `room`: draws of a default request that fill one forward pass.
+    """
+
+    prefill_s: float = Field(ge=0)
+    position_s: float = Field(ge=0)
+    closing: int = Field(ge=0)
+    room: int = Field(gt=0)
+
+    def draw_s(self, *, tails: int, slots: int) -> float:
+        """Seconds of one image draw with so many tails in all, of so many slots each."""
+        return self.prefill_s + tails * (slots + self.closing) * self.position_s
 
 
 class FieldInfo(Closed):
@@ -94,6 +115,12 @@ class GuardInfo(Closed):
     text_alone: bool = Field(False, description="Whether it answers a text without an image, as its operator declares.")
     defaults: Defaults
     limits: Limits
+    tie_band: float = Field(
+        ge=0,
+        description="b: a vote whose margin is at most this far from a tie counts against whichever side claims."
+        " Margins move with the company of a batch, and are assumed to move by no more; `holdfast models check` measures.",
+    )
+    cost: Cost | None = Field(None, description="What draws cost, as measured; null where nothing was.")
     false_flag: FalseFlag | None = None
     notes: tuple[str, ...] = Field((), description="What every certificate must say of this guard, in its notice.")
 

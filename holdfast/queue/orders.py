@@ -1,6 +1,6 @@
 """Draw orders out, tallies back.
 
-An order is a range of draws of one job, in a set of cells where a guard votes. It is issued once (by index), delivered
+An order is a range of draws of one job. It is issued once (by index), delivered
 to one worker at a time, and done when its tally is written. The tally is the truth; the `tallies` stream only hints
 that there is news.
 Every order takes draw indexes that no earlier order of its job had, so no outcome can be seen before its draw is asked
@@ -27,7 +27,7 @@ _CLAIM_IDLE_MS = 3000  # two claimers cannot take the same order: the first clai
 
 @dataclass(frozen=True)
 class Order:
-    """Draws [start, stop) of one job; of a guard's in these cells, an encoder has none."""
+    """Draws [start, stop) of one job, each scored in every cell by every tail where a guard votes."""
 
     __pydantic_config__ = _CLOSED
 
@@ -35,30 +35,27 @@ class Order:
     index: int
     start: int
     stop: int
-    cells: tuple[int, ...] | None = None
 
     @property
-    def passes(self) -> int:
-        """Noisy passes that the order costs."""
-        return (self.stop - self.start) * (1 if self.cells is None else len(self.cells))
+    def draws(self) -> int:
+        """How many image draws it asks for."""
+        return self.stop - self.start
 
 
 @dataclass(frozen=True)
 class Votes:
-    """A guard's draws, counted.
+    """A guard's draws, vote by vote.
 
     Attributes:
-        cells: The cells that were sampled.
-        unsafe: Unsafe draws in each of them.
-        outcomes: Where each draw's mask matters: one bit per draw, most significant first, in hexadecimal.
+        unsafe: Which passes were Unsafe: a plane of shape (draws, tails, cells), see `holdfast.certificates.packed`.
+        near_tie: Which margins were within the guard's band of a tie; None where none was.
         positions: Eligible token positions of the input (the text's tokens under the l0 threat).
     """
 
     __pydantic_config__ = _CLOSED
 
-    cells: tuple[int, ...]
-    unsafe: tuple[int, ...]
-    outcomes: str | None = None
+    unsafe: str
+    near_tie: str | None = None
     positions: int = 0
 
 
@@ -98,9 +95,9 @@ class Tally:
     operator_norm: float = 1.0
 
     @property
-    def passes(self) -> int:
-        """Noisy passes that the tally counts."""
-        return (self.stop - self.start) * (len(self.found.cells) if isinstance(self.found, Votes) else 1)
+    def draws(self) -> int:
+        """How many image draws it counts."""
+        return self.stop - self.start
 
     @property
     def votes(self) -> Votes:

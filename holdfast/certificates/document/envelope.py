@@ -18,7 +18,7 @@ MOST_PASSES = 10_000_000
 ABOVE_0 = math.ulp(0.0)
 _FINITE = math.nextafter(math.inf, 0.0)  # standardised numeric fields have no range
 
-STOPPED = one_of("target", "tolerance", "not_certifiable", "passes_spent")
+STOPPED = one_of("target", "tolerance", "not_certifiable", "draws_spent")
 
 ENVELOPE: dict[str, Reader] = {
     "id": text,

@@ -1,4 +1,4 @@
-"""What decides a guard's certificate: the parameters that were asked for, and the counted evidence."""
+"""What decides a guard's certificate: the parameters that were asked for, and the votes."""
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -36,14 +36,15 @@ class Question:
     """The parameters that decide a certificate's numbers; named as in the REST contract.
 
     Attributes:
-        text: `suffix`, `l0` or `none`.
+        text: `suffix`, `append`, `l0` or `none`.
         tabular: whether the positions are fields with an alphabet each.
-        slots: suffix slots m; categorical fields; 0 for the l0 threat on text and without a text threat.
-        max_tokens: largest budget d of the frontier.
-        cells: what each cell is. A smoothed guard against every budget has the strata 0..s, cell k < s of exactly k
-            leading masked slots and cell s of at least s; a further cell of its own noise, for the Neyman–Pearson
-            bound of `auto`, and then the strata and it have half of a direction's alpha each. Where each budget d has
-            a smoothed guard of its own, cell d is that guard's, with d slots.
+        slots: suffix slots m; categorical fields; 0 without noise on slots of known number.
+        max_tokens: largest budget d of the frontier; under `append` of code points.
+        cells: what each cell is in which every draw was scored. A smoothed guard against every budget has the strata
+            0..s, cell k < s of exactly k leading masked slots and cell s of at least s; for a target (d, epsilon) the
+            one cell of at least d. Where each budget d has a smoothed guard of its own, cell d is that guard's, with d
+            slots. Otherwise there is the one cell of the kernel's own noise.
+        tails: r, tails that score each draw in every cell.
         token_kernel: `uniform` or `absorbing`.
         beta: corruption rate.
         alphabets: V of the tokens, or of each categorical field.
@@ -51,19 +52,19 @@ class Question:
         tau: decision threshold.
         alpha: risk of the whole answer.
         sides: the verdicts that are tried for, each with an equal share of alpha.
-        method: `auto`, `stratified` or `neyman_pearson`.
+        method: `auto`, `joint`, `stratified`, `neyman_pearson` or `erase_and_check`.
         bound: the confidence bound.
-        wanted: the cells that are sampled.
         target: (tokens, epsilon) of a decision query.
         epsilons: where the worst case is reported.
         operator_norm: of the resize from the image's own size.
     """
 
-    text: Literal["suffix", "l0", "none"]
+    text: Literal["suffix", "append", "l0", "none"]
     tabular: bool
     slots: int
     max_tokens: int
     cells: tuple[Cell, ...]
+    tails: int
     token_kernel: Literal["uniform", "absorbing"]
     beta: float
     alphabets: tuple[int, ...]
@@ -71,9 +72,8 @@ class Question:
     tau: float
     alpha: float
     sides: tuple[Side, ...]
-    method: Literal["auto", "stratified", "neyman_pearson"]
+    method: Literal["auto", "joint", "stratified", "neyman_pearson", "erase_and_check"]
     bound: Bound
-    wanted: tuple[int, ...]
     target: tuple[int, float] | None
     epsilons: tuple[float, ...]
     operator_norm: float = 1.0
@@ -90,37 +90,33 @@ class Question:
         """Whether each budget has a smoothed guard of its own."""
         return any(cell.slots != self.slots for cell in self.cells)
 
-    @property
-    def natural(self) -> bool:
-        """Whether the last cell is the kernel's own noise beside the strata."""
-        return not self.per_budget and len(self.cells) > 1 and self.cells[-1].leading_masked == 0
-
 
 @dataclass(frozen=True, eq=False)
-class Counts:
+class Votes:
     """The evidence.
 
     Attributes:
-        cells: (draws, unsafe) of every cell, (0, 0) where it was not sampled.
-        masks: which positions each draw masked, bool (n, L), where that matters (`l0`).
-        unsafe: each draw's outcome, bool (n,), with `masks`.
+        unsafe: which passes were Unsafe, bool (n, r, C): draws, tails, cells.
+        near_tie: which margins were so near a tie that they count against whichever side claims, bool (n, r, C).
+        masks: which positions each tail masked, bool (n, r, L), where that matters (`l0`).
     """
 
-    cells: tuple[tuple[int, int], ...]
+    unsafe: NDArray[np.bool_]
+    near_tie: NDArray[np.bool_]
     masks: NDArray[np.bool_] | None = None
-    unsafe: NDArray[np.bool_] | None = None
 
-    def of(self, side: Side) -> "Counts":
-        """The same draws with the side's outcome in the place of Unsafe."""
-        if side == "unsafe":
-            return self
-        cells = tuple((draws, draws - unsafe) for draws, unsafe in self.cells)
-        return Counts(cells, self.masks, None if self.unsafe is None else ~self.unsafe)
+    def hits(self, side: Side) -> NDArray[np.bool_]:
+        """The passes that speak for the side, bool (n, r, C)."""
+        return (self.unsafe if side == "unsafe" else ~self.unsafe) & ~self.near_tie
 
 
-def position_masks(question: Question, *, positions: int, seed: str, start: int, stop: int) -> NDArray[np.bool_]:
-    """The masks, bool (n, positions), of the draws [start, stop) of an l0 certificate: they follow from its seed."""
+def tail_masks(question: Question, *, positions: int, seed: str, start: int, stop: int) -> NDArray[np.bool_]:
+    """The masks, bool (n, r, positions), of the draws [start, stop) of an l0 certificate: they follow from its seed."""
+    shape = stop - start, question.tails, positions
     if question.tabular:
-        return field_draws(question.kernels, seed=seed, start=start, stop=stop).masked
+        kernels = question.kernels * question.tails
+        return field_draws(kernels, seed=seed, start=start, stop=stop).masked.reshape(shape)
     (kernel,) = question.kernels
-    return suffix_draws(kernel, slots=positions, seed=seed, start=start, stop=stop, strata=0).masked[:, 0]
+    # The tails of a draw are as many positions, one behind the other.
+    natural = suffix_draws(kernel, slots=question.tails * positions, seed=seed, start=start, stop=stop, strata=0)
+    return natural.masked[:, 0].reshape(shape)

@@ -9,12 +9,12 @@ from holdfast.contract.guard.requests import AskedMethod, AskedVerdict, Scope, T
 from holdfast.contract.jobs import Issued, Job, Side, Stopped, Verdict
 from holdfast.contract.models import FalseFlag, ImageSpace, TokenKernelName
 
-Method = Literal["stratified", "neyman_pearson"]
+Method = Literal["joint", "stratified", "neyman_pearson", "erase_and_check"]
 """How a number was bounded."""
 
 
 class FrontierPoint(Frozen):
-    """The largest certified image radius against `tokens` attacker tokens; `null` is not certified.
+    """The largest certified image radius against `tokens` attacker tokens (`append`: code points); `null`: none.
 
     `native_radius` is the same in the image's own pixels, before it was resized to the noise space; null without image.
     """
@@ -48,45 +48,51 @@ class TargetAnswer(Frozen):
 
 
 class CellEvidence(Frozen):
-    """The tally of one cell, and the bounds on its Unsafe probability that it gives at the cell's share of alpha.
+    """One cell in which every draw was scored by each of its tails, and how its votes fell.
 
     Without `at_least`, exactly `leading_masked` leading slots were masked; with it, at least so many, the rest by the
-    kernel's own noise. `slots` is the smoothed guard's: all of them, or for `per_budget` the budget's own. `draws` 0
-    with bounds 0 and 1: the cell was not sampled.
+    kernel's own noise. `slots` is the smoothed guard's: all of them, or for `per_budget` the budget's own. `unsafe` and
+    `near_ties` count passes, each draws times tails of them; a near tie may be Unsafe or not.
     """
 
+    slots: int
     leading_masked: int
     at_least: bool
-    slots: int
-    draws: int
     unsafe: int
+    near_ties: int
+
+
+class ScoreEvidence(Frozen):
+    """One mean that was bounded: the Unsafe probability given these cells, weighted by their probabilities.
+
+    `tokens` is the budget that it is for; `lower` and `upper` bound it at its share of alpha, 0 and 1 where nothing is
+    known.
+    """
+
+    tokens: int
+    cells: tuple[int, ...]
     lower: float
     upper: float
 
 
-class OrderEvidence(Frozen):
-    """One order of the prefix that was counted: draws [start, stop) in these cells, and how many were Unsafe.
-
-    `outcomes` has one bit per draw, most significant first, in hexadecimal, where each draw's mask matters.
-    """
-
-    start: int
-    stop: int
-    cells: tuple[int, ...]
-    unsafe: tuple[int, ...]
-    outcomes: str | None = None
-
-
 class Evidence(Frozen):
-    """Everything that the certificate's numbers are computed from.
+    """Everything that the certificate's numbers are computed from: every vote, replayable one by one.
 
-    `alpha_split` has the share of alpha that each direction was given beforehand (`unsafe`, `safe`); each is shared
-    equally over the cells, budgets or covers that `sharing` names. `positions`: how many the l0 masks cover.
+    `unsafe` and `near_tie` are bit planes of shape (draws, tails, cells), in this order, most significant bit first, in
+    base64: whether a pass was Unsafe, and whether its margin was within `tie_band` of a tie, where it counts against
+    whichever side claims; `near_tie` is null where none was. `alpha_split` has the share of alpha that each direction
+    was given beforehand (`unsafe`, `safe`); how each is shared further, `sharing` says. `positions`: how many the l0
+    masks cover.
     """
 
+    draws: int
+    tails: int
     passes: int
-    orders: tuple[OrderEvidence, ...]
     cells: tuple[CellEvidence, ...]
+    unsafe: str
+    near_tie: str | None
+    tie_band: float
+    scores: tuple[ScoreEvidence, ...]
     positions: int | None
     bound: Literal["any_time", "clopper_pearson"]
     alpha: float
@@ -96,7 +102,10 @@ class Evidence(Frozen):
 
 
 class ThreatUsed(Frozen):
-    """The attacker the certificate holds against; `max_tokens` is the largest budget that the frontier speaks of."""
+    """The attacker the certificate holds against.
+
+    `max_tokens` is the largest budget that the frontier speaks of, under `append` of code points.
+    """
 
     text: TextThreatKind
     slots: int

@@ -24,8 +24,9 @@ class CertifyKeywords(TypedDict, total=False):
     threat: Annotated[
         TextThreatKind | None,
         Keyword(
-            "suffix: the attacker rewrites reserved slots after the text; l0: any few tokens of the text (of a tabular"
-            " input, categorical fields); none: no token, for an image-only certificate.",
+            "suffix: the attacker rewrites reserved slots after the text; append: adds characters to its end; l0:"
+            " rewrites any few tokens of the text (of a tabular input, categorical fields); none: no token, for an"
+            " image-only certificate.",
             "threat.text.kind",
         ),
     ]
@@ -40,6 +41,10 @@ class CertifyKeywords(TypedDict, total=False):
     slots: Annotated[
         int | None,
         Keyword("suffix: token positions m after the text that the attacker may rewrite.", "threat.text.slots"),
+    ]
+    max_characters: Annotated[
+        int | None,
+        Keyword("append: code points that the attacker appends to the text.", "threat.text.max_characters"),
     ]
     max_tokens: Annotated[
         int | None, Keyword("l0: the largest token budget d of the frontier.", "threat.text.max_tokens")
@@ -64,12 +69,20 @@ class CertifyKeywords(TypedDict, total=False):
     alpha: Annotated[
         float | None, Keyword("The risk that any number of the certificate is wrong, in (0, 0.5].", "confidence.alpha")
     ]
-    method: Annotated[AskedMethod | None, Keyword("The bound; auto: the better one for each budget.", "method")]
-    max_passes: Annotated[int | None, Keyword("The most noisy passes to spend.", "sampling.max_passes")]
-    stop: Annotated[Stop | None, Keyword("any_time: may stop early; fixed: spends every pass.", "sampling.stop")]
+    method: Annotated[AskedMethod | None, Keyword("The bound; auto: the best one for each budget.", "method")]
+    max_draws: Annotated[
+        int | None,
+        Keyword("The most image draws to spend; each is scored in every cell of tokens.", "sampling.max_draws"),
+    ]
+    tails: Annotated[
+        int | None, Keyword("Texts under token noise that score each image draw in every cell.", "sampling.tails")
+    ]
+    stop: Annotated[Stop | None, Keyword("any_time: may stop early; fixed: spends every draw.", "sampling.stop")]
     tolerance: Annotated[
         float | None,
-        Keyword("Stop where no radius can grow by more than this share of the largest.", "sampling.tolerance"),
+        Keyword(
+            "Stop where twice the draws would raise the radii together by less than this share.", "sampling.tolerance"
+        ),
     ]
     target: Annotated[
         tuple[int, float] | None,

@@ -4,13 +4,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import FailFast, Field, field_validator, model_validator
 
-from holdfast.contract.base import MAX_FIELDS, Confidence, Epsilon, ImageData, Stop, Strict
+from holdfast.contract.base import MAX_DRAWS, MAX_FIELDS, MAX_TAILS, Confidence, Epsilon, ImageData, Stop, Strict
 from holdfast.contract.models import TokenKernelName
 
-AskedMethod = Literal["auto", "stratified", "neyman_pearson"]
+AskedMethod = Literal["auto", "joint", "stratified", "neyman_pearson", "erase_and_check"]
 Scope = Literal["shared", "per_budget"]
 AskedVerdict = Literal["both", "unsafe", "safe"]
-TextThreatKind = Literal["suffix", "l0", "none"]
+TextThreatKind = Literal["suffix", "append", "l0", "none"]
 
 
 _MAX_TOKENS = 1024
@@ -53,13 +53,15 @@ class Input(Strict):
 class TextThreat(Strict):
     """What the attacker does to tokens.
 
-    `suffix`: rewrites the first d of `slots` reserved positions after the text. `l0`: rewrites any d <= `max_tokens`
-    positions of the text, or any d categorical fields of a tabular input. `none`: nothing, the image-only certificate.
+    `suffix`: rewrites the first d of `slots` reserved positions after the text. `append`: appends at most
+    `max_characters` code points to the text. `l0`: rewrites any d <= `max_tokens` positions of the text, or any d
+    categorical fields of a tabular input. `none`: nothing, the image-only certificate.
     """
 
     kind: TextThreatKind | None = None
     slots: int | None = Field(None, ge=1, le=_MAX_TOKENS)
     max_tokens: int | None = Field(None, ge=0, le=_MAX_TOKENS)
+    max_characters: int | None = Field(None, ge=0, le=_MAX_TOKENS)
 
 
 class ImageThreat(Strict):
@@ -109,9 +111,10 @@ class Target(Strict):
 
 
 class Sampling(Strict):
-    """How many noisy passes may be spent, and when to stop."""
+    """How many image draws may be spent, by how many tails each is scored in every cell, and when to stop."""
 
-    max_passes: int | None = Field(None, ge=1, le=10_000_000)
+    max_draws: int | None = Field(None, ge=1, le=MAX_DRAWS)
+    tails: int | None = Field(None, ge=1, le=MAX_TAILS)
     stop: Stop = "any_time"
     tolerance: float | None = Field(None, ge=0, lt=1)
 

@@ -33,8 +33,10 @@ class GuardSpec(Closed):
 
     `slots` are the eligible positions that are known beforehand: the suffix slots, or the categorical fields of a
     tabular input; 0 for the l0 threat, whose positions are the text's tokens. `sigma` is 0 where the image stays as it
-    is. `alphabets` has V of each position: one number for all tokens, or one per categorical field. `notes` is what the
-    certificate's notice must say of the guard besides.
+    is. `alphabets` has V of each position: one number for all tokens, or one per categorical field. `max_tokens` is the
+    largest budget: of tokens, of fields, or under `append` of code points. `tails` is r: every image draw is scored by
+    r tails in every cell. `draw_s` and `room` are what the model's worker measured: seconds of a draw, and draws that
+    fill a forward pass. `notes` is what the certificate's notice must say of the guard besides.
     """
 
     model: str
@@ -52,14 +54,18 @@ class GuardSpec(Closed):
     verdict: AskedVerdict
     alpha: float
     method: AskedMethod
-    max_passes: int
+    max_draws: int
+    tails: int
     stop: Stop
     tolerance: float
     target: Target | None
     epsilons: tuple[float, ...]
     space: NoiseSpace
+    tie_band: float
     false_flag: FalseFlag | None
     notes: tuple[str, ...] = ()
+    draw_s: float | None = None
+    room: int | None = None
 
     @property
     def masks_matter(self) -> bool:
@@ -68,41 +74,37 @@ class GuardSpec(Closed):
 
     @property
     def strata(self) -> int:
-        """s: cells k < s have exactly k leading masked slots, the last at least s; 0 is the natural noise.
+        """s: cells k < s have exactly k leading masked slots, the last at least s.
 
         A frontier needs no finer cells than thresholds allow: budgets whose whole mass is at most tau (or 1 - tau, if
         smaller and Safe is tried for) can never be certified by cells, so their cells are sampled as one.
         """
-        if self.text != "suffix" or self.method == "neyman_pearson":
-            return 0
-        if self.target is not None:
-            return self.target.tokens
         thresholds = {"unsafe": self.tau, "safe": 1 - self.tau, "both": min(self.tau, 1 - self.tau)}
         size = self.alphabets[0]
         masked = self.beta if self.token_kernel == "absorbing" else min(1.0, self.beta * size / (size - 1))
         return max(k for k in range(self.slots + 1) if k == 0 or masked**k > thresholds[self.verdict])
 
     @property
-    def natural(self) -> bool:
-        """Whether the last cell is the kernel's own noise: what `auto` feeds the Neyman–Pearson bound with."""
-        beside = self.method == "auto" and self.text == "suffix" and self.scope == "shared"
-        return beside and self.target is None and self.strata > 0
-
-    @property
     def cells(self) -> tuple[Cell, ...]:
-        """What each cell is: the strata and the natural noise, or a smoothed guard for every budget."""
+        """What each cell is in which every draw is scored.
+
+        The strata; for a target their union, of at least the target's tokens; where each budget has a smoothed guard of
+        its own, one cell of each; the kernel's own noise where nothing is stratified.
+        """
+        masked = self.method != "neyman_pearson"
         if self.scope == "per_budget":
-            masked = self.method != "neyman_pearson"
-            return tuple(Cell(budget, budget if masked else 0, True) for budget in range(self.max_tokens + 1))
-        strata = self.strata
-        cells = tuple(Cell(self.slots, k, k == strata) for k in range(strata + 1))
-        return (*cells, Cell(self.slots, 0, True)) if self.natural else cells
+            asked = range(self.max_tokens + 1) if self.target is None else (self.target.tokens,)
+            return tuple(Cell(budget, budget if masked else 0, True) for budget in asked)
+        if self.text != "suffix" or not masked:
+            return (Cell(self.slots, 0, True),)
+        if self.target is not None:
+            return (Cell(self.slots, self.target.tokens, True),)
+        return tuple(Cell(self.slots, k, k == self.strata) for k in range(self.strata + 1))
 
     @property
-    def wanted_cells(self) -> tuple[int, ...]:
-        """The cells that count for what was asked: for a target, the last one alone."""
-        cells = len(self.cells)
-        return tuple(range(cells)) if self.target is None else (cells - 1,)
+    def draw_passes(self) -> int:
+        """Verdicts that one image draw gives."""
+        return self.tails * len(self.cells)
 
 
 def resolve(request: CertificationRequest, model: GuardInfo) -> GuardSpec:
@@ -128,21 +130,27 @@ def resolve(request: CertificationRequest, model: GuardInfo) -> GuardSpec:
         sigma=0.0 if threat.image.norm == "none" else or_else(request.noise.sigma, defaults.sigma),
         scope=request.noise.scope,
         tau=or_else(request.decision.tau, point.tau),
-        verdict=request.decision.verdict,
+        verdict="unsafe" if text == "append" else request.decision.verdict,
         alpha=or_else(request.confidence.alpha, defaults.alpha),
         method=request.method,
-        max_passes=or_else(request.sampling.max_passes, defaults.max_passes),
+        max_draws=or_else(request.sampling.max_draws, defaults.max_draws),
+        # Without noise on the text all tails of a draw are one.
+        tails=1 if text in ("none", "append") else or_else(request.sampling.tails, defaults.tails),
         stop=request.sampling.stop,
         tolerance=or_else(request.sampling.tolerance, defaults.tolerance),
         target=request.target,
         epsilons=(0.0,) if threat.image.norm == "none" else tuple(sorted(set(request.epsilons))),
         space=model.space,
+        tie_band=model.tie_band,
         false_flag=None,
         notes=model.notes,
     )
     if violations := list(_violations(request, spec, model)):
         raise invalid(*violations)
-    return spec.model_copy(update={"false_flag": _measured(spec, model)})
+    measured: dict[str, object] = {"false_flag": _measured(spec, model)}
+    if (cost := model.cost) is not None:
+        measured |= {"draw_s": cost.draw_s(tails=spec.draw_passes, slots=spec.slots), "room": cost.room}
+    return spec.model_copy(update=measured)
 
 
 def _slots(request: CertificationRequest, model: GuardInfo, text: TextThreatKind) -> int:
@@ -160,6 +168,8 @@ def _max_tokens(request: CertificationRequest, model: GuardInfo, text: TextThrea
         return request.target.tokens
     if text == "none":
         return 0
+    if text == "append":
+        return or_else(request.threat.text.max_characters, model.defaults.max_characters)
     if text == "suffix":
         return slots if asked is None else asked
     return or_else(asked, min(2, slots) if model.kind == "tabular" else min(3, model.limits.max_tokens))
@@ -190,11 +200,30 @@ def _violations(request: CertificationRequest, spec: GuardSpec, model: GuardInfo
         yield "input", f"model {model.name} is {model.kind}; give {wanted}"
     yield from _threat_violations(request, spec, model)
     yield from _noise_violations(request, spec, model)
-    if spec.max_passes < (passes := len(spec.wanted_cells)):
-        rule = f"max_passes={spec.max_passes} must be at least {passes}, one pass in every cell; raise it"
-        yield "sampling.max_passes", rule
+    yield from _method_violations(request, spec)
     if spec.text == "suffix" and spec.max_tokens != spec.slots and spec.target is None:
         yield "threat.text.max_tokens", "the suffix threat's budget is its slots; drop max_tokens"
+
+
+def _method_violations(request: CertificationRequest, spec: GuardSpec) -> Iterator[tuple[str, str]]:
+    method, asked = spec.method, request.threat.text
+    if method == "erase_and_check" and spec.text != "append":
+        yield "method", f"erase_and_check certifies the append threat, not {spec.text}; ask for threat.text.kind=append"
+    if spec.text == "append" and method not in ("auto", "erase_and_check"):
+        yield "method", f"method={method} does not certify the append threat; ask for erase_and_check or auto"
+    if method == "stratified" and (spec.text != "suffix" or spec.scope == "per_budget"):
+        where = "scope=per_budget" if spec.text == "suffix" else f"the {spec.text} threat"
+        yield "method", f"stratified has no strata under {where}; ask for joint"
+    if spec.text == "append" and request.decision.verdict == "safe":
+        yield "decision.verdict", "the append threat certifies Unsafe alone; ask for unsafe"
+    if asked.max_characters is not None and spec.text != "append":
+        yield "threat.text.max_characters", f"max_characters belongs to append, not to {spec.text}; drop it"
+    if asked.max_tokens is not None and spec.text == "append":
+        yield "threat.text.max_tokens", "the append threat counts code points; give max_characters instead"
+    if spec.text == "append" and request.target is not None:
+        yield "target", "the append threat's frontier is one number for all budgets; drop the target"
+    if request.sampling.tails is not None and spec.tails != request.sampling.tails:
+        yield "sampling.tails", f"tails={request.sampling.tails} must be 1 without noise on the text; drop it"
 
 
 def _input_violations(given: Input, spec: GuardSpec, model: GuardInfo) -> Iterator[tuple[str, str]]:
@@ -223,14 +252,14 @@ def _input_violations(given: Input, spec: GuardSpec, model: GuardInfo) -> Iterat
 def _threat_violations(request: CertificationRequest, spec: GuardSpec, model: GuardInfo) -> Iterator[tuple[str, str]]:
     asked, target, limits = request.threat.text, spec.target, model.limits
     limit = spec.slots if spec.text == "suffix" or spec.kind == "tabular" else limits.max_tokens
-    if spec.kind == "tabular" and spec.text == "suffix":
-        yield "threat.text.kind", f"model {model.name} is tabular and has no suffix; ask for l0 or none"
+    if spec.kind == "tabular" and spec.text in ("suffix", "append"):
+        yield "threat.text.kind", f"model {model.name} is tabular and has no text; ask for l0 or none"
     if asked.slots is not None and spec.text != "suffix":
         yield "threat.text.slots", f"the {spec.text} threat has no slots; drop them"
     if spec.text == "suffix" and spec.slots > limits.max_slots:
         rule = f"must be at most {limits.max_slots} for model {model.name}; ask for fewer"
         yield "threat.text.slots", f"slots={spec.slots} {rule}"
-    if spec.text != "none" and spec.max_tokens > limit:
+    if spec.text in ("suffix", "l0") and spec.max_tokens > limit:
         where = "target.tokens" if target is not None else "threat.text.max_tokens"
         yield where, f"a budget of {spec.max_tokens} tokens must be at most {limit}; lower it"
     if spec.text == "none" and spec.max_tokens:
@@ -240,6 +269,8 @@ def _threat_violations(request: CertificationRequest, spec: GuardSpec, model: Gu
     elif target is not None and asked.max_tokens not in (None, target.tokens):
         rule = f"must be the target's {target.tokens} tokens; drop it"
         yield "threat.text.max_tokens", f"max_tokens={asked.max_tokens} {rule}"
+    if spec.text == "append" and spec.sigma == 0:
+        yield "threat.image.norm", "the append threat is certified under image noise alone; allow l2"
     if spec.text == "none" and spec.sigma == 0:
         yield "threat", "an attacker who may change nothing needs no certificate; allow text or image"
     if spec.sigma == 0 and target is not None and target.epsilon > 0:

@@ -118,7 +118,7 @@ class GuardInfo(Closed):
     tie_band: float = Field(
         ge=0,
         description="b: a vote whose margin is at most this far from a tie counts against whichever side claims."
-        " Margins move with the company of a batch, and are assumed to move by no more; `holdfast models check` measures.",
+        " Margins move with the company of a batch, by no more as is assumed; `holdfast models check` measures.",
     )
     cost: Cost | None = Field(None, description="What draws cost, as measured; null where nothing was.")
     false_flag: FalseFlag | None = None

@@ -5,7 +5,7 @@ from holdfast_client import Client
 with Client() as client:
     certification = client.certify(text="Love the way you smell today", image="skunk.png")
     for progress in certification:
-        print(progress.passes, progress.frontier)
+        print(progress.draws, progress.frontier)
     certificate = certification.wait()
     print(certificate.verdict, [point.radius for point in certificate.frontier])
 

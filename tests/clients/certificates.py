@@ -1,5 +1,6 @@
 """Certificates to show: plain documents as the service sends them."""
 
+import base64
 from typing import Any, TypeVar
 
 from holdfast.contract.guard.certificates import Certificate
@@ -64,7 +65,7 @@ def changed(certificate: C, **changes: Any) -> C:
 
 
 def _point(tokens: int, radius: float | None) -> dict[str, Any]:
-    method = "neyman_pearson" if tokens == 0 else "stratified"
+    method = "neyman_pearson" if tokens == 0 else "joint"
     native = None if radius is None else 2 * radius
     return {"tokens": tokens, "radius": radius, "native_radius": native, "method": method if radius else None}
 
@@ -79,16 +80,24 @@ def _worst(tokens: int, least: float, most: float, passes: int | None) -> dict[s
     }
 
 
+def _cell(leading_masked: int) -> dict[str, Any]:
+    return {"slots": 3, "leading_masked": leading_masked, "at_least": False, "unsafe": 1600, "near_ties": 0}
+
+
 def _evidence() -> dict[str, Any]:
-    cell = {"at_least": False, "slots": 3, "draws": 1600, "unsafe": 1590, "lower": 0.98, "upper": 0.999}
     return {
+        "draws": 400,
+        "tails": 4,
         "passes": 6400,
-        "orders": [{"start": 0, "stop": 1600, "cells": [0, 1, 2, 3], "unsafe": [1590] * 4}],
-        "cells": [{**cell, "leading_masked": k} for k in range(4)],
+        "cells": [_cell(k) for k in range(4)],
+        "unsafe": base64.b64encode(b"\xff" * 800).decode(),
+        "near_tie": None,
+        "tie_band": 1e-5,
+        "scores": [{"tokens": d, "cells": [*range(d, 4)], "lower": 0.98, "upper": 0.999} for d in range(4)],
         "positions": None,
         "bound": "any_time",
         "alpha": 0.01,
         "alpha_split": {"unsafe": 0.5, "safe": 0.5},
-        "sharing": "equally over 4 cells",
+        "sharing": "over the budgets by fixed shares",
         "stopped": "tolerance",
     }

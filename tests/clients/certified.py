@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from holdfast.certificates import packed
 from holdfast.contract.features.requests import EmbeddingRequest, FeatureCertificationRequest
 from holdfast.contract.features.spec import FeatureSpec, resolve_embedding, resolve_features
 from holdfast.contract.guard.requests import CertificationRequest
@@ -25,7 +26,7 @@ IMAGE = {"image": {"data": "AA=="}}
 
 def certified(model: GuardInfo, *, draws: int = 200) -> dict[str, Any]:
     """Of an input that the guard found Unsafe on every draw."""
-    asked = {"input": {"text": "t", **IMAGE}, "sampling": {"max_passes": draws * 4}}
+    asked = {"input": {"text": "t", **IMAGE}, "sampling": {"max_draws": draws}}
     return _certified(resolve(CertificationRequest.model_validate(asked), model), None)
 
 
@@ -53,10 +54,9 @@ def _certified(spec: GuardSpec | FeatureSpec, settled: Settled | None) -> dict[s
 
 
 def _tally(spec: GuardSpec | FeatureSpec, order: Order) -> Tally:
-    draws = order.stop - order.start
     if isinstance(spec, GuardSpec):
-        cells = order.cells or ()
-        return Tally(order.start, order.stop, Votes(cells, (draws,) * len(cells)))
-    levels = np.full((1 + 2 * spec.rivals, draws), 4000, "<u2")
+        votes = np.ones((order.draws, spec.tails, len(spec.cells)), np.bool_)
+        return Tally(order.start, order.stop, Votes(packed(votes)))
+    levels = np.full((1 + 2 * spec.rivals, order.draws), 4000, "<u2")
     scores = base64.b64encode(levels.tobytes()).decode()
-    return Tally(order.start, order.stop, Scores(scores, draws if spec.rivals else None))
+    return Tally(order.start, order.stop, Scores(scores, order.draws if spec.rivals else None))

@@ -31,6 +31,7 @@ def model() -> GuardInfo:
         alphabets=(485,),
         defaults=Defaults(slots=3, l0=L0Defaults(beta=0.1, tau=0.3)),
         limits=Limits(max_slots=8, max_text_bytes=200),
+        tie_band=1e-5,
     )
 
 
@@ -49,6 +50,7 @@ def tabular_model() -> GuardInfo:
         ),
         defaults=Defaults(slots=0),
         limits=Limits(max_slots=0, max_text_bytes=200),
+        tie_band=0.0,
     )
 
 

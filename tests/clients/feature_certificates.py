@@ -107,5 +107,5 @@ def _evidence() -> dict[str, Any]:
         "horizon": 10_000,
         "alpha": 0.001,
         "alpha_split": {"feature_mean": 1 / 6, "feature_cdf": 1 / 6},
-        "stopped": "passes_spent",
+        "stopped": "draws_spent",
     }

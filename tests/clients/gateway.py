@@ -58,9 +58,9 @@ class Gateway:
 
         return asyncio.run_coroutine_threadsafe(on_a_client(), self.loop).result(PATIENCE_S)
 
-    def publish(self, job_id: str, *passes: int) -> None:
-        for count in passes:
-            progress = Progress(passes=count, max_passes=100, frontier=(1.5, None))
+    def publish(self, job_id: str, *draws: int) -> None:
+        for count in draws:
+            progress = Progress(draws=count, max_draws=100, frontier=(1.5, None))
             self._do(functools.partial(events.publish, job_id=job_id, progress=progress))
 
     def finish(self, job_id: str, certificate: Certificate | FeatureCertificate) -> None:

@@ -105,7 +105,7 @@ async def test_progress_is_iterated_until_the_outcome(
     job = await submitted(connected, image)
     gateway.publish(job.id, 10, 20)
     gateway.finish(job.id, certificate)
-    assert [progress.passes async for progress in job] == [10, 20]
+    assert [progress.draws async for progress in job] == [10, 20]
     gateway.forget_events(job.id)
     assert [progress async for progress in job] == []
 
@@ -119,7 +119,7 @@ async def test_a_dropped_stream_is_resumed_after_the_last_event_seen(
         job = await submitted(client, image)
         gateway.publish(job.id, *range(10, 60, 10))
         gateway.finish(job.id, certificate)
-        assert [progress.passes async for progress in job] == [10, 20, 30, 40, 50]
+        assert [progress.draws async for progress in job] == [10, 20, 30, 40, 50]
     assert len(transport.resumed) == len(set(transport.resumed)) == drops + 1
 
 
@@ -129,7 +129,7 @@ async def test_a_job_that_was_followed_for_a_while_is_cancelled_and_says_so(
     job = await submitted(connected, image)
     gateway.publish(job.id, 10)
     async for progress in job:
-        assert progress.passes == 10
+        assert progress.draws == 10
         break
     await job.cancel()
     with pytest.raises(CertificationCancelledError, match="submit the input again"):

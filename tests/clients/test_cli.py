@@ -1,13 +1,16 @@
 """The command line against the real gateway."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from holdfast.contract.guard.certificates import Certificate
+from holdfast.contract.guard.requests import TextThreatKind
 from holdfast_client.cli import main
 from tests.clients.certificates import changed
 from tests.clients.commands import interrupted, submitted
@@ -74,11 +77,32 @@ def test_a_decision_query_gets_its_answer_in_the_first_line(
 
 
 def test_the_options_are_asked_for_as_they_are_given(gateway: Gateway, asked: list[str], capsys: Capture) -> None:
-    options = ["--threat", "l0", "--max-tokens", "2", "--image-threat", "none", "--method", "stratified"]
-    more = ["--scope", "shared", "--verdict", "safe"]
+    options = ["--threat", "l0", "--max-tokens", "2", "--image-threat", "none", "--method", "joint"]
+    more = ["--scope", "shared", "--verdict", "safe", "--max-draws", "60", "--tails", "2"]
     spec = gateway.spec(submitted([*asked, *options, *more]))
-    assert (spec.text, spec.max_tokens, spec.sigma, spec.method) == ("l0", 2, 0.0, "stratified")
-    assert (spec.scope, spec.verdict) == ("shared", "safe")
+    assert (spec.text, spec.max_tokens, spec.sigma, spec.method) == ("l0", 2, 0.0, "joint")
+    assert (spec.scope, spec.verdict, spec.max_draws, spec.tails) == ("shared", "safe", 60, 2)
+
+
+def test_appended_characters_are_asked_for_by_their_number(gateway: Gateway, asked: list[str]) -> None:
+    spec = gateway.spec(submitted([*asked, "--threat", "append", "--max-characters", "12"]))
+    assert (spec.text, spec.max_tokens, spec.verdict, spec.draw_passes) == ("append", 12, "unsafe", 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "remedy"),
+    [
+        (["--max-characters", "3"], "max_characters belongs to append"),
+        (["--threat", "append", "--max-tokens", "3"], "give max_characters instead"),
+        (["--threat", "append", "--verdict", "safe"], "certifies Unsafe alone"),
+        (["--method", "erase_and_check"], "ask for threat.text.kind=append"),
+    ],
+)
+def test_what_does_not_belong_together_is_refused_with_the_remedy(
+    asked: list[str], options: list[str], remedy: str, capsys: Capture
+) -> None:
+    assert main([*asked, *options]) == 1
+    assert remedy in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_tabular_input_comes_from_a_file(gateway: Gateway, tmp_path: Path) -> None:
@@ -150,6 +174,23 @@ def test_the_help_of_certify_shows_every_way_to_ask(capsys: Capture) -> None:
     out = capsys.readouterr().out
     for example in ("--target 3,0.5", "--threat none", "--image-threat none", "--threat l0", "--fields person.json"):
         assert f"{example}\n" in out or f"{example} " in out
+    assert "--threat append --max-characters 20\n" in out
+
+
+def test_the_help_of_certify_teaches_what_each_threat_covers_and_what_it_does_not(capsys: Capture) -> None:
+    with pytest.raises(SystemExit):
+        main(["certify", "--help"])
+    out = capsys.readouterr().out
+    taught = [line.split()[0] for line in out.splitlines() if re.match(r"  (?:suffix|append|l0|none)   ", line)]
+    assert sorted(taught) == sorted(get_args(TextThreatKind))
+    told = " ".join(out.split())
+    for limit in (
+        "not glued to the text",
+        "nothing is rewritten, inserted",
+        "Unsafe alone",
+        "the guard's alphabet alone",
+    ):
+        assert limit in told
 
 
 def test_models_are_listed(gateway: Gateway, capsys: Capture) -> None:

@@ -101,9 +101,9 @@ def test_an_input_goes_in_and_its_certificate_comes_out(
 
 def test_only_what_is_given_is_asked_for(gateway: Gateway, client: Client, image: bytes, tmp_path: Path) -> None:
     (tmp_path / "image.png").write_bytes(image)
-    job = client.certify(text="t", image=tmp_path / "image.png", slots=5, tau=0.3, max_passes=60)
+    job = client.certify(text="t", image=tmp_path / "image.png", slots=5, tau=0.3, max_draws=60)
     spec = gateway.spec(job.id)
-    assert (spec.slots, spec.tau, spec.max_passes) == (5, 0.3, 60)
+    assert (spec.slots, spec.tau, spec.max_draws) == (5, 0.3, 60)
     assert (spec.model, spec.text, spec.beta, spec.verdict, spec.target) == (
         "reference-guard",
         "suffix",
@@ -152,10 +152,10 @@ def test_progress_is_iterated_until_the_outcome(
     job = submit(client, image)
     gateway.publish(job.id, 10, 20)
     following = iter(job)
-    assert next(following).passes == 10
+    assert next(following).draws == 10
     gateway.publish(job.id, 30)
     gateway.finish(job.id, certificate)
-    assert [progress.passes for progress in following] == [20, 30]
+    assert [progress.draws for progress in following] == [20, 30]
 
 
 @pytest.mark.parametrize("drops", [1, 2, 3])
@@ -167,7 +167,7 @@ def test_a_dropped_stream_is_resumed_after_the_last_event_seen(
         job = submit(client, image)
         gateway.publish(job.id, *range(10, 60, 10))
         gateway.finish(job.id, certificate)
-        assert [progress.passes for progress in job] == [10, 20, 30, 40, 50]
+        assert [progress.draws for progress in job] == [10, 20, 30, 40, 50]
     resumed = [request.headers.get("Last-Event-ID") for request in transport.requests]
     assert len(resumed) == len(set(resumed)) == drops + 1
 

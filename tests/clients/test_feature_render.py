@@ -64,12 +64,13 @@ def test_the_summary_gives_the_largest_radius_of_the_prediction_with_its_method(
     assert "certified within" not in text
 
 
-def test_units_passes_alpha_noise_reference_and_the_whole_notice_are_shown() -> None:
+def test_units_draws_alpha_noise_reference_and_the_whole_notice_are_shown() -> None:
     text = shown(feature_certificate_view(CERTIFICATE))
     for part in (
         "L2, 3 x 64 x 64 pixels in [0, 1]; native: in the image's own 128 x 128",
         "10,000 scored",
         "100 separate",
+        "Draws ",
     ):
         assert part in text
     for part in (
@@ -147,7 +148,7 @@ def test_whether_a_feature_certificate_is_signed_is_told() -> None:
     ("frontier", "line"), [((0.29876,), "radius 0.298 so far"), ((None,), "no radius yet"), ((), "no radius yet")]
 )
 def test_progress_in_short_gives_the_radius_so_far_cut(frontier: tuple[float | None, ...], line: str) -> None:
-    assert feature_progress_in_short(Progress(passes=1, max_passes=2, frontier=frontier)) == line
+    assert feature_progress_in_short(Progress(draws=1, max_draws=2, frontier=frontier)) == line
 
 
 def test_the_models_table_names_every_encoder_with_its_heads(encoder: EncoderInfo) -> None:

@@ -68,7 +68,7 @@ def test_progress_is_iterated_until_the_outcome(gateway: Gateway, client: Client
     job = client.certify_features(image=image)
     gateway.publish(job.id, 10, 20)
     gateway.finish(job.id, CERTIFICATE)
-    assert [progress.passes for progress in job] == [10, 20]
+    assert [progress.draws for progress in job] == [10, 20]
 
 
 def test_a_feature_job_is_taken_up_again_by_its_id_and_is_no_guards(

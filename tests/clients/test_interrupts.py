@@ -47,7 +47,7 @@ def url_of(server: socket.socket) -> str:
     [
         (["certify", "--text", "t", "--image"], "interrupted before the service answered; if it took the input"),
         (["certify-features"], "interrupted before the service answered; if it took the input"),
-        (["embed"], "interrupted; the few passes that were asked for go on"),
+        (["embed"], "interrupted; the few draws that were asked for go on"),
     ],
 )
 def test_ctrl_c_before_the_service_has_answered_says_that_it_may_have_taken_the_input(

@@ -1,6 +1,8 @@
+import io
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from holdfast.contract.guard.certificates import Certificate, FrontierPoint
 from holdfast.contract.jobs import Check, Progress, Verification
@@ -13,13 +15,23 @@ from holdfast_client.render import (
     problem_view,
     progress_in_short,
     verification_view,
+    watch,
 )
 from tests.clients.certificates import changed
 from tests.clients.terminal import shown
 
 NO_RADII = [{"tokens": tokens, "radius": None, "native_radius": None, "method": None} for tokens in range(4)]
-ABSTAINED = {"verdict": "abstained", "reason": "Abstained: too few passes.", "frontier": NO_RADII, "max_tokens": None}
-ZERO_RADII = [{"tokens": d, "radius": 0.0, "native_radius": 0.0, "method": "stratified"} for d in range(3)]
+ABSTAINED = {"verdict": "abstained", "reason": "Abstained: too few draws.", "frontier": NO_RADII, "max_tokens": None}
+ONE_CELL = [{"slots": 3, "leading_masked": 0, "at_least": True, "unsafe": 400, "near_ties": 0}]
+_FLAT = {"radius": 2.3104, "native_radius": 4.6208, "method": "erase_and_check"}
+_DETECTED = {"unsafe_probability_at_least": 0.31234, "unsafe_probability_at_most": 1.0, "passes_to_detect": 13}
+APPEND = {
+    "frontier": [{"tokens": characters, **_FLAT} for characters in range(21)],
+    "worst_case": [{"tokens": characters, "epsilon": 0.5, **_DETECTED} for characters in range(21)],
+    "max_tokens": 20,
+    "threat": {"text": "append", "slots": 0, "max_tokens": 20},
+}
+ZERO_RADII = [{"tokens": d, "radius": 0.0, "native_radius": 0.0, "method": "joint"} for d in range(3)]
 TEXT_ONLY = {"frontier": ZERO_RADII + NO_RADII[3:], "threat": {"image": "none"}, "noise": {"sigma": 0}}
 
 
@@ -39,8 +51,8 @@ def test_a_certificate_shows_its_radii_cut_with_their_method_and_says_where_noth
     text = shown(certificate_view(certificate))
     assert rows(text)[:4] == [
         ["0", "1.234", "2.469", "neyman_pearson"],
-        ["1", "0.987", "1.975", "stratified"],
-        ["2", "0.000", "0.000", "stratified"],
+        ["1", "0.987", "1.975", "joint"],
+        ["2", "0.000", "0.000", "joint"],
         ["3", "not certified", "not certified", ""],
     ]
 
@@ -48,21 +60,54 @@ def test_a_certificate_shows_its_radii_cut_with_their_method_and_says_where_noth
 def test_radii_in_the_images_own_pixels_are_left_out_where_they_are_the_same(certificate: Certificate) -> None:
     assert "at the image's own 128 x 128" in shown(certificate_view(certificate))
     same = changed(certificate, space={"native_operator_norm": 1.0})
-    assert rows(shown(certificate_view(same)))[1] == ["1", "0.987", "stratified"]
+    assert rows(shown(certificate_view(same)))[1] == ["1", "0.987", "joint"]
 
 
-def test_a_certificate_shows_verdict_reason_passes_alpha_units_and_the_whole_notice(certificate: Certificate) -> None:
+def test_a_certificate_shows_verdict_reason_alpha_units_and_the_whole_notice(certificate: Certificate) -> None:
     text = shown(certificate_view(certificate))
-    for line in ("certified against up to 2 of 3 tokens", "6,400", "0.01", certificate.reason, *certificate.notice):
+    for line in ("certified against up to 2 of 3 tokens", "0.01", certificate.reason, *certificate.notice):
         assert line in text
     assert "Frontier of the unsafe verdict" in text
     assert "L2, 3 x 64 x 64 pixels in [0, 1]" in text
 
 
+@pytest.mark.parametrize(
+    ("evidence", "line"),
+    [
+        ({}, "400, each in 4 tails x 4 cells: 6,400 passes (stopped early: more would raise"),
+        ({"tails": 1, "passes": 1600}, "400, each in 4 cells: 1,600 passes (stopped early"),
+        ({"cells": ONE_CELL, "passes": 1600, "stopped": "target"}, "400, each in 4 tails: 1,600 passes (stopped early"),
+        ({"cells": ONE_CELL, "tails": 1, "passes": 400, "stopped": "draws_spent"}, "400 (all that were allowed)"),
+    ],
+)
+def test_the_line_draws_says_what_each_draw_was_scored_in_and_why_there_are_no_more(
+    certificate: Certificate, evidence: dict[str, Any], line: str
+) -> None:
+    text = " ".join(shown(certificate_view(changed(certificate, evidence=evidence))).split())
+    assert f"Draws {line}" in text
+
+
+def test_near_ties_are_told_where_there_are_any(certificate: Certificate) -> None:
+    assert "Near ties" not in shown(certificate_view(certificate))
+    near = changed(certificate, evidence={"cells": [{**ONE_CELL[0], "near_ties": 3}], "near_tie": "gA=="})
+    text = shown(certificate_view(near))
+    assert "3 passes within 1e-05 of a tie, counted against every claim" in text
+
+
+def test_an_append_certificate_shows_one_radius_for_every_number_of_code_points(certificate: Certificate) -> None:
+    text = shown(certificate_view(changed(certificate, **APPEND)))
+    assert "unsafe: certified against up to 20 appended code points" in text
+    assert "code points appended against certified image radius" in text
+    assert rows(text) == [["0 to 20", "2.310", "4.620", "erase_and_check"], ["0 to 20", "0.312 (13)"]]
+    assert "probability of some shortened text at least (plain passes of each that" in text
+    assert "beta" not in text
+    assert "█" not in text
+
+
 def test_an_abstention_gives_its_reason_and_promises_nothing(certificate: Certificate) -> None:
     text = shown(certificate_view(changed(certificate, **ABSTAINED, worst_case=[])))
     assert "abstained: nothing is certified" in text
-    assert "Abstained: too few passes." in text
+    assert "Abstained: too few draws." in text
     assert "Frontier" not in text
     assert "unsafe:" not in text
 
@@ -120,7 +165,7 @@ def test_the_answer_names_only_what_the_attacker_may_change(
 
 def test_a_text_only_certificate_shows_tokens_without_radii_and_without_image_noise(certificate: Certificate) -> None:
     text = shown(certificate_view(changed(certificate, **TEXT_ONLY)))
-    assert rows(text)[:4] == [*(["012"[d], "yes", "stratified"] for d in range(3)), ["3", "not certified", ""]]
+    assert rows(text)[:4] == [*(["012"[d], "yes", "joint"] for d in range(3)), ["3", "not certified", ""]]
     assert "pixels" not in text
     assert "sigma" not in text
 
@@ -161,7 +206,7 @@ def test_bars_are_proportional_cut_and_absent_where_nothing_is_certified() -> No
 
 
 def test_a_frontier_of_zeros_has_no_plot() -> None:
-    zero = FrontierPoint(tokens=0, radius=0.0, native_radius=0.0, method="stratified")
+    zero = FrontierPoint(tokens=0, radius=0.0, native_radius=0.0, method="joint")
     assert shown(FrontierPlot([zero])) == ""
 
 
@@ -187,15 +232,36 @@ def test_a_problem_shows_title_detail_and_every_field() -> None:
 @pytest.mark.parametrize(
     ("verdict", "frontier", "line"),
     [
-        ("unsafe", (1.2349, 0.5, None), "unsafe so far, certified to d=1, radius 1.234 at d=0"),
-        ("safe", (0.0, 0.0), "safe so far, certified to d=1"),
+        ("unsafe", (1.2349, 0.5, None), "unsafe so far, radii 1.234 0.500 -"),
+        ("unsafe", (0.5,) * 9 + (0.1,), "unsafe so far, radii" + " 0.500" * 9 + " ..."),
+        ("unsafe", (1.2349,), "unsafe so far, radius 1.234"),
+        ("unsafe", (1.2349,) * 21, "unsafe so far, radius 1.234 at every d to 20"),
+        ("safe", (0.0, 0.0, None), "safe so far, certified to d=1"),
         ("abstained", (None, None), "nothing certified yet"),
     ],
 )
-def test_progress_in_short_gives_the_verdict_so_far_with_its_radius_cut(
+def test_progress_in_short_gives_the_verdict_and_the_frontier_so_far_cut_in_a_line_of_80_columns(
     verdict: Any, frontier: tuple[float | None, ...], line: str
 ) -> None:
-    assert progress_in_short(Progress(passes=1, max_passes=2, frontier=frontier, verdict=verdict)) == line
+    assert progress_in_short(Progress(draws=1, max_draws=2, frontier=frontier, verdict=verdict)) == line
+    assert len(line) <= 80
+
+
+@pytest.mark.parametrize(("seconds_left", "pace"), [(11.2, "up to 12 s left"), (0.0, "up to 0 s left"), (None, "/s")])
+def test_a_terminal_sees_draws_the_seconds_left_and_the_frontier_so_far(seconds_left: float | None, pace: str) -> None:
+    progress = Progress(draws=30, max_draws=400, seconds_left=seconds_left, frontier=(1.5, None), verdict="unsafe")
+    file = io.StringIO()
+    watch([progress], Console(file=file, force_terminal=True, color_system=None, width=80))
+    assert "30/400 draws, " in file.getvalue()
+    assert pace in file.getvalue()
+    assert "unsafe so far, radii 1.500 -" in file.getvalue()
+
+
+def test_what_is_no_terminal_sees_no_progress_but_the_certification_is_followed_to_its_end() -> None:
+    file, left = io.StringIO(), iter([Progress(draws=1, max_draws=2), Progress(draws=2, max_draws=2)])
+    watch(left, Console(file=file))
+    assert file.getvalue() == ""
+    assert list(left) == []
 
 
 def test_failed_checks_come_first_and_the_outcome_counts_them() -> None:
@@ -219,8 +285,8 @@ def test_the_models_table_names_every_guard_and_its_operating_point_in_80_column
 ) -> None:
     _, *lines = [" ".join(line.split()) for line in shown(models_table([model, tabular_model]), width=80).splitlines()]
     assert lines[:2] == [
-        "reference-guard 3 x 64 x 64 485 3 of 8 0.25 0.5 4.6e-05 9,000",
-        "tabular-guard 1 numeric 2 to 3 2 fields 0.25 0.5 4.6e-05 9,000",
+        "reference-guard 3 x 64 x 64 485 3 of 8 0.25 0.5 4.6e-05 1,000",
+        "tabular-guard 1 numeric 2 to 3 2 fields 0.25 0.5 4.6e-05 1,000",
     ]
 
 

@@ -29,7 +29,7 @@ def read_file(option: str, file: str, what: str) -> bytes:
 
 
 def check_writable(option: str, file: str) -> None:
-    """Checks that a result can be written there, before passes are spent on it.
+    """Checks that a result can be written there, before draws are spent on it.
 
     Raises:
         FileError: it cannot.

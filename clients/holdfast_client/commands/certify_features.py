@@ -43,7 +43,7 @@ examples:
     holdfast certify-features skunk.png --cosine-floors 0.5,0.8
   the prediction of a head (`holdfast models` lists them)
     holdfast certify-features skunk.png --prototypes animals
-  one question, in fewer passes: does the cosine stay above 0.5 against an image shift of 0.25?
+  one question, in fewer draws: does the cosine stay above 0.5 against an image shift of 0.25?
     holdfast certify-features skunk.png --target 0.5,0.25
   another: does the prediction stand against it?
     holdfast certify-features skunk.png --prototypes animals --target none,0.25
@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(claim, keywords, alpha="A", mean_bound=None)
     smoothing = parser.add_argument_group("smoothing", "what defines the smoothed feature and its reference")
     add_options(smoothing, keywords, sigma="S", reference=None)
-    effort = parser.add_argument_group("effort", "how many passes, and when to stop")
+    effort = parser.add_argument_group("effort", "how many draws, and when to stop")
     add_options(effort, keywords, draws="N", selection_draws="N", stop=None, tolerance="R")
     output = parser.add_argument_group("output")
     add_output(output)

@@ -38,7 +38,7 @@ examples:
   the token-level feature, for a language model, as float32 in little-endian order
     holdfast embed skunk.png --tokens --raw skunk.f32
 
-Options that are not given take the model's defaults (`holdfast models`). Ctrl-C stops waiting: the few passes that were
+Options that are not given take the model's defaults (`holdfast models`). Ctrl-C stops waiting: the few draws that were
 asked for go on.
 """
 
@@ -66,7 +66,7 @@ def _embed(arguments: argparse.Namespace, messages: Console) -> int:
         with Client(arguments.url) as client:
             certificate = client.embed(**question)
     except KeyboardInterrupt:
-        messages.print("interrupted; the few passes that were asked for go on, for nobody")
+        messages.print("interrupted; the few draws that were asked for go on, for nobody")
         return INTERRUPTED
     show(certificate, arguments)
     if arguments.raw is not None and certificate.embedding is not None:

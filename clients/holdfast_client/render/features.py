@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 _REFERENCE: dict[FeatureReference, str] = {
     "clean": "the clean feature",
-    "direction": "the smoothed feature's direction, fixed by the separate passes",
+    "direction": "the smoothed feature's direction, fixed by the separate draws",
 }
 _WINS_ON: dict[PredictionMethod, str] = {
     "prototype_condition": "the mean feature",
@@ -65,13 +65,13 @@ def _summary(certificate: FeatureCertificate) -> Table:
     grid = Table.grid(padding=(0, 2))
     if certificate.prediction is not None:
         grid.add_row("Prediction", _prediction(certificate.prediction))
-    grid.add_row("Passes", _passes(certificate))
+    grid.add_row("Draws", _draws(certificate))
     grid.add_row("Alpha", _risk(certificate))
     grid.add_row("Encoder", Text(f"{certificate.model.name} {certificate.model.fingerprint}", overflow="fold"))
     grid.add_row("Smoothing", f"sigma={certificate.sigma}")
     grid.add_row("Reference", f"{_REFERENCE[certificate.reference]} ({certificate.dimension:,} values)")
     if any(statement.endswith("_mean") for statement in evidence.alpha_split):
-        grid.add_row("Mean bound", f"{evidence.mean_bound}, planned for {evidence.horizon:,} passes")
+        grid.add_row("Mean bound", f"{evidence.mean_bound}, planned for {evidence.horizon:,} draws")
     grid.add_row("Signature", "unsigned" if signature is None else f"signed by {signature.kid}")
     grid.add_row("Id", certificate.id)
     return grid
@@ -89,7 +89,7 @@ def _reach(radius: PredictionRadius) -> float:
     return -1.0 if radius.radius is None else radius.radius
 
 
-def _passes(certificate: FeatureCertificate) -> str:
+def _draws(certificate: FeatureCertificate) -> str:
     evidence, embedding = certificate.evidence, certificate.embedding
     parts = [f"{evidence.passes:,} scored ({STOPPED[evidence.stopped]})"]
     if evidence.selection_passes:

@@ -26,7 +26,7 @@ def models_table(models: Sequence[GuardInfo | EncoderInfo]) -> RenderableType:
 
 
 def _guards(guards: Sequence[GuardInfo]) -> Table:
-    table = Table("model", "noise space", "alphabet", "slots", "beta", "sigma", "tau", "passes", box=None)
+    table = Table("model", "noise space", "alphabet", "slots", "beta", "sigma", "tau", "draws", box=None)
     for model in guards:
         point, space, tabular = model.defaults, model.space, model.kind == "tabular"
         table.add_row(
@@ -35,7 +35,7 @@ def _guards(guards: Sequence[GuardInfo]) -> Table:
             _alphabet(model),
             f"{len(model.alphabets)} fields" if tabular else f"{point.slots} of {model.limits.max_slots}",
             *map(str, (point.beta, point.sigma, point.tau)),
-            f"{point.max_passes:,}",
+            f"{point.max_draws:,}",
         )
     return table
 

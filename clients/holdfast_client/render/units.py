@@ -8,9 +8,9 @@ from holdfast_client.render import rounding
 
 STOPPED: dict[Stopped, str] = {
     "target": "stopped early: the question is answered",
-    "tolerance": "stopped early: no radius can grow by more than the tolerance",
+    "tolerance": "stopped early: more would raise the radii by less than the tolerance",
     "not_certifiable": "stopped early: the rest would not certify this input",
-    "passes_spent": "all that were allowed",
+    "draws_spent": "all that were allowed",
 }
 
 

@@ -87,7 +87,7 @@ class CertifyKeywords(TypedDict, total=False):
     target: Annotated[
         tuple[int, float] | None,
         Keyword(
-            "A yes/no question instead of a frontier, in far fewer passes: is a verdict certified against so many"
+            "A yes/no question instead of a frontier, in far fewer draws: is a verdict certified against so many"
             " tokens and this image radius, (tokens, radius), L2 in the noise space?",
             "target.tokens target.epsilon",
         ),

@@ -14,7 +14,9 @@ from holdfast.certificates.features.question import LEVELS, FeatureCounts, Featu
 from holdfast.certificates.features.radii import feature_bound, feature_radius, margin_radius
 from holdfast.certificates.guard.answer import Answer, Row, answer
 from holdfast.certificates.guard.frontier import (
+    append_radius,
     decide,
+    joint_frontier,
     l0_frontier,
     neyman_pearson_radius,
     neyman_pearson_value,
@@ -49,6 +51,7 @@ __all__ = [
     "Votes",
     "answer",
     "any_time_lower",
+    "append_radius",
     "betting_lower",
     "clopper_pearson_lower",
     "cover_count",
@@ -58,6 +61,7 @@ __all__ = [
     "feature_progress",
     "feature_radius",
     "field_draws",
+    "joint_frontier",
     "l0_frontier",
     "margin_radius",
     "neyman_pearson_radius",

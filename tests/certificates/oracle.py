@@ -74,7 +74,7 @@ def knapsack(p: Number, pairs: list[Pair]) -> mp.mpf:
     return value
 
 
-def log_mixture(successes: int, draws: int, p: Number) -> mp.mpf:
+def log_mixture(successes: float, draws: int, p: Number) -> mp.mpf:
     """log M_n(p) of the any-time bound (section 4)."""
     half = mp.mpf(1) / 2
     evidence = sum(

@@ -64,7 +64,9 @@ def test_no_success_proves_nothing(bound: Lower) -> None:
         (-1, 5, 0.1),
         (6, 5, 0.1),
         (1, -1, 0.1),
-        (1.0, 5, 0.1),
+        (math.nan, 5, 0.1),
+        (-0.5, 5, 0.1),
+        (5.0000001, 5, 0.1),
         (True, 5, 0.1),
         (1, 5.5, 0.1),
         (1, 5, 0.0),
@@ -80,6 +82,48 @@ def test_counts_and_risks_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=r"(successes|draws|alpha)=.* must"):
         bound(successes, draws, alpha)
+
+
+def test_only_counts_have_a_fixed_sample_bound() -> None:
+    with pytest.raises(ValueError, match=r"successes=1\.0 must be an integer"):
+        clopper_pearson_lower(1.0, 5, 0.1)  # type: ignore[arg-type]
+
+
+@settings(derandomize=True, max_examples=150, deadline=None)
+@given(share=st.floats(0.0, 1.0), draws=st.integers(1, 10**6), alpha=st.floats(1e-9, 0.5))
+def test_the_any_time_bound_of_a_sum_of_scores_is_just_below_the_exact_one(
+    share: float, draws: int, alpha: float
+) -> None:
+    total = share * draws
+    lower, needed = any_time_lower(total, draws, alpha), -oracle.mp.log(alpha)
+    if lower:
+        assert oracle.log_mixture(total, draws, oracle.mp.mpf(lower)) >= needed
+    if total >= 1.0:
+        assert oracle.log_mixture(total, draws, oracle.mp.mpf(lower) * (1 + oracle.mp.mpf("1e-6"))) < needed
+
+
+@settings(derandomize=True, max_examples=150, deadline=None)
+@given(share=st.floats(0.0, 1.0), less=st.floats(0.0, 1.0), draws=st.integers(1, 10**4), alpha=st.floats(1e-9, 0.5))
+def test_the_any_time_bound_rises_with_a_sum_of_scores(share: float, less: float, draws: int, alpha: float) -> None:
+    total = share * draws
+    assert any_time_lower(less * total, draws, alpha) <= any_time_lower(total, draws, alpha)
+
+
+@pytest.mark.parametrize("total", [5e-324, 1e-300, 1e-289, 1e-12, 1.0 - 2**-53, 5.0 - 2**-50, 5.0])
+def test_sums_of_scores_at_the_ends_of_the_range_have_a_bound_below_their_mean(total: float) -> None:
+    assert 0.0 <= any_time_lower(total, 5, 0.01) <= total / 5
+    assert any_time_lower(float(round(total)), 5, 0.01) == any_time_lower(round(total), 5, 0.01)
+
+
+@pytest.mark.parametrize("law", [(0.5, 0.5), (0.02, 0.05), (20.0, 0.4)])
+def test_the_any_time_bound_of_scores_fails_anywhere_along_a_path_with_at_most_its_risk(
+    law: tuple[float, float],
+) -> None:
+    # 400 paths of 60 Beta scores fail at most as often as Binomial(400, 0.3); the worst law, all or nothing, is above.
+    sums = np.cumsum(np.random.default_rng(3).beta(*law, size=(400, 60)), axis=1)
+    mean = law[0] / sum(law)
+    failed = [any(any_time_lower(float(k), n + 1, 0.3) > mean for n, k in enumerate(path)) for path in sums]
+    assert sum(failed) <= binom.isf(NEVER, 400, 0.3)
 
 
 @pytest.mark.parametrize("bound", BOUNDS)

@@ -1,6 +1,7 @@
 """The l0 threat's public frontier; test_answer_* have its theorems."""
 
 import math
+from fractions import Fraction
 from itertools import combinations
 from typing import Any
 
@@ -18,8 +19,11 @@ from holdfast.certificates import (
     l0_frontier,
     neyman_pearson_radius,
 )
+from holdfast.certificates.bounds.counts import Bound
+from holdfast.certificates.bounds.means import kl_lower
 from holdfast.certificates.guard.sides import Side
 from holdfast.certificates.noise.kernels import mask_probability
+from holdfast.certificates.shifts import covers
 from holdfast.certificates.shifts.covers import cover_shifts
 from holdfast.certificates.shifts.mixtures import Mixture, event_mixture
 from holdfast.certificates.shifts.shift import Least, Shift
@@ -119,6 +123,63 @@ def test_every_budget_is_that_of_its_covers_one_by_one(name: str, draws: int) ->
         assert np.ravel(parts_of(shift)) == pytest.approx(np.ravel([(m, m * low) for m, low in front]), rel=1e-12)
         for t in (0.0, 0.5, 2.0):
             assert shift.at(t) == pytest.approx(min(event_mixture(*pair).at(t) for pair in pairs), rel=1e-12)
+
+
+def scores_by_hand(masks: NDArray[np.bool_], hits: NDArray[np.bool_], cover: tuple[int, ...]) -> list[Fraction]:
+    """Of every draw with a tail whose mask covers these positions: the share of hits among such tails."""
+    covering = masks[:, :, list(cover)].all(axis=2)
+    counts = zip((hits & covering).sum(axis=1).tolist(), covering.sum(axis=1).tolist(), strict=True)
+    return [Fraction(hit, some) for hit, some in counts if some]
+
+
+@pytest.mark.parametrize(("tails", "draws"), [(2, 30), (3, 300), (8, 12)])
+@pytest.mark.parametrize("name", ["alike", "unlike", "never masked"])
+def test_several_tails_of_a_draw_are_scored_by_those_that_a_cover_leaves(name: str, tails: int, draws: int) -> None:
+    rng, chances = np.random.default_rng(tails), CHANCES[name]
+    masks = rng.random((draws, tails, 5)) < chances
+    hits = rng.random((draws, tails)) < 0.5 + 0.4 * masks[:, :, 0]
+    shifts = cover_shifts(masks, hits, mask_probability=chances, alpha=0.1, max_tokens=5)
+    for d, shift in enumerate(shifts):
+        pairs = []
+        for cover in combinations(range(5), d):
+            scores = scores_by_hand(masks, hits, cover)
+            lower = any_time_lower(float(sum(scores)), len(scores), 0.1 / 6 / math.comb(5, d))
+            pairs.append((math.prod(chances[k] for k in cover), lower))
+        for t in (0.0, 0.5, 2.0):
+            assert shift.at(t) == pytest.approx(min(event_mixture(*pair).at(t) for pair in pairs), rel=1e-8, abs=1e-280)
+
+
+@pytest.mark.parametrize("bound", ["any_time", "clopper_pearson"])
+def test_an_axis_of_one_tail_changes_no_number(bound: Bound) -> None:
+    masks, hits = pool(4, 200, 5, 0.7)
+    asks: dict[str, Any] = {"mask_probability": 0.7, "alpha": 0.1, "max_tokens": 3, "bound": bound}
+    flat, one = cover_shifts(masks, hits, **asks), cover_shifts(masks[:, None], hits[:, None], **asks)
+    assert [parts_of(shift) for shift in flat] == [parts_of(shift) for shift in one]
+
+
+def test_a_fixed_number_of_draws_of_several_tails_has_the_bound_that_needs_their_sum_alone() -> None:
+    rng = np.random.default_rng(9)
+    masks, hits = rng.random((80, 3, 4)) < 0.8, rng.random((80, 3)) < 0.9
+    shift = cover_shifts(masks, hits, mask_probability=0.8, alpha=0.1, max_tokens=1, bound="clopper_pearson")[1]
+    lowers = [kl_lower(list(map(float, scores_by_hand(masks, hits, (k,)))), 0.1 / 2 / 4) for k in range(4)]
+    assert shift.at(0.0) == pytest.approx(0.8 * min(lowers), rel=1e-7)
+
+
+def test_tails_are_counted_alike_however_many_draws_are_taken_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(10)
+    masks, hits = rng.random((50, 3, 6)) < 0.8, rng.random((50, 3)) < 0.9
+    whole = cover_shifts(masks, hits, mask_probability=0.8, alpha=0.1, max_tokens=4)
+    monkeypatch.setattr(covers, "_TABLE", 7 * 36)
+    parts = cover_shifts(masks, hits, mask_probability=0.8, alpha=0.1, max_tokens=4)
+    assert [parts_of(shift) for shift in whole] == [parts_of(shift) for shift in parts]
+
+
+def test_tails_of_the_wrong_shape_or_too_many_are_refused() -> None:
+    asks: dict[str, Any] = {"mask_probability": 0.8, "alpha": 0.1, "max_tokens": 1}
+    with pytest.raises(ValueError, match=r"unsafe of bool \(5,\) must be bool \(5, 2\), one per draw or tail"):
+        cover_shifts(np.zeros((5, 2, 3), dtype=bool), np.zeros(5, dtype=bool), **asks)
+    with pytest.raises(ValueError, match="masks of 17 tails a draw must have at most 16; draw more images instead"):
+        cover_shifts(np.zeros((5, 17, 3), dtype=bool), np.zeros((5, 17), dtype=bool), **asks)
 
 
 def test_without_draws_no_budget_is_known_but_every_one_is_asked() -> None:

@@ -7,16 +7,18 @@ at few successes loses up to 1e-13 per draw.
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, SupportsIndex, TypeVar
 
 from scipy.special import betainc
 
 from holdfast.certificates import ranges
-from holdfast.certificates.rounding import LIBRARY, room, up
+from holdfast.certificates.rounding import LIBRARY, SMALLEST, room, up
 from holdfast.certificates.search import greatest_proved, rising_root
 
 Bound = Literal["any_time", "clopper_pearson"]
 """`any_time` holds at every number of draws at once, `clopper_pearson` at one fixed beforehand."""
+
+Successes = TypeVar("Successes", int, float)
 
 # (a, b) of the two halves of the mixture: one costs almost nothing near p = 1, the other serves mid-range p.
 _PRIORS = ((0.5, 0.05), (0.5, 0.5))
@@ -46,7 +48,7 @@ def clopper_pearson_lower(successes: int, draws: int, alpha: float) -> float:
     Raises:
         ValueError: counts that contradict each other or a risk outside its range.
     """
-    successes, draws, alpha = _checked(successes, draws, alpha)
+    successes, draws, alpha = _checked(ranges.whole("successes", successes), draws, alpha)
     if not successes or alpha < _LEAST_RISK:
         return 0.0
     misses = draws - successes + 1
@@ -67,15 +69,19 @@ def clopper_pearson_lower(successes: int, draws: int, alpha: float) -> float:
     return greatest_proved(exact, lambda p: p < 1.0 and up(tail(p), ulps) < alpha, beyond=0) or 0.0
 
 
-def any_time_lower(successes: int, draws: int, alpha: float) -> float:
+def any_time_lower(successes: float, draws: int, alpha: float) -> float:
     """Lower bound valid at every number of draws at once, from a mixture of two beta-binomial martingales.
 
     Holds with probability at least 1 - alpha for all n simultaneously (Ville's inequality), so that sampling may
     stop on any rule: the bound is the smallest p with M_n(p) < 1/alpha, where
     M_n(p) = sum_i B(k+a_i, n-k+b_i) / B(a_i, b_i) / 2 / (p^k (1-p)^(n-k)).
 
+    Draws of scores in [0, 1] serve as well as successes and failures, k their sum and p their mean (ours, section 4):
+    x -> (r/p)^x ((1-r)/(1-p))^(1-x) is convex, so that at a mean of p it lies on average below its chord, which is 1
+    there. M_n is a mean of products of these, hence a supermartingale.
+
     Args:
-        successes: k, how many draws succeeded, 0..draws.
+        successes: k, how many draws succeeded, or the sum of their scores rounded down; in [0, draws].
         draws: n, independent draws taken so far, at least 0.
         alpha: risk, strictly between 0 and 1.
 
@@ -85,8 +91,12 @@ def any_time_lower(successes: int, draws: int, alpha: float) -> float:
     Raises:
         ValueError: counts that contradict each other or a risk outside its range.
     """
+    if isinstance(successes, SupportsIndex):  # a large count would be rounded as a float
+        successes = ranges.whole("successes", successes)
+    else:
+        successes = ranges.nonnegative("successes", successes)
     successes, draws, alpha = _checked(successes, draws, alpha)
-    if not successes:
+    if successes < SMALLEST:
         return 0.0
     misses = draws - successes
     evidence, magnitude = _log_mixture(successes, misses)
@@ -119,7 +129,7 @@ def lower_bound(bound: Bound) -> Callable[[int, int, float], float]:
     return functions[bound]
 
 
-def _logit(successes: int, misses: int) -> float:
+def _logit(successes: float, misses: float) -> float:
     return math.log(successes) - math.log(misses)
 
 
@@ -129,7 +139,7 @@ def _from_logit(logit: float) -> tuple[float, float, float]:
     return math.exp(log_p), log_p, log_p - logit
 
 
-def _log_mixture(successes: int, misses: int) -> tuple[float, float]:
+def _log_mixture(successes: float, misses: float) -> tuple[float, float]:
     """Log of the mixed marginal likelihood of the draws, and the size of the terms that it was summed from."""
     logs = []
     magnitude = 1.0
@@ -146,9 +156,8 @@ def _log_mixture(successes: int, misses: int) -> tuple[float, float]:
     return top + math.log(sum(math.exp(log - top) for log in logs) / len(logs)), magnitude
 
 
-def _checked(successes: int, draws: int, alpha: float) -> tuple[int, int, float]:
+def _checked(successes: Successes, draws: int, alpha: float) -> tuple[Successes, int, float]:
     draws = ranges.whole("draws", draws)
-    successes = ranges.whole("successes", successes)
     if successes > draws:
         raise ValueError(f"successes={successes} must be at most draws={draws}; count each draw once")
     return successes, draws, ranges.open_unit("alpha", alpha)

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holdfast.certificates import ranges
-from holdfast.certificates.bounds.counts import Bound
+from holdfast.certificates.bounds.counts import Bound, lower_bound
 from holdfast.certificates.guard.answer import cell_bounds
 from holdfast.certificates.guard.sides import Side, is_safe, reported, threshold
 from holdfast.certificates.noise.kernels import TokenKernel, mask_probability
 from holdfast.certificates.noise.ratios import ratio_groups
 from holdfast.certificates.shifts.covers import MAX_COVERS, against_at_most, cover_shifts
-from holdfast.certificates.shifts.mixtures import suffix_mixtures
+from holdfast.certificates.shifts.joint import checked_votes, joint_shifts
+from holdfast.certificates.shifts.mixtures import mean_mixture, suffix_mixtures
 from holdfast.certificates.shifts.neyman_pearson import worst_classifier
 from holdfast.certificates.shifts.shift import Shift
 
@@ -104,6 +105,70 @@ def l0_frontier(
         max_covers=max_covers,
     )
     return _radii([against_at_most(covers, tokens) for tokens in range(max_tokens + 1)], sigma, threshold(tau, verdict))
+
+
+def joint_frontier(
+    votes: NDArray[np.bool_],
+    *,
+    kernel: TokenKernel,
+    sigma: float,
+    tau: float,
+    alpha: float,
+    bound: Bound = "any_time",
+) -> list[float | None]:
+    """The frontier r(d), d = 0..m, of the suffix threat from draws that are scored in every cell (section 5).
+
+    With probability at least 1 - alpha over the draws, for all d at once: every attack that rewrites the first d slots
+    with *any* tokens, those outside the alphabet included, and shifts the image by less than r(d) leaves the smoothed
+    probability of these votes above tau. So no Neyman–Pearson bound is in it, whose ratios cover the alphabet alone.
+
+    Args:
+        votes: (draws, tails, m+1) bool; tail i of draw j in cell k, where exactly k leading slots are masked, in the
+            last one all m. Near ties are already counted against the claim. For a Safe verdict pass the votes for
+            Safe, and 1 - tau rounded up for tau.
+        kernel: the token kernel; the uniform one needs beta <= (V-1)/V.
+        sigma: standard deviation of the image noise, above 0.
+        tau: decision threshold, strictly between 0 and 1.
+        alpha: risk of this one side, strictly between 0 and 1; its shares are those of `budget_shares`.
+        bound: `any_time` holds at every number of draws at once, `clopper_pearson` at one fixed beforehand.
+
+    Returns:
+        m+1 radii in the units of sigma, rounded down and nonincreasing; None is *not certified*.
+
+    Raises:
+        ValueError: shapes or types that contradict each other, or a value outside its range.
+    """
+    budgets = joint_shifts(checked_votes(votes, "votes"), kernel, alpha, bound)
+    return _radii([budget.serves for budget in budgets], sigma, threshold(tau, "unsafe"))
+
+
+def append_radius(
+    unsafe: int, draws: int, *, sigma: float, tau: float, alpha: float, bound: Bound = "any_time"
+) -> float | None:
+    """The radius of erase-and-check: what holds whatever is appended (Kumar et al. 2024; the image part is ours).
+
+    The rule calls an input Unsafe if the image-smoothed probability of Unsafe exceeds tau for the text or for one of
+    its truncations by up to C characters. If at most C are appended, one of the truncations is the clean text. So with
+    probability at least 1 - alpha over the draws, the input is called Unsafe after every such attack with an image
+    shift below the radius sigma (Phi^-1(L) - Phi^-1(tau)): one radius for every C. Rewrites and insertions are not
+    covered, and nothing is proved of Safe.
+
+    Args:
+        unsafe: Unsafe draws of the clean text under image noise alone, 0..draws.
+        draws: independent draws taken, at least 0.
+        sigma: standard deviation of the image noise, above 0.
+        tau: decision threshold, strictly between 0 and 1.
+        alpha: risk, strictly between 0 and 1.
+        bound: `any_time` holds at every number of draws at once, `clopper_pearson` at one fixed beforehand.
+
+    Returns:
+        The radius in the units of sigma, rounded down; None is *not certified*.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+    lower = lower_bound(bound)(ranges.whole("unsafe", unsafe), draws, alpha)
+    return _radii([mean_mixture(lower)], sigma, threshold(tau, "unsafe"))[0]
 
 
 def decide(

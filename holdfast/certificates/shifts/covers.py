@@ -7,23 +7,38 @@ probabilities and q_A = P[f = 1 | A masked],
 
 Every q_A is estimated from one common pool: given the masks, the outcomes of the draws that cover A are independent
 with mean q_A. It covers every token that an attacker may put there, those outside the alphabet included.
+
+A draw may have r tails, each with a mask and a replacement of its own, around one image. Its score for A is the share
+of hits among the tails that cover A; draws without one are left out. Given that there is one, the scores of different
+draws are independent, in [0, 1] and of mean q_A, whatever the tails of one draw have in common.
 """
 
 import math
+from collections.abc import Callable
+from fractions import Fraction
 from itertools import chain, combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from holdfast.certificates import ranges
-from holdfast.certificates.bounds.counts import Bound, lower_bound
-from holdfast.certificates.rounding import Floats, down
+from holdfast.certificates.bounds.counts import Bound, any_time_lower, lower_bound
+from holdfast.certificates.bounds.means import ScoreSample, kl_lower
+from holdfast.certificates.rounding import Floats, down, fraction_down
 from holdfast.certificates.shifts.mixtures import event_mixture
 from holdfast.certificates.shifts.shift import Greatest, Least, Shift
 
 MAX_COVERS = 200_000
 """Sets of one size that are enumerated unless the caller says otherwise."""
 
+MAX_TAILS = 16
+"""Tails of one draw that are scored exactly."""
+
+# Entries of the table (draws, positions, positions) that scores of several tails are counted in.
+_TABLE = 2**20
+
+Lower = Callable[[Any, int, float], float]
 Counts = NDArray[np.int64]
 Real = NDArray[np.floating]
 
@@ -54,12 +69,13 @@ def cover_shifts(
     budget pays log of its number of covers, and equal shares add only log(max_tokens + 1) to it.
 
     Args:
-        masks: (n, L); which of the L positions were masked in each draw.
-        hits: (n,); which draws gave the verdict.
+        masks: (n, L), or (n, r, L) with r tails a draw; which of the L positions were masked.
+        hits: (n,) or (n, r); which draws, or tails of a draw, gave the verdict.
         mask_probability: b_i of every position, in (0, 1]; a number or shape (L,).
         alpha: risk of the whole, strictly between 0 and 1.
         max_tokens: largest budget, at least 0; budgets above L are that of L, the last.
-        bound: `any_time` holds at every number of draws at once, `clopper_pearson` at one fixed beforehand.
+        bound: `any_time` holds at every number of draws at once, `clopper_pearson` at one fixed beforehand; scores of
+            several tails, which are no counts, then have the KL bound.
         max_covers: most covers to enumerate for one budget; a budget with more is *capped*: its shift knows nothing.
 
     Returns:
@@ -69,13 +85,14 @@ def cover_shifts(
         ValueError: shapes or types that contradict each other, or a value outside its range.
     """
     masks, hits = _checked(masks, hits)
-    chances = _chances(mask_probability, masks.shape[1])
+    positions = masks.shape[2]
+    chances = _chances(mask_probability, positions)
     max_tokens = ranges.whole("max_tokens", max_tokens)
     max_covers = ranges.whole("max_covers", max_covers, least=1)
     share = ranges.open_unit("alpha", alpha) / (max_tokens + 1)
     found: list[Shift] = []
-    for tokens in range(min(max_tokens, masks.shape[1]) + 1):
-        covers = cover_count(masks.shape[1], tokens)
+    for tokens in range(min(max_tokens, positions) + 1):
+        covers = cover_count(positions, tokens)
         capped = covers > max_covers
         found.append(Greatest(()) if capped else _least(masks, hits, chances, tokens, bound, share / covers))
     return found
@@ -90,21 +107,93 @@ def _least(
     masks: NDArray[np.bool_], hits: NDArray[np.bool_], chances: Floats, tokens: int, bound: Bound, share: float
 ) -> Least:
     """Of one budget's covers those that can be the worst at some epsilon (Pareto-minimal in mass and bound)."""
-    below = lower_bound(bound)
-    mass, drawn, hit = _hardest(_masses(chances, tokens), *_tally(masks, hits, tokens))
-    lower = np.array([below(int(k), int(n), share) for k, n in zip(hit, drawn, strict=True)])
+    tails = masks.shape[1]
+    if tails == 1:
+        below, whole = lower_bound(bound), 1
+        drawn, hit = _tally(masks[:, 0], hits[:, 0], tokens)
+    else:
+        below, whole = (any_time_lower if bound == "any_time" else _kl_of_sum), _whole(tails)
+        drawn, hit = _scored(masks, hits, tokens, whole)
+    mass, drawn, hit = _hardest(_masses(chances, tokens), drawn * whole, hit)
+    lower = np.array([_bounded(below, int(k), int(n), whole, share) for k, n in zip(hit, drawn, strict=True)])
     return Least([event_mixture(float(mass[k]), float(lower[k])) for k in _front(mass, lower)])
 
 
-def _checked(masks: NDArray[np.bool_], hits: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    masks, hits = np.asarray(masks), np.asarray(hits)
-    if masks.ndim != 2 or masks.dtype != np.bool_:
-        raise ValueError(f"masks of {masks.dtype} {masks.shape} must be bool (draws, positions); pass the masks")
-    if hits.shape != masks.shape[:1] or hits.dtype != np.bool_:
-        raise ValueError(
-            f"unsafe of {hits.dtype} {hits.shape} must be bool ({len(masks)},), one per draw; pass the outcomes"
+def _bounded(below: Lower, hit: int, drawn: int, whole: int, share: float) -> float:
+    """The bound of a sum of scores and a number of draws, both counted in parts of 1 / `whole`."""
+    draws = drawn // whole
+    return below(hit if whole == 1 else fraction_down(Fraction(hit, whole)), draws, share)
+
+
+def _kl_of_sum(total: float, draws: int, alpha: float) -> float:
+    """KL needs the scores' mean alone."""
+    return kl_lower(ScoreSample(np.array([total / draws]), np.array([draws])), alpha) if draws else 0.0
+
+
+def _whole(tails: int) -> int:
+    """Parts in which every share of hits among at most so many tails is a whole number."""
+    if tails > MAX_TAILS:
+        raise ValueError(f"masks of {tails} tails a draw must have at most {MAX_TAILS}; draw more images instead")
+    return math.lcm(*range(1, tails + 1))
+
+
+def _scored(masks: NDArray[np.bool_], hits: NDArray[np.bool_], tokens: int, whole: int) -> tuple[Counts, Counts]:
+    """Draws with a tail that masks a cover, and the sum of their scores in parts of 1 / `whole`, of every cover.
+
+    Covers are in the order of `itertools.combinations`; draws are taken a few at a time, so that the table of all
+    their pairs of positions stays small.
+    """
+    covers, step = math.comb(masks.shape[2], tokens), max(1, _TABLE // max(1, masks.shape[2] ** 2))
+    drawn, hit = np.zeros(covers, dtype=np.int64), np.zeros(covers, dtype=np.int64)
+    for start in range(0, len(masks), step):
+        _score(masks[start : start + step].astype(np.float32), hits[start : start + step], tokens, whole, drawn, hit)
+    return drawn, hit
+
+
+def _score(
+    masks: Real, hits: NDArray[np.bool_], tokens: int, whole: int, drawn: Counts, hit: Counts, tails: Real | None = None
+) -> None:
+    """Adds to `drawn` and `hit`, one entry a cover, what these draws give; of their tails count those named."""
+    positions = masks.shape[2]
+    counted = np.ones(hits.shape, dtype=np.float32) if tails is None else tails
+    if tokens > 2:
+        start = 0
+        for first in range(positions - tokens + 1):
+            stop = start + math.comb(positions - first - 1, tokens - 1)
+            rest, kept = masks[:, :, first + 1 :], counted * masks[:, :, first]
+            some = np.any(kept > 0.0, axis=1)
+            _score(rest[some], hits[some], tokens - 1, whole, drawn[start:stop], hit[start:stop], kept[some])
+            start = stop
+        return
+    good = counted * hits
+    if tokens == 0:
+        cover, struck = counted.sum(axis=1, keepdims=True), good.sum(axis=1, keepdims=True)
+    elif tokens == 1:
+        cover, struck = (np.matmul(of[:, None], masks)[:, 0] for of in (counted, good))
+    else:
+        left, right = np.triu_indices(positions, 1)
+        cover, struck = (
+            np.matmul(np.swapaxes(masks * of[:, :, None], 1, 2), masks)[:, left, right] for of in (counted, good)
         )
-    return masks, hits
+    # Small whole numbers are exact in float32, and so is this product and quotient in float64.
+    drawn += np.count_nonzero(cover, axis=0)
+    hit += np.rint(struck.astype(np.float64) * whole / np.maximum(cover, 1.0)).astype(np.int64).sum(axis=0)
+
+
+def _checked(masks: NDArray[np.bool_], hits: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Both with an axis of tails."""
+    masks, hits = np.asarray(masks), np.asarray(hits)
+    if masks.ndim not in (2, 3) or masks.dtype != np.bool_ or (masks.ndim == 3 and not masks.shape[1]):
+        raise ValueError(
+            f"masks of {masks.dtype} {masks.shape} must be bool (draws, positions) or (draws, tails, positions), at "
+            "least one tail; pass the masks"
+        )
+    if hits.shape != masks.shape[:-1] or hits.dtype != np.bool_:
+        raise ValueError(
+            f"unsafe of {hits.dtype} {hits.shape} must be bool {masks.shape[:-1]}, one per draw or tail; "
+            "pass the outcomes"
+        )
+    return (masks, hits) if masks.ndim == 3 else (masks[:, None], hits[:, None])
 
 
 def _chances(given: float | ArrayLike, positions: int) -> Floats:

@@ -26,6 +26,7 @@ def question_of(spec: GuardSpec, *, operator_norm: float = 1.0) -> Question:
         slots=spec.slots,
         max_tokens=spec.max_tokens,
         cells=tuple(Cell(*cell) for cell in spec.cells),
+        per_budget=spec.scope == "per_budget",
         tails=spec.tails,
         token_kernel=spec.token_kernel,
         beta=spec.beta,

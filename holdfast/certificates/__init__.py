@@ -12,7 +12,7 @@ from holdfast.certificates.document.planes import packed, unpacked
 from holdfast.certificates.features.answer import FeatureAnswer, feature_answer, feature_progress
 from holdfast.certificates.features.question import LEVELS, FeatureCounts, FeatureQuestion, sample_of_levels
 from holdfast.certificates.features.radii import feature_bound, feature_radius, margin_radius
-from holdfast.certificates.guard.answer import Answer, Row, answer
+from holdfast.certificates.guard.answer import Answer, Row, Score, answer
 from holdfast.certificates.guard.frontier import (
     append_radius,
     decide,
@@ -22,6 +22,7 @@ from holdfast.certificates.guard.frontier import (
     neyman_pearson_value,
     suffix_frontier,
 )
+from holdfast.certificates.guard.prospects import doubled, hoped
 from holdfast.certificates.guard.question import Cell, Question, Votes, tail_masks
 from holdfast.certificates.noise.kernels import (
     AbsorbingKernel,
@@ -45,6 +46,7 @@ __all__ = [
     "FeatureQuestion",
     "Question",
     "Row",
+    "Score",
     "ScoreSample",
     "TokenKernel",
     "UniformKernel",
@@ -56,11 +58,13 @@ __all__ = [
     "clopper_pearson_lower",
     "cover_count",
     "decide",
+    "doubled",
     "feature_answer",
     "feature_bound",
     "feature_progress",
     "feature_radius",
     "field_draws",
+    "hoped",
     "joint_frontier",
     "l0_frontier",
     "margin_radius",

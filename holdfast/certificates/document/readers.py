@@ -35,10 +35,14 @@ def texts(value: Any, path: str) -> None:
         raise _refuse(path, value, "an object of texts")
 
 
-def hexadecimal(value: Any, path: str) -> None:
-    """Passes over bytes in hexadecimal."""
-    if not isinstance(value, str) or not value or len(value) % 2 or value.strip("0123456789abcdef"):
-        raise _refuse(path, value, "bytes in hexadecimal, in lower case")
+def text_up_to(most: int) -> Reader:
+    """A reader of texts of at most so many letters."""
+
+    def read(value: Any, path: str) -> None:
+        if not isinstance(value, str) or len(value) > most:
+            raise _refuse(path, value, f"text of at most {most} letters")
+
+    return read
 
 
 def flag(value: Any, path: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from holdfast.certificates.document.checks import Check, Fault, at_least, at_most, compared, failed
 from holdfast.certificates.guard.answer import Answer, answer
-from holdfast.certificates.guard.reading import counts_of, evidence_faults, parameter_faults, question_of, size_faults
+from holdfast.certificates.guard.reading import evidence_faults, parameter_faults, question_of, size_faults, votes_of
 from holdfast.certificates.guard.sides import passes_to_detect
 from holdfast.certificates.noise.space import native_radius
 
@@ -15,8 +15,8 @@ _COMPARED = ("evidence", "frontier", "max_tokens", "verdict", "target", "worst_c
 
 def recomputed_guard(certificate: Mapping[str, Any], limited: bool) -> list[Check]:
     """Checks everything that `answer` decides, of a certificate whose fields have passed `shape`."""
-    sizes = size_faults(certificate) if limited else ()
-    if faults := [*parameter_faults(certificate), *evidence_faults(certificate), *sizes]:
+    faults = [*parameter_faults(certificate), *(size_faults(certificate) if limited else ())]
+    if faults := faults or list(evidence_faults(certificate)):
         return failed(faults)
     question = question_of(certificate)
     if len(certificate["frontier"]) != question.max_tokens + 1:
@@ -25,14 +25,14 @@ def recomputed_guard(certificate: Mapping[str, Any], limited: bool) -> list[Chec
     if [(row["tokens"], row["epsilon"]) for row in certificate["worst_case"]] != grid:
         return failed([("worst_case", "must have a row for every budget and epsilon, in this order")])
     try:
-        found = answer(question, counts_of(certificate, question))
+        found = answer(question, votes_of(certificate, question))
     except (ValueError, ArithmeticError) as error:
         return failed([("evidence", f"nothing can be computed from it: {error}")])
     return compared(list(_differences(certificate, found)), _COMPARED)
 
 
 def _differences(certificate: Mapping[str, Any], found: Answer) -> Iterator[Fault]:
-    yield from _bound_differences(certificate["evidence"]["cells"], found)
+    yield from _score_differences(certificate["evidence"]["scores"], found)
     yield from _frontier_differences(certificate, found)
     yield from _worst_case_differences(certificate["worst_case"], found)
     if certificate["max_tokens"] != found.max_tokens:
@@ -44,12 +44,18 @@ def _differences(certificate: Mapping[str, Any], found: Answer) -> Iterator[Faul
         yield "target", f"verdict={target['verdict']} must be {found.target}"
 
 
-def _bound_differences(cells: list[Mapping[str, Any]], found: Answer) -> Iterator[Fault]:
-    for index, (cell, lower, upper) in enumerate(zip(cells, found.lower, found.upper, strict=True)):
-        if not at_most(cell["lower"], lower):
-            yield "evidence", f"cells[{index}].lower={cell['lower']} must be {lower}"
-        if not at_least(cell["upper"], upper):
-            yield "evidence", f"cells[{index}].upper={cell['upper']} must be {upper}"
+def _score_differences(scores: list[Mapping[str, Any]], found: Answer) -> Iterator[Fault]:
+    if len(scores) != len(found.scores):
+        yield "evidence", f"scores must be {len(found.scores)}, not {len(scores)}"
+        return
+    for index, (score, exact) in enumerate(zip(scores, found.scores, strict=True)):
+        path = f"scores[{index}]"
+        if (score["tokens"], tuple(score["cells"])) != (exact.tokens, exact.cells):
+            yield "evidence", f"{path} must be for {exact.tokens} tokens, of the cells that they leave alone"
+        if not at_most(score["lower"], exact.lower):
+            yield "evidence", f"{path}.lower={score['lower']} must be {exact.lower}"
+        if not at_least(score["upper"], exact.upper):
+            yield "evidence", f"{path}.upper={score['upper']} must be {exact.upper}"
 
 
 def _frontier_differences(certificate: Mapping[str, Any], found: Answer) -> Iterator[Fault]:

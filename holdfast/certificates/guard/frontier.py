@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from holdfast.certificates import ranges
 from holdfast.certificates.bounds.counts import Bound, lower_bound
-from holdfast.certificates.guard.answer import cell_bounds
 from holdfast.certificates.guard.sides import Side, is_safe, reported, threshold
 from holdfast.certificates.noise.kernels import TokenKernel, mask_probability
 from holdfast.certificates.noise.ratios import ratio_groups
@@ -286,7 +285,8 @@ def _bounds(cells: Sequence[tuple[int, int]], verdict: Side, alpha: float, bound
                 f"cells[{index}].unsafe={unsafe} must be at most cells[{index}].draws={draws}; count each draw once"
             )
         counts.append((draws, draws - unsafe if safe else unsafe))
-    return cell_bounds(counts, [alpha / len(cells)] * len(cells), bound)
+    limit, share = lower_bound(bound), alpha / len(cells)
+    return tuple(limit(hits, draws, share) for draws, hits in counts)
 
 
 def _distance(epsilon: float, sigma: float) -> float:

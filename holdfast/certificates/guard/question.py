@@ -43,7 +43,8 @@ class Question:
         cells: what each cell is in which every draw was scored. A smoothed guard against every budget has the strata
             0..s, cell k < s of exactly k leading masked slots and cell s of at least s; for a target (d, epsilon) the
             one cell of at least d. Where each budget d has a smoothed guard of its own, cell d is that guard's, with d
-            slots. Otherwise there is the one cell of the kernel's own noise.
+            slots; for a target there is the target's alone. Otherwise there is the one cell of the kernel's own noise.
+        per_budget: whether each budget has a smoothed guard of its own.
         tails: r, tails that score each draw in every cell.
         token_kernel: `uniform` or `absorbing`.
         beta: corruption rate.
@@ -64,6 +65,7 @@ class Question:
     slots: int
     max_tokens: int
     cells: tuple[Cell, ...]
+    per_budget: bool
     tails: int
     token_kernel: Literal["uniform", "absorbing"]
     beta: float
@@ -84,11 +86,6 @@ class Question:
         if self.token_kernel == "absorbing":
             return tuple(AbsorbingKernel(self.beta) for _ in self.alphabets)
         return tuple(UniformKernel(self.beta, size) for size in self.alphabets)
-
-    @property
-    def per_budget(self) -> bool:
-        """Whether each budget has a smoothed guard of its own."""
-        return any(cell.slots != self.slots for cell in self.cells)
 
 
 @dataclass(frozen=True, eq=False)

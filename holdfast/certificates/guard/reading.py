@@ -9,14 +9,18 @@ from typing import Any
 import numpy as np
 
 from holdfast.certificates.document.checks import Fault
-from holdfast.certificates.document.envelope import MOST_PASSES
-from holdfast.certificates.guard.question import Cell, Counts, Question, position_masks
+from holdfast.certificates.document.planes import unpacked
+from holdfast.certificates.guard.question import Cell, Question, Votes, tail_masks
 from holdfast.certificates.shifts.covers import MAX_COVERS, cover_count
 
+MOST_VOTES = 2**27
+"""Bits of a plane that are read again: a few bytes of memory each."""
+MOST_SCORED = 2**32
+"""Votes times scores that are taken of them again: some 10 seconds."""
 MOST_MASKED = 2**25
-"""Draws times positions of which masks are drawn again: a few bytes each."""
+"""Tails times positions of which masks are drawn again: a few bytes each."""
 MOST_COUNTED = 2**31
-"""Draws times covers that are counted again: some 30 seconds."""
+"""Tails times covers that are counted again: some 30 seconds."""
 MOST_BUDGETS = 65
 """Budgets that Neyman-Pearson is solved for again: some 30 seconds at 64 epsilons."""
 _CHUNK_DRAWS = 4096
@@ -34,6 +38,8 @@ def question_of(certificate: Mapping[str, Any]) -> Question:
         slots=threat["slots"],
         max_tokens=threat["max_tokens"],
         cells=_cells(certificate),
+        per_budget=noise["scope"] == "per_budget",
+        tails=evidence["tails"],
         token_kernel=noise["token_kernel"],
         beta=noise["beta"],
         alphabets=tuple(space["alphabets"]),
@@ -43,40 +49,42 @@ def question_of(certificate: Mapping[str, Any]) -> Question:
         sides=("unsafe", "safe") if asked == "both" else (asked,),
         method=certificate["method"],
         bound=evidence["bound"],
-        wanted=_wanted(certificate),
         target=None if target is None else (target["tokens"], target["epsilon"]),
         epsilons=tuple(row["epsilon"] for row in certificate["worst_case"] if row["tokens"] == 0),
         operator_norm=1.0 if space["native_operator_norm"] is None else space["native_operator_norm"],
     )
 
 
-def counts_of(certificate: Mapping[str, Any], question: Question) -> Counts:
-    """The evidence; where masks matter they are drawn again from the certificate's seed."""
+def votes_of(certificate: Mapping[str, Any], question: Question) -> Votes:
+    """The evidence; where masks matter they are drawn again from the certificate's seed.
+
+    Raises:
+        ValueError: a plane is not one of so many draws, tails and cells.
+    """
     evidence = certificate["evidence"]
-    cells = tuple((cell["draws"], cell["unsafe"]) for cell in evidence["cells"])
+    shape = evidence["draws"], evidence["tails"], len(evidence["cells"])
+    unsafe, near_tie = unpacked(evidence["unsafe"], shape), np.zeros(shape, dtype=np.bool_)
+    if evidence["near_tie"] is not None:
+        near_tie = unpacked(evidence["near_tie"], shape)
     if question.text != "l0" or question.method == "neyman_pearson":
-        return Counts(cells)
-    draws = evidence["orders"][-1]["stop"]
+        return Votes(unsafe, near_tie)
     masks = [
-        position_masks(
+        tail_masks(
             question,
             positions=evidence["positions"],
             seed=certificate["seed"],
             start=start,
-            stop=min(start + _CHUNK_DRAWS, draws),
+            stop=min(start + _CHUNK_DRAWS, shape[0]),
         )
-        for start in range(0, draws, _CHUNK_DRAWS)
+        for start in range(0, shape[0], _CHUNK_DRAWS)
     ]
-    outcomes = [
-        np.unpackbits(np.frombuffer(bytes.fromhex(order["outcomes"]), np.uint8), count=order["stop"] - order["start"])
-        for order in evidence["orders"]
-    ]
-    return Counts(cells, np.concatenate(masks), np.concatenate(outcomes).astype(np.bool_))
+    return Votes(unsafe, near_tie, np.concatenate(masks))
 
 
 def parameter_faults(certificate: Mapping[str, Any]) -> Iterator[Fault]:
     """Parameters that contradict each other."""
     yield from _threat_faults(certificate)
+    yield from _method_faults(certificate)
     yield from _target_faults(certificate)
     yield from _risk_faults(certificate)
     kind, space = certificate["kind"], certificate["space"]
@@ -100,8 +108,8 @@ def _threat_faults(certificate: Mapping[str, Any]) -> Iterator[Fault]:
     threat, target = certificate["threat"], certificate["target"]
     text, slots, budget = threat["text"], threat["slots"], threat["max_tokens"]
     tabular = certificate["kind"] == "tabular"
-    if tabular and text == "suffix":
-        yield "threat", "text=suffix has no meaning for a tabular input"
+    if tabular and text in ("suffix", "append"):
+        yield "threat", f"text={text} has no meaning for a tabular input"
     fields = len(certificate["space"]["alphabets"]) if tabular and text == "l0" else 0
     if text != "suffix" and slots != fields:
         yield "threat", f"slots={slots} must be {fields} for text={text}"
@@ -114,6 +122,22 @@ def _threat_faults(certificate: Mapping[str, Any]) -> Iterator[Fault]:
     image = "l2" if certificate["noise"]["sigma"] > 0 else "none"
     if threat["image"] != image:
         yield "threat", f"image={threat['image']} must be {image} at sigma={certificate['noise']['sigma']}"
+
+
+def _method_faults(certificate: Mapping[str, Any]) -> Iterator[Fault]:
+    """Threats that a method says nothing of; and what erase-and-check never claims."""
+    method, text = certificate["method"], certificate["threat"]["text"]
+    by_erasing = text == "append"
+    if method == "stratified" and (text != "suffix" or certificate["noise"]["scope"] == "per_budget"):
+        yield "method", f"stratified has no strata under text={text}, or with a guard for every budget"
+    if (method == "erase_and_check") > by_erasing or (by_erasing and method not in ("auto", "erase_and_check")):
+        yield "method", f"{method} does not certify the threat text={text}"
+    if by_erasing and certificate["asked_verdict"] != "unsafe":
+        yield "asked_verdict", "must be unsafe for text=append: nothing is proved of Safe"
+    if by_erasing and certificate["target"] is not None:
+        yield "target", "must be null for text=append: its frontier is one number for all budgets"
+    if by_erasing and not certificate["noise"]["sigma"]:
+        yield "noise", "sigma=0 certifies nothing for text=append"
 
 
 def _target_faults(certificate: Mapping[str, Any]) -> Iterator[Fault]:
@@ -131,33 +155,37 @@ def _risk_faults(certificate: Mapping[str, Any]) -> Iterator[Fault]:
     sides = ("unsafe", "safe") if asked == "both" else (asked,)
     if evidence["alpha_split"] != {side: 1 / len(sides) for side in sides}:
         yield "evidence", f"alpha_split must give {' and '.join(sides)} an equal share each, 1 in all"
-    if evidence["bound"] == "clopper_pearson":
-        if evidence["stopped"] != "passes_spent":
-            yield "evidence", "stopped must be passes_spent for a bound that holds at a fixed number of draws"
-        if len({tuple(order["cells"]) for order in evidence["orders"]}) != 1:
-            yield "evidence", "orders must all sample the same cells for a bound that holds at a fixed number of draws"
+    if evidence["bound"] == "clopper_pearson" and evidence["stopped"] != "draws_spent":
+        yield "evidence", "stopped must be draws_spent for a bound that holds at a fixed number of draws"
     target = certificate["target"]
     if evidence["stopped"] == "target" and (target is None or target["verdict"] is None):
         yield "evidence", "stopped=target needs a target that is certified"
 
 
 def evidence_faults(certificate: Mapping[str, Any]) -> Iterator[Fault]:
-    """Counts that contradict each other."""
-    found = [*_cell_faults(certificate), *_order_faults(certificate), *_position_faults(certificate)]
-    yield from (("evidence", fault) for fault in found or _sum_faults(certificate["evidence"]))
+    """Votes that contradict what is said of them."""
+    found = [*_cell_faults(certificate), *_position_faults(certificate), *_pass_faults(certificate)]
+    yield from (("evidence", fault) for fault in found or _plane_faults(certificate["evidence"]))
 
 
 def size_faults(certificate: Mapping[str, Any]) -> Iterator[Fault]:
     """Sizes that would take too much time or memory to compute again for a stranger."""
-    evidence, budgets = certificate["evidence"], certificate["threat"]["max_tokens"] + 1
-    if certificate["method"] != "stratified" and budgets > MOST_BUDGETS:
+    evidence, text, budgets = (
+        certificate["evidence"],
+        certificate["threat"]["text"],
+        certificate["threat"]["max_tokens"] + 1,
+    )
+    if certificate["method"] != "stratified" and text != "append" and budgets > MOST_BUDGETS:
         yield "threat", f"max_tokens={budgets - 1} must be at most {MOST_BUDGETS - 1}; {_UNLIMITED}"
-    positions, draws = evidence["positions"] or 0, evidence["orders"][-1]["stop"]
-    if positions * draws > MOST_MASKED:
-        yield "evidence", f"{draws} draws of {positions} positions must be at most {MOST_MASKED} masks; {_UNLIMITED}"
+    tails, cells = evidence["draws"] * evidence["tails"], len(evidence["cells"])
+    if tails * cells > MOST_VOTES or tails * cells * len(evidence["scores"]) > MOST_SCORED:
+        yield "evidence", f"{tails * cells} votes must be at most {MOST_VOTES}, in few scores; {_UNLIMITED}"
+    positions = evidence["positions"] or 0
+    if positions * tails > MOST_MASKED:
+        yield "evidence", f"{tails} tails of {positions} positions must be at most {MOST_MASKED} masks; {_UNLIMITED}"
     covers = (cover_count(positions, tokens) for tokens in range(min(budgets, positions + 1)))
-    if draws * sum(count for count in covers if count <= MAX_COVERS) > MOST_COUNTED and positions:
-        yield "evidence", f"{draws} draws must make at most {MOST_COUNTED} with their covers; {_UNLIMITED}"
+    if tails * sum(count for count in covers if count <= MAX_COVERS) > MOST_COUNTED and positions:
+        yield "evidence", f"{tails} tails must make at most {MOST_COUNTED} with their covers; {_UNLIMITED}"
 
 
 def _cells(certificate: Mapping[str, Any]) -> tuple[Cell, ...]:
@@ -176,40 +204,49 @@ def _cell_faults(certificate: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _expected_cells(certificate: Mapping[str, Any]) -> list[Cell]:
-    """The cells that the threat, scope and method have.
+    """The cells that the threat, scope, method and target have.
 
-    Which budgets share the last stratum, and whether `auto` has the kernel's own noise beside the strata, are the
-    issuer's choice, made before sampling: every partition is sound.
+    Which budgets share the last stratum is the issuer's choice, made before sampling: every partition is sound.
     """
-    threat, target, method = certificate["threat"], certificate["target"], certificate["method"]
-    slots, stated = threat["slots"], _cells(certificate)
+    threat, target, stated = certificate["threat"], certificate["target"], certificate["evidence"]["cells"]
+    masked, slots, budget = certificate["method"] != "neyman_pearson", threat["slots"], threat["max_tokens"]
     if certificate["noise"]["scope"] == "per_budget":
-        masked = method != "neyman_pearson"
-        return [Cell(budget, budget if masked else 0, True) for budget in range(threat["max_tokens"] + 1)]
-    strata, own_noise = 0, False
-    if threat["text"] == "suffix" and method != "neyman_pearson":
-        own_noise = method == "auto" and target is None and len(stated) > 1 and stated[-1][1:] == (0, True)
-        strata = min(len(stated) - 1 - own_noise, slots) if target is None else target["tokens"]
-    return [Cell(slots, k, k == strata) for k in range(strata + 1)] + [Cell(slots, 0, True)] * own_noise
+        budgets = range(budget + 1) if target is None else (budget,)
+        return [Cell(d, d if masked else 0, True) for d in budgets]
+    if threat["text"] != "suffix" or not masked:
+        return [Cell(slots, 0, True)]
+    if target is not None:
+        return [Cell(slots, budget, True)]
+    strata = min(len(stated) - 1, slots)
+    return [Cell(slots, k, k == strata) for k in range(strata + 1)]
 
 
-def _order_faults(certificate: Mapping[str, Any]) -> Iterator[str]:
-    wanted, masks_matter = set(_wanted(certificate)), certificate["threat"]["text"] == "l0"
-    reached = 0
-    for index, order in enumerate(certificate["evidence"]["orders"]):
-        path, draws = f"orders[{index}]", order["stop"] - order["start"]
-        if order["start"] != reached or draws <= 0:
-            yield f"{path} must take fresh draws from {reached} on, not {order['start']} to {order['stop']}"
-            return
-        reached = order["stop"]
-        if not order["cells"] or not set(order["cells"]) <= wanted or sorted(set(order["cells"])) != [*order["cells"]]:
-            yield f"{path}.cells must be some of those asked for, ascending"
-        elif len(order["unsafe"]) != len(order["cells"]) or max(order["unsafe"]) > draws:
-            yield f"{path}.unsafe must be a count of its {draws} draws for each of its cells"
-        elif (order["outcomes"] is not None) != masks_matter:
-            yield f"{path}.outcomes must {'' if masks_matter else 'not '}be there for this threat"
-        elif masks_matter and _popcount(order["outcomes"], draws) != order["unsafe"][0]:
-            yield f"{path}.outcomes must be a bit for each of its {draws} draws, as many set as were unsafe"
+def _pass_faults(certificate: Mapping[str, Any]) -> Iterator[str]:
+    evidence, text = certificate["evidence"], certificate["threat"]["text"]
+    passes = evidence["draws"] * evidence["tails"] * len(evidence["cells"])
+    if evidence["tails"] != 1 and text in ("none", "append"):
+        yield f"tails={evidence['tails']} must be 1: without noise on the text all tails of a draw are one"
+    if evidence["passes"] != passes:
+        yield f"passes={evidence['passes']} must be {passes}: draws, times tails, times cells"
+
+
+def _plane_faults(evidence: Mapping[str, Any]) -> Iterator[str]:
+    """Planes that are none, and counts that are not theirs."""
+    cells = evidence["cells"]
+    shape = evidence["draws"], evidence["tails"], len(cells)
+    for name, count in (("unsafe", "unsafe"), ("near_tie", "near_ties")):
+        counted, plane = np.zeros(len(cells), dtype=np.int64), evidence[name]
+        if plane is not None:
+            try:
+                counted = np.count_nonzero(unpacked(plane, shape), axis=(0, 1))
+            except ValueError as error:
+                yield f"{name}: {error}"
+                continue
+        if name == "near_tie" and plane is not None and not counted.any():
+            yield "near_tie must be null where no vote was near a tie"
+        for index, (cell, bits) in enumerate(zip(cells, counted.tolist(), strict=True)):
+            if cell[count] != bits:
+                yield f"cells[{index}].{count}={cell[count]} must be {bits}, the bits of the plane {name}"
 
 
 def _position_faults(certificate: Mapping[str, Any]) -> Iterator[str]:
@@ -218,29 +255,3 @@ def _position_faults(certificate: Mapping[str, Any]) -> Iterator[str]:
         yield f"positions={positions} must be there for the l0 threat and for no other"
     elif positions is not None and certificate["kind"] == "tabular" and positions != threat["slots"]:
         yield f"positions={positions} must be the {threat['slots']} categorical fields"
-
-
-def _sum_faults(evidence: Mapping[str, Any]) -> Iterator[str]:
-    draws, unsafe = [0] * len(evidence["cells"]), [0] * len(evidence["cells"])
-    for order in evidence["orders"]:
-        for cell, hits in zip(order["cells"], order["unsafe"], strict=True):
-            draws[cell] += order["stop"] - order["start"]
-            unsafe[cell] += hits
-    if evidence["passes"] != sum(draws) or sum(draws) > MOST_PASSES:
-        yield f"passes={evidence['passes']} must be the {sum(draws)} of the orders, at most {MOST_PASSES}"
-    for index, (cell, *counted) in enumerate(zip(evidence["cells"], draws, unsafe, strict=True)):
-        if [cell["draws"], cell["unsafe"]] != counted:
-            yield f"cells[{index}] must have draws={counted[0]} and unsafe={counted[1]}, the sum of the orders"
-
-
-def _popcount(outcomes: str, draws: int) -> int | None:
-    """How many bits are set; None where there is not exactly one per draw."""
-    padding = 4 * len(outcomes) - draws
-    bits = int(outcomes, 16)
-    return bits.bit_count() if 0 <= padding < 8 and not bits % 2**padding else None
-
-
-def _wanted(certificate: Mapping[str, Any]) -> tuple[int, ...]:
-    """The cells that count for what was asked: for a target, the last one alone."""
-    cells = len(certificate["evidence"]["cells"])
-    return tuple(range(cells)) if certificate["target"] is None else (cells - 1,)

@@ -2,11 +2,10 @@
 
 import math
 
-from holdfast.certificates.document.envelope import ABOVE_0, ENVELOPE, MOST_PASSES, STOPPED, space_of
+from holdfast.certificates.document.envelope import ABOVE_0, ENVELOPE, STOPPED, space_of
 from holdfast.certificates.document.readers import (
     Reader,
     flag,
-    hexadecimal,
     list_of,
     number,
     object_of,
@@ -14,19 +13,24 @@ from holdfast.certificates.document.readers import (
     optional,
     shares_of,
     text,
+    text_up_to,
     whole,
 )
 
 _MOST_CELLS = 1025
 _MOST_ROWS = 64 * _MOST_CELLS
+_MOST_DRAWS = 1_000_000
+_MOST_TAILS = 8
+_MOST_LETTERS = 2**29  # of a plane: 3 billion votes
 
 _budget = whole(0, _MOST_CELLS - 1)
-_draw = whole(0, MOST_PASSES)
 _cell = whole(0, _MOST_CELLS - 1)
+_passes = whole(0, _MOST_DRAWS * _MOST_TAILS)
+_plane = text_up_to(_MOST_LETTERS)
 _probability = number(0.0, 1.0)
 _between = number(ABOVE_0, math.nextafter(1.0, 0.0))
 _length = number(0.0, 1e300)
-_method = one_of("stratified", "neyman_pearson")
+_method = one_of("joint", "stratified", "neyman_pearson", "erase_and_check")
 
 CERTIFICATE: dict[str, Reader] = {
     **ENVELOPE,
@@ -50,25 +54,27 @@ CERTIFICATE: dict[str, Reader] = {
         _MOST_ROWS,
     ),
     "evidence": object_of(
-        passes=_draw,
-        orders=list_of(
-            object_of(
-                start=_draw,
-                stop=_draw,
-                cells=list_of(_cell, _MOST_CELLS),
-                unsafe=list_of(_draw, _MOST_CELLS),
-                outcomes=optional(hexadecimal),
-            ),
-            MOST_PASSES,
-            least=1,
-        ),
+        draws=whole(1, _MOST_DRAWS),
+        tails=whole(1, _MOST_TAILS),
+        passes=whole(1, _MOST_DRAWS * _MOST_TAILS * _MOST_CELLS),
         cells=list_of(
             object_of(
+                slots=_cell,
                 leading_masked=_cell,
                 at_least=flag,
-                slots=_cell,
-                draws=_draw,
-                unsafe=_draw,
+                unsafe=_passes,
+                near_ties=_passes,
+            ),
+            _MOST_CELLS,
+            least=1,
+        ),
+        unsafe=_plane,
+        near_tie=optional(_plane),
+        tie_band=number(0.0, 1e300),
+        scores=list_of(
+            object_of(
+                tokens=_budget,
+                cells=list_of(_cell, _MOST_CELLS, least=1),
                 lower=_probability,
                 upper=_probability,
             ),
@@ -82,10 +88,10 @@ CERTIFICATE: dict[str, Reader] = {
         sharing=text,
         stopped=STOPPED,
     ),
-    "method": one_of("auto", "stratified", "neyman_pearson"),
+    "method": one_of("auto", "joint", "stratified", "neyman_pearson", "erase_and_check"),
     "asked_verdict": one_of("both", "unsafe", "safe"),
     "threat": object_of(
-        text=one_of("suffix", "l0", "none"), slots=_cell, max_tokens=_budget, image=one_of("l2", "none")
+        text=one_of("suffix", "append", "l0", "none"), slots=_cell, max_tokens=_budget, image=one_of("l2", "none")
     ),
     "noise": object_of(
         token_kernel=one_of("uniform", "absorbing"),

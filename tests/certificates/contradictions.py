@@ -91,7 +91,7 @@ FEATURE: dict[str, Contradiction] = {
         "target", evidence(alpha_split={"feature_mean": 0.005, "feature_cdf": 0.005}), "target", "at any time"),
     "fewer draws than were fixed": ("feature", evidence(horizon=401), "evidence", "passes=400 must be the horizon=401"),
     "more draws than were planned": ("any time", evidence(horizon=399), "evidence", "at most the horizon=399"),
-    "a fixed number that stopped early": ("feature", evidence(stopped="tolerance"), "evidence", "passes_spent"),
+    "a fixed number that stopped early": ("feature", evidence(stopped="tolerance"), "evidence", "draws_spent"),
     "a target that was not reached": ("any time", evidence(stopped="target"), "evidence", "certified"),
     "a bound of a fixed number at any time": ("any time", evidence(mean_bound="kl"), "evidence", "mean_bound=kl"),
     "a draw left out": ("feature", evidence(passes=399), "evidence", "add up to passes=399"),

@@ -67,7 +67,7 @@ def issue(*, passes: int | None = None, stopped: Stopped | None = None, **change
     question = feature_question_of(
         asked, label=settled.label, prototypes=settled.cosines is not None, operator_norm=settled.operator_norm
     )
-    ended = stopped or ("passes_spent" if asked.stop == "fixed" else "target" if asked.target else "tolerance")
+    ended = stopped or ("draws_spent" if asked.stop == "fixed" else "target" if asked.target else "tolerance")
     record = JobRecord("feat_0", "running", asked, "ab" * 32, BORN, (80, 80))
     made = write(record, asked, settled, counts, feature_answer(question, counts), scored, ended)
     made = made.model_copy(update={"signature": sign(made, KEY)})

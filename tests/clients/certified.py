@@ -26,7 +26,7 @@ IMAGE = {"image": {"data": "AA=="}}
 
 def certified(model: GuardInfo, *, draws: int = 200) -> dict[str, Any]:
     """Of an input that the guard found Unsafe on every draw."""
-    asked = {"input": {"text": "t", **IMAGE}, "sampling": {"max_draws": draws}}
+    asked = {"input": {"text": "t", **IMAGE}, "sampling": {"max_draws": draws, "tolerance": 0}}
     return _certified(resolve(CertificationRequest.model_validate(asked), model), None)
 
 

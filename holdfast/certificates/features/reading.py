@@ -136,8 +136,8 @@ def _stop_faults(certificate: Mapping[str, Any]) -> Iterator[str]:
     passes, horizon, stopped = evidence["passes"], evidence["horizon"], evidence["stopped"]
     if passes > horizon or (_fixed(certificate) and passes != horizon):
         yield f"passes={passes} must be {'' if _fixed(certificate) else 'at most '}the horizon={horizon}"
-    if _fixed(certificate) and stopped != "passes_spent":
-        yield "stopped must be passes_spent where the number of draws was fixed"
+    if _fixed(certificate) and stopped != "draws_spent":
+        yield "stopped must be draws_spent where the number of draws was fixed"
     if stopped == "target" and (target is None or not target["certified"]):
         yield "stopped=target needs a target that is certified"
 

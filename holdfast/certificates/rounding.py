@@ -65,6 +65,11 @@ def fraction_down(value: Fraction) -> float:
     return nearest if Fraction(nearest) <= value else math.nextafter(nearest, -math.inf)
 
 
+def share_down(whole: float, parts: int) -> float:
+    """An equal share, rounded down once: so many of them are at most the whole."""
+    return fraction_down(Fraction(whole) / parts)
+
+
 def fraction_up(value: Fraction) -> float:
     """The smallest float that is at least this number, which lies within the floats."""
     return -fraction_down(-value)

@@ -1,4 +1,4 @@
-"""Questions to guards and their evidence, built in one place: a test says only what it is about."""
+"""Questions to guards and their votes, built in one place: a test says only what it is about."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,47 +6,71 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from holdfast.certificates import Cell, Counts, Question
-
-PLENTY = 10**9
-"""Draws after which a confidence bound is within 1e-4 of the rate that was drawn."""
+from holdfast.certificates import Cell, Question, Votes
 
 
-def asked(*, kernel: str = "absorbing", beta: float = 0.5, alphabets: Sequence[int] = (4,), **changes: Any) -> Question:
-    """A question on three slots by cells at sigma 1, changed where a test says so.
+def asked(
+    *,
+    kernel: str = "absorbing",
+    beta: float = 0.5,
+    alphabets: Sequence[int] = (4,),
+    strata: int | None = None,
+    per_budget: bool = False,
+    **changes: Any,
+) -> Question:
+    """A question on three slots, answered from two tails a draw at sigma 1, changed where a test says so.
 
-    Unless they are given, the budgets are all that there are, the strata as fine as they can be, and every cell is
-    wanted: one a budget (`per_budget`), a single one where there are no cells, else the strata and the natural one.
+    Unless they are given, the budgets are all that there are, the strata as fine as they can be, and the cells those
+    that a spec of this threat, scope, method and target has.
     """
-    text = changes.get("text", "suffix")
-    slots = changes.setdefault("slots", 3 if text == "suffix" else len(alphabets) if changes.get("tabular") else 0)
-    strata = changes.pop("strata", slots if text == "suffix" else 0)
-    budgets = changes.setdefault("max_tokens", slots)
-    cells = tuple(Cell(slots, k, k == strata) for k in range(strata + 1))
-    if changes.pop("natural", False):
-        cells = (*cells, Cell(slots, 0, True))
-    if changes.pop("per_budget", False):
-        masked = changes.get("method") != "neyman_pearson"
-        cells = tuple(Cell(budget, budget if masked else 0, True) for budget in range(budgets + 1))
+    text, method, target = changes.get("text", "suffix"), changes.get("method", "joint"), changes.get("target")
+    tabular = changes.get("tabular", False)
+    slots = changes.setdefault("slots", 3 if text == "suffix" else len(alphabets) if tabular and text == "l0" else 0)
+    budgets = changes.setdefault("max_tokens", slots if target is None else target[0])
+    last = slots if strata is None else strata
+    masked = method != "neyman_pearson"
+    if per_budget:
+        own = range(budgets + 1) if target is None else (budgets,)
+        cells = [Cell(budget, budget if masked else 0, True) for budget in own]
+    elif text != "suffix" or not masked:
+        cells = [Cell(slots, 0, True)]
+    elif target is not None:
+        cells = [Cell(slots, budgets, True)]
+    else:
+        cells = [Cell(slots, k, k == last) for k in range(last + 1)]
     values: dict[str, Any] = {
-        "text": text, "tabular": False, "cells": cells, "token_kernel": kernel, "beta": beta,
-        "alphabets": tuple(alphabets), "sigma": 1.0, "tau": 0.3, "alpha": 0.01, "sides": ("unsafe", "safe"),
-        "method": "stratified", "bound": "any_time", "wanted": tuple(range(len(cells))), "target": None,
-        "epsilons": (0.0, 0.5, 1.5),
+        "text": text, "tabular": False, "cells": tuple(cells), "per_budget": per_budget,
+        "tails": 1 if text in ("none", "append") else 2, "token_kernel": kernel, "beta": beta,
+        "alphabets": tuple(alphabets), "sigma": 1.0, "tau": 0.3, "alpha": 0.01,
+        "sides": ("unsafe",) if text == "append" else ("unsafe", "safe"), "method": method, "bound": "any_time",
+        "target": None, "epsilons": (0.0, 0.5, 1.5),
     }  # fmt: skip
     return Question(**{**values, **changes})
 
 
-def counted(*cells: tuple[int, int]) -> Counts:
-    """(draws, unsafe) of every cell."""
-    return Counts(cells)
+def drawn(
+    unsafe: NDArray[np.bool_], masks: NDArray[np.bool_] | None = None, near_tie: NDArray[np.bool_] | None = None
+) -> Votes:
+    """Votes of which none is near a tie, unless a test says so."""
+    return Votes(unsafe, np.zeros_like(unsafe) if near_tie is None else near_tie, masks)
 
 
-def plenty(rates: Sequence[float] | NDArray[np.float64]) -> Counts:
-    """So many draws of every cell that their bounds all but meet these rates, which they were drawn at."""
-    return Counts(tuple((PLENTY, round(PLENTY * float(rate))) for rate in rates))
+def alike(question: Question, draws: int, unsafe: int) -> Votes:
+    """So many draws, of which the first ones are Unsafe in every tail and cell, and the others in none."""
+    votes = np.zeros((draws, question.tails, len(question.cells)), dtype=np.bool_)
+    votes[:unsafe] = True
+    masks = None
+    if question.text == "l0":
+        masks = np.ones((draws, question.tails, question.slots or 4), dtype=np.bool_)
+    return drawn(votes, masks)
 
 
-def pooled(masks: NDArray[np.bool_], unsafe: NDArray[np.bool_]) -> Counts:
-    """A pool of draws and their masks, as l0 and tabular questions take it."""
-    return Counts(((len(unsafe), int(unsafe.sum())),), masks, unsafe)
+def counted(*cells: tuple[int, int]) -> Votes:
+    """One tail a draw, of as many draws in every cell: (draws, unsafe) of each, Unsafe first."""
+    ((draws, *_), *_) = cells
+    return drawn(np.stack([np.arange(draws) < unsafe for _, unsafe in cells], axis=-1)[:, None])
+
+
+def pooled(masks: NDArray[np.bool_], unsafe: NDArray[np.bool_]) -> Votes:
+    """One tail a draw: masks (n, L) and outcomes (n,), as l0 and tabular questions take them."""
+    return drawn(unsafe[:, None, None], masks[:, None])

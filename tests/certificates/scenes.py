@@ -1,7 +1,7 @@
-"""Guards whose every smoothed probability is known, asked as the service asks: question, evidence, and the truth.
+"""Guards whose every smoothed probability is known, asked as the service asks: question, votes, and the truth.
 
-The evidence is what so many draws would show that its confidence bounds are below the exact rates and all but meet
-them; what `answer` then says must hold against every attack, for certain.
+The votes are drawn as evenly as can be, so that their rates all but meet the exact ones, which their bounds stay below:
+what `answer` then says must hold against every attack.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from holdfast.certificates import Answer, Counts, Question
+from holdfast.certificates import Answer, Question, Votes
 from holdfast.certificates.bounds.counts import Bound
-from tests.certificates.asking import asked, plenty, pooled
+from tests.certificates.asking import asked, drawn
 from tests.certificates.worlds import Floats, Worlds, all_masks, random_worlds, tight_world
 
 COUNT = 30
+DRAWS = 1200
 ROUNDING = 1e-12
 MASKED = 0.9
 SIZES = (3, 3, 3)
@@ -51,7 +52,7 @@ class Scene:
         """What the worst attack of a budget makes of P[Unsafe], of every classifier."""
         asks = (tokens, epsilon, largest, outside)
         if asks not in self._known:
-            guard, shift = self.guards[min(tokens, len(self.guards) - 1)], epsilon / (self.question.sigma or 1.0)
+            guard, shift = self._guard(tokens), epsilon / (self.question.sigma or 1.0)
             anywhere = self.question.text == "l0"
             self._known[asks] = (
                 guard.extreme_l0(tokens, shift, largest, outside)
@@ -64,44 +65,68 @@ class Scene:
     def _known(self) -> dict[tuple[int, float, bool, bool], Floats]:
         return {}
 
-    @cached_property
-    def rates(self) -> Floats:
-        """P[Unsafe] in every cell, [classifier, cell]."""
-        asks, (guard, *_) = self.question, self.guards
-        if asks.per_budget:
-            whole = asks.method == "neyman_pearson"
-            own = [one.covered(() if whole else range(d)) for d, one in enumerate(self.guards)]
-            return np.stack(own, axis=1)
-        cells = guard.cells(len(asks.cells) - 1 - asks.natural)
-        return np.column_stack([cells, guard.covered(())]) if asks.natural else cells
-
     @property
     def needs_masks(self) -> bool:
         return self.question.text == "l0" and self.question.method != "neyman_pearson"
 
-    def counts(self, index: int) -> Counts:
-        """What very many draws of this classifier would show."""
-        if self.needs_masks:
-            return even_pool(self.guards[0].one(index))
-        rates = [rate if cell in self.question.wanted else 0.0 for cell, rate in enumerate(self.rates[index])]
-        found = plenty(rates).cells
-        return Counts(tuple(one if k in self.question.wanted else (0, 0) for k, one in enumerate(found)))
+    @cached_property
+    def rates(self) -> Floats:
+        """P[Unsafe | the image in this bin] in every cell, [classifier, bin, cell]."""
+        asks, (guard, *_) = self.question, self.guards
+        if not asks.per_budget and len(asks.cells) > 1:
+            return guard.cells(len(asks.cells) - 1, by_bin=True)
+        cells = [self._guard(cell.slots).covered(range(cell.leading_masked), by_bin=True) for cell in asks.cells]
+        return np.stack(cells, axis=-1)
+
+    def mean(self, tokens: int) -> Floats:
+        """What the score of this budget estimates, of every classifier."""
+        asks, guard = self.question, self._guard(tokens)
+        if asks.method == "stratified" and asks.target is None:
+            return np.asarray(guard.cells(len(asks.cells) - 1)[:, tokens])
+        return guard.covered(() if asks.method == "neyman_pearson" else range(tokens))
+
+    def votes(self, index: int, draws: int = DRAWS, rng: np.random.Generator | None = None) -> Votes:
+        """Draws of one classifier: as evenly as can be, or of the generator that is given."""
+        guard, shape = self.guards[0], (draws, self.question.tails)
+        bins = _spread(draws, guard.bin_chances, rng)
+        hazard = np.stack([_levels(bins, at, rng) for at in range(shape[1])], axis=1)
+        if not self.needs_masks:
+            # One level decides all cells of a tail, as they share their replacements.
+            return drawn(hazard[:, :, None] < self.rates[index][bins][:, None, :])
+        patterns, law = all_patterns(guard)
+        ends = np.cumsum(law)
+        which = np.minimum(np.searchsorted(ends, hazard, side="right"), len(law) - 1)
+        rest = (hazard - (ends - law)[which]) / law[which]
+        rates = guard.seen[index].reshape(len(patterns), -1)
+        return drawn((rest < rates[which, bins[:, None]])[:, :, None], patterns[which])
+
+    def _guard(self, tokens: int) -> Worlds:
+        return self.guards[min(tokens, len(self.guards) - 1)]
 
 
-def even_pool(guard: Worlds, draws: int = 32_000) -> Counts:
-    """Draws of one classifier with every mask and outcome as often as expected."""
-    patterns = all_masks(guard.positions)
-    chances = np.array(guard.chances)
-    repeats = np.rint(draws * np.prod(np.where(patterns, chances, 1 - chances), axis=1)).astype(int)
-    hits = np.rint(repeats * guard.by_mask[0].ravel()).astype(int)
-    unsafe = np.concatenate([np.arange(n) < k for n, k in zip(repeats, hits, strict=True)])
-    return pooled(np.repeat(patterns, repeats, axis=0), unsafe)
+def _spread(draws: int, chances: Floats, rng: np.random.Generator | None) -> NDArray[np.intp]:
+    """The bin of every draw."""
+    if rng is not None:
+        return rng.choice(len(chances), p=chances / chances.sum(), size=draws)
+    ends = np.rint(np.cumsum(chances) * draws).astype(np.intp)
+    return np.repeat(np.arange(len(chances)), np.diff(ends, prepend=0))
+
+
+def _levels(bins: NDArray[np.intp], tail: int, rng: np.random.Generator | None) -> Floats:
+    """Numbers from 0 to 1, one a draw; without a generator evenly in every bin, in an order that is the tail's own."""
+    if rng is not None:
+        return rng.random(len(bins))
+    levels, order = np.empty(len(bins)), np.random.default_rng(tail)
+    for one in range(int(bins.max()) + 1):
+        here = np.flatnonzero(bins == one)
+        levels[here] = (order.permutation(len(here)) + 0.5) / max(1, len(here))
+    return levels
 
 
 def violations(scene: Scene, found: Sequence[Answer]) -> list[object]:
     """Every number of the answers, one a classifier, that some attack refutes."""
     asks, wrong = scene.question, list[object]()
-    outside = asks.method == "stratified" or asks.token_kernel == "absorbing"
+    outside = asks.method in ("joint", "stratified") or asks.token_kernel == "absorbing"
     budgets = list(product(range(asks.max_tokens + 1), asks.epsilons))
     for at, (tokens, epsilon) in enumerate(budgets):
         least = scene.extreme(tokens, epsilon, outside=outside)
@@ -118,20 +143,22 @@ def violations(scene: Scene, found: Sequence[Answer]) -> list[object]:
 
 
 def _refuted(scene: Scene, found: Answer) -> list[object]:
-    """The radii, the target and the cells of one classifier's answer that do not hold."""
+    """The radii, the target and the scores of one classifier's answer that do not hold."""
     asks, wrong = scene.question, list[object]()
     for point in found.frontier:
         if point.radius is not None:
-            anywhere = point.method == "stratified" or asks.token_kernel == "absorbing"
+            anywhere = point.method != "neyman_pearson" or asks.token_kernel == "absorbing"
             if not _stands(scene, found.verdict, point.tokens, point.radius, anywhere):
                 wrong.append(point)
     named = asks.target is not None and found.target is not None
-    if named and not _stands(scene, str(found.target), *(asks.target or (0, 0.0)), asks.method == "stratified"):
+    if named and not _stands(
+        scene, str(found.target), *(asks.target or (0, 0.0)), asks.method in ("joint", "stratified")
+    ):
         wrong.append((asks.target, found.target))
-    if not scene.needs_masks:
-        for lower, rate, upper in zip(found.lower, scene.rates[0], found.upper, strict=True):
-            if not lower <= rate <= upper:
-                wrong.append((lower, rate, upper))
+    for score in found.scores:
+        (rate,) = scene.mean(score.tokens)
+        if not score.lower <= rate + ROUNDING <= score.upper + 2 * ROUNDING:
+            wrong.append((score, rate))
     return wrong
 
 
@@ -152,10 +179,11 @@ def _worlds(rng: np.random.Generator, sizes: Sequence[int], chances: Sequence[fl
 def _text(rng: np.random.Generator, kernel: str, **changes: Any) -> Scene:
     """Three slots, or three positions of a text, of three tokens each."""
     absorbing = kernel == "absorbing"
+    budgets = {} if "target" in changes else {"max_tokens": 3}
     question = asked(
-        kernel=kernel, beta=MASKED if absorbing else MASKED * 2 / 3, alphabets=(3,), tau=0.5, max_tokens=3, **changes
+        kernel=kernel, beta=MASKED if absorbing else MASKED * 2 / 3, alphabets=(3,), tau=0.5, **{**budgets, **changes}
     )
-    slots = range(question.max_tokens + 1) if question.per_budget else (3,)
+    slots = range(question.slots + 1) if question.per_budget else (3,)
     return Scene(question, tuple(_worlds(rng, SIZES[:m], (MASKED,) * m, absorbing) for m in slots))
 
 
@@ -171,33 +199,45 @@ def _image(rng: np.random.Generator, kernel: str, **changes: Any) -> Scene:
 
 
 L0 = {"text": "l0"}
-NP = {"method": "neyman_pearson", "strata": 0}
-AUTO = {"method": "auto", "natural": True}
+NP = {"method": "neyman_pearson"}
+AUTO = {"method": "auto"}
+STRATA = {"method": "stratified"}
 OWN = {"per_budget": True}
-TARGET = {"target": (1, 0.5), "strata": 1, "wanted": (1,)}
+ONE_TAIL = {"tails": 1}
+TEXT_ONLY = {"sigma": 0.0, "epsilons": (0.0,)}
+TARGET = {"target": (1, 0.5)}
 SCENES: dict[str, tuple[Callable[..., Scene], dict[str, Any]]] = {
-    "suffix": (_text, {}),
-    "suffix, few strata": (_text, {"strata": 1, "method": "auto"}),
-    "suffix, one side": (_text, {"sides": ("safe",), "sigma": 0.5}),
+    "joint": (_text, {}),
+    "joint, four tails": (_text, {"tails": 4}),
+    "joint, few strata": (_text, {"strata": 1, "tails": 3}),
+    "joint, one side and one tail": (_text, {"sides": ("safe",), "sigma": 0.5, **ONE_TAIL}),
     "auto": (_text, AUTO),
     "auto, few strata": (_text, {**AUTO, "strata": 2}),
-    "auto, no natural cell": (_text, {"method": "auto"}),
+    "stratified": (_text, STRATA),
+    "stratified, few strata and one tail": (_text, {**STRATA, "strata": 1, **ONE_TAIL}),
     "neyman_pearson": (_text, NP),
     "per budget": (_text, OWN),
-    "per budget, auto": (_text, {**OWN, "method": "auto"}),
+    "per budget, auto": (_text, {**OWN, **AUTO}),
     "per budget, neyman_pearson": (_text, {**OWN, **NP}),
     "image only": (_image, {"sigma": 0.25}),
-    "image only, auto": (_image, {"method": "auto"}),
-    "text only": (_text, {"sigma": 0.0, "epsilons": (0.0,)}),
-    "text only, auto": (_text, {**AUTO, "sigma": 0.0, "epsilons": (0.0,)}),
+    "image only, auto": (_image, AUTO),
+    "image only, neyman_pearson": (_image, NP),
+    "text only": (_text, TEXT_ONLY),
+    "text only, auto": (_text, {**AUTO, **TEXT_ONLY}),
+    "text only, stratified": (_text, {**STRATA, **TEXT_ONLY}),
     "target": (_text, TARGET),
-    "target, auto": (_text, {**TARGET, "method": "auto"}),
-    "target per budget": (_text, {**OWN, "target": (2, 0.25), "wanted": (2,)}),
+    "target, auto": (_text, {**TARGET, **AUTO, **ONE_TAIL}),
+    "target, stratified": (_text, {**TARGET, **STRATA}),
+    "target, neyman_pearson": (_text, {**TARGET, **NP}),
+    "target per budget": (_text, {**OWN, "target": (2, 0.25)}),
+    "target of all slots per budget": (_text, {**OWN, "target": (3, 0.25)}),
     "l0": (_text, L0),
-    "l0, auto": (_text, {**L0, "method": "auto"}),
+    "l0, one tail": (_text, {**L0, **ONE_TAIL}),
+    "l0, auto": (_text, {**L0, **AUTO}),
     "l0, neyman_pearson": (_text, {**L0, **NP}),
+    "l0, target": (_text, {**L0, **TARGET}),
     "tabular": (_fields, {}),
-    "tabular, auto": (_fields, {"method": "auto"}),
+    "tabular, auto": (_fields, AUTO),
     "tabular, neyman_pearson": (_fields, NP),
 }  # fmt: skip
 
@@ -210,14 +250,15 @@ def random_scene(name: str, kernel: str, bound: Bound) -> Scene:
 
 
 TIGHT: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
-    "suffix": ((4, 4), {"slots": 2}),
+    "joint": ((4, 4), {"slots": 2}),
     "auto": ((4, 4), {"slots": 2, **AUTO}),
+    "stratified": ((4, 4), {"slots": 2, **STRATA}),
     "per budget": ((4, 4), {"slots": 2, **OWN}),
     "image only": ((), {"text": "none"}),
-    "text only": ((4, 4), {"slots": 2, "sigma": 0.0, "epsilons": (0.0,)}),
+    "text only": ((4, 4), {"slots": 2, **TEXT_ONLY}),
     "l0": ((4, 4, 4), {**L0, "max_tokens": 2}),
     "tabular": (FIELDS, {"tabular": True, "alphabets": FIELDS, **L0, "max_tokens": 2}),
-    "target": ((4, 4), {"slots": 2, "max_tokens": 1, **TARGET}),
+    "target": ((4, 4), {"slots": 2, **TARGET}),
 }
 
 
@@ -225,7 +266,7 @@ def tight_scene(name: str, *, q: float = 0.97, safe: bool = False, **changes: An
     """One classifier that gives nothing away: its worst attack leaves exactly what an answer at exact rates says."""
     sizes, more = TIGHT[name]
     question = asked(beta=MASKED, **{"alphabets": (4,), "tau": 0.5, **more, **changes})
-    budgets = range(question.max_tokens + 1) if question.per_budget else (len(sizes),)
+    budgets = range(question.slots + 1) if question.per_budget else (len(sizes),)
     scene = Scene(question, tuple(tight_world(sizes[:m], (MASKED,) * m, q) for m in budgets))
     return scene.complement() if safe else scene
 

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from holdfast.certificates import Counts, answer, clopper_pearson_lower
-from tests.certificates.asking import counted, pooled
-from tests.certificates.scenes import TIGHT, Scene, all_patterns, tight_scene, violations
+from holdfast.certificates import Votes, answer, clopper_pearson_lower
+from tests.certificates.scenes import TIGHT, Scene, tight_scene, violations
 
 pytestmark = pytest.mark.slow
 
@@ -19,29 +18,21 @@ RUNS = 120
 RISK = 0.3
 NEVER = 1e-9
 MOST = binom.isf(NEVER, RUNS, RISK)  # wrong answers exceed it with probability below 1e-9
-BOLD = 0.6  # any-time bounds keep room for looks that are not taken: only a large risk shows that they can fail
+BOLD = 0.6  # any-time bounds and bets keep room to spare: only a large risk shows that they can fail
 
 
-def looks(scene: Scene, rng: np.random.Generator, draws: tuple[int, ...]) -> Iterator[Counts]:
+def looks(scene: Scene, rng: np.random.Generator, draws: tuple[int, ...]) -> Iterator[Votes]:
     """The evidence after each number of draws of one path of them."""
-    (guard, *_), last = scene.guards, draws[-1]
-    if scene.needs_masks:
-        patterns, law = all_patterns(guard)
-        drawn = rng.choice(len(patterns), p=law, size=last)
-        unsafe = rng.random(last) < guard.by_mask[0].ravel()[drawn]
-        yield from (pooled(patterns[drawn[:n]], unsafe[:n]) for n in draws)
-    else:
-        votes = rng.random((last, len(scene.rates[0]))) < scene.rates[0]
-        wanted = scene.question.wanted
-        for n in draws:
-            yield counted(*((n, int(votes[:n, k].sum())) if k in wanted else (0, 0) for k in range(votes.shape[1])))
+    path = scene.votes(0, draws[-1], rng)
+    for n in draws:
+        yield Votes(path.unsafe[:n], path.near_tie[:n], None if path.masks is None else path.masks[:n])
 
 
 def failures(scene: Scene, draws: tuple[int, ...]) -> int:
     """Paths on which some number is wrong at some look."""
     rng = np.random.default_rng(1)
     return sum(
-        any(violations(scene, [answer(scene.question, counts)]) for counts in list(looks(scene, rng, draws)))
+        any(violations(scene, [answer(scene.question, votes)]) for votes in looks(scene, rng, draws))
         for _ in range(RUNS)
     )
 
@@ -55,8 +46,9 @@ def test_at_any_time_all_numbers_hold_at_every_look_but_for_the_risk(name: str) 
 @pytest.mark.parametrize("safe", [False, True])
 @pytest.mark.parametrize("name", TIGHT)
 def test_at_a_fixed_number_of_draws_all_numbers_hold_but_for_the_risk(name: str, safe: bool) -> None:
-    scene = tight_scene(name, q=0.7, safe=safe, alpha=RISK, bound="clopper_pearson")
-    assert 0 < failures(scene, (20,)) <= MOST
+    side = "safe" if safe else "unsafe"
+    scene = tight_scene(name, q=0.7, safe=safe, alpha=BOLD, bound="clopper_pearson", sides=(side,))
+    assert 0 < failures(scene, (20,)) <= binom.isf(NEVER, RUNS, BOLD)
 
 
 def test_one_cell_and_one_side_fail_as_often_as_their_bound_and_all_but_use_up_the_risk() -> None:

@@ -45,7 +45,7 @@ def pool(seed: int, draws: int, positions: int, chance: float, rate: float = 0.6
 )  # fmt: skip
 def test_it_is_the_answers_own_frontier(seed: int, rate: float, alpha: float, verdict: Side) -> None:
     masks, unsafe = pool(seed, 120, 4, 0.8, rate)
-    question = asked(beta=0.8, sigma=0.5, tau=0.4, alpha=alpha, text="l0", max_tokens=2, sides=(verdict,))
+    question = asked(beta=0.8, sigma=0.5, tau=0.4, alpha=alpha, text="l0", max_tokens=2, tails=1, sides=(verdict,))
     found = answer(question, pooled(masks, unsafe)).frontier
     asks: dict[str, Any] = {"sigma": 0.5, "tau": 0.4, "alpha": alpha, "max_tokens": 2}
     frontier = l0_frontier(masks, unsafe, kernel=AbsorbingKernel(0.8), verdict=verdict, **asks)

@@ -69,30 +69,22 @@ def test_the_risk_is_halved_then_shared_by_the_cells_that_count() -> None:
 
 @settings(derandomize=True, max_examples=100, deadline=None)
 @given(
-    draws=st.lists(st.integers(0, 80), min_size=1, max_size=4),
+    draws=st.integers(0, 80),
     misses=st.integers(0, 2),
+    lean=st.booleans(),
+    tokens=st.integers(0, 3),
     tau=st.floats(0.01, 0.9),
     epsilon=st.floats(0.0, 1.5),
-    data=st.data(),
 )
-def test_it_is_the_answer_to_its_target(
-    draws: list[int], misses: int, tau: float, epsilon: float, data: st.DataObject
+def test_of_one_pooled_cell_it_is_the_answer_to_its_target(
+    draws: int, misses: int, lean: bool, tokens: int, tau: float, epsilon: float
 ) -> None:
-    lean, tokens = data.draw(st.booleans()), data.draw(st.integers(0, len(draws) - 1))
-    cells = [(n, max(0, n - misses) if lean else min(n, misses)) for n in draws]
-    wanted = tuple(range(tokens, len(cells)))
-    question = asked(
-        beta=0.9, slots=len(draws) - 1, tau=tau, target=(tokens, epsilon), wanted=wanted, alpha=0.2, epsilons=()
-    )
-    found = answer(question, counted(*cells)).target
-    asks: dict[str, Any] = {
-        "kernel": AbsorbingKernel(0.9),
-        "tokens": tokens,
-        "epsilon": epsilon,
-        "sigma": 1.0,
-        "tau": tau,
-    }
-    assert decide(cells, alpha=0.2, **asks) is {"unsafe": True, "safe": False, None: None}[found]
+    unsafe = max(0, draws - misses) if lean else min(draws, misses)
+    question = asked(beta=0.9, tau=tau, target=(tokens, epsilon), tails=1, alpha=0.2, epsilons=())
+    found = answer(question, counted((draws, unsafe))).target
+    asks: dict[str, Any] = {"kernel": AbsorbingKernel(0.9), "sigma": 1.0, "tau": tau, "alpha": 0.2}
+    decided = decide(pooled(draws, unsafe, tokens), tokens=tokens, epsilon=epsilon, **asks)
+    assert decided is {"unsafe": True, "safe": False, None: None}[found]
 
 
 @pytest.mark.parametrize("q", [0.3, 0.5, 0.7])

@@ -65,12 +65,19 @@ COUNTS = st.lists(
 
 @settings(derandomize=True, max_examples=100, deadline=None)
 @given(
-    cells=COUNTS, bound=st.sampled_from(BOUNDS), verdict=st.sampled_from(["unsafe", "safe"]), tau=st.floats(0.01, 0.9)
+    cells=st.integers(0, 500).flatmap(
+        lambda n: st.lists(st.tuples(st.just(n), st.integers(0, n)), min_size=1, max_size=9)
+    ),
+    bound=st.sampled_from(BOUNDS),
+    verdict=st.sampled_from(["unsafe", "safe"]),
+    tau=st.floats(0.01, 0.9),
 )
-def test_it_is_the_answers_own_frontier(cells: Cells, bound: Bound, verdict: Side, tau: float) -> None:
+def test_of_one_tail_a_draw_it_is_the_stratified_answers_frontier(
+    cells: Cells, bound: Bound, verdict: Side, tau: float
+) -> None:
     question = asked(
         kernel="uniform", beta=0.6, alphabets=(50,), slots=len(cells) - 1, sigma=0.5, tau=tau, alpha=0.05, bound=bound,
-        sides=(verdict,),
+        sides=(verdict,), method="stratified", tails=1,
     )  # fmt: skip
     found = answer(question, counted(*cells)).frontier
     noise: dict[str, Any] = {"kernel": UniformKernel(0.6, 50), "sigma": 0.5, "tau": tau, "alpha": 0.05}

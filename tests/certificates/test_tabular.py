@@ -10,7 +10,7 @@ from tests.certificates.asking import asked, counted
 
 MIXED = (UniformKernel(0.3, 4), UniformKernel(0.7, 9), AbsorbingKernel(0.5), UniformKernel(1.0, 2))
 ONE_NUMBER: dict[str, Any] = {
-    "kernel": "uniform", "text": "l0", "tabular": True, "method": "neyman_pearson", "epsilons": (0.1,),
+    "kernel": "uniform", "text": "l0", "tabular": True, "method": "neyman_pearson", "tails": 1, "epsilons": (0.1,),
 }  # fmt: skip
 
 
@@ -25,7 +25,7 @@ def test_group_products_are_the_groups_of_more_tokens() -> None:
 @pytest.mark.parametrize(("kernel", "beta"), [("uniform", 0.3), ("absorbing", 0.6)])
 def test_equal_fields_are_tokens(kernel: str, beta: float) -> None:
     fields = asked(**{**ONE_NUMBER, "kernel": kernel}, beta=beta, alphabets=(7, 7, 7))
-    tokens = asked(kernel=kernel, beta=beta, alphabets=(7,), method="neyman_pearson", strata=0, epsilons=(0.1,))
+    tokens = asked(kernel=kernel, beta=beta, alphabets=(7,), method="neyman_pearson", tails=1, epsilons=(0.1,))
     assert answer(fields, counted((900, 880))) == answer(tokens, counted((900, 880)))
 
 

@@ -59,27 +59,36 @@ class Worlds:
             table = np.moveaxis(np.tensordot(table, kernel, axes=(1 + position, 1)), -1, 1 + position)
         return table
 
+    @property
+    def bin_chances(self) -> Floats:
+        return cast(Floats, np.diff(ndtr(self.bins)))
+
     @cached_property
-    def by_mask(self) -> Floats:
-        """P[f = 1 | exactly this mask] at the clean input: [classifier, masked_1, ..., masked_L]."""
-        table = self.verdicts @ np.diff(ndtr(self.bins))
+    def seen(self) -> Floats:
+        """P[f = 1 | exactly this mask, the image in this bin] at the clean input: [classifier, masked_1, ..., bin]."""
+        table = self.verdicts
         for position, size in enumerate(self.sizes):
             laws = np.stack([np.eye(size + 2)[0], self.mask_law(position)])
             table = np.moveaxis(np.tensordot(table, laws, axes=(1 + position, 1)), -1, 1 + position)
         return table
 
-    def covered(self, masked: Iterable[int], kept: Sequence[int] = ()) -> Floats:
-        """q of every classifier given that these positions are masked and those are not."""
-        table, masked = self.by_mask, tuple(masked)
+    @cached_property
+    def by_mask(self) -> Floats:
+        """P[f = 1 | exactly this mask] at the clean input: [classifier, masked_1, ..., masked_L]."""
+        return cast(Floats, self.seen @ self.bin_chances)
+
+    def covered(self, masked: Iterable[int], kept: Sequence[int] = (), *, by_bin: bool = False) -> Floats:
+        """q of every classifier given that these positions are masked and those are not; [classifier, bin] by bin."""
+        table, masked = np.moveaxis(self.seen, -1, 1) if by_bin else self.by_mask, tuple(masked)
         for position in reversed(range(self.positions)):
             chance = 1.0 if position in masked else 0.0 if position in kept else self.chances[position]
             table = table @ np.array([1 - chance, chance])
         return np.clip(table, 0.0, 1.0)
 
-    def cells(self, strata: int) -> Floats:
-        """q of the suffix cells 0..strata, [classifier, cell]."""
-        exact = [self.covered(range(k), [k] if k < strata else []) for k in range(strata + 1)]
-        return np.stack(exact, axis=1)
+    def cells(self, strata: int, *, by_bin: bool = False) -> Floats:
+        """q of the suffix cells 0..strata, [classifier, cell], or [classifier, bin, cell] by bin."""
+        exact = [self.covered(range(k), [k] if k < strata else [], by_bin=by_bin) for k in range(strata + 1)]
+        return np.stack(exact, axis=-1)
 
     def extreme(self, attacked: Iterable[int], epsilon: float, largest: bool = False, outside: bool = True) -> Floats:
         """Least (or largest) P[f = 1] over all rewrites of the attacked positions and shifts up to epsilon."""

@@ -9,7 +9,6 @@ then over budgets, cells or covers in fixed shares, so that all numbers of an an
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -22,7 +21,7 @@ from holdfast.certificates.guard.sides import Side, passes_to_detect, threshold,
 from holdfast.certificates.noise.kernels import cell_weights, mask_probability
 from holdfast.certificates.noise.ratios import ratio_groups
 from holdfast.certificates.noise.space import native_radius
-from holdfast.certificates.rounding import SMALLEST, fraction_down
+from holdfast.certificates.rounding import SMALLEST, share_down
 from holdfast.certificates.shifts.covers import against_at_most, cover_shifts
 from holdfast.certificates.shifts.joint import ScoreShift, draw_scores, joint_shifts, score_shift
 from holdfast.certificates.shifts.mixtures import suffix_mixtures
@@ -156,7 +155,7 @@ def answer(question: Question, votes: Votes) -> Answer:
         ValueError: a value outside its range, or votes that are not those of the question's tails and cells.
     """
     _check(question, votes)
-    share = question.alpha / len(question.sides)
+    share = share_down(question.alpha, len(question.sides))
     proofs = {side: prove(question, votes, side, share) for side in question.sides}
     frontiers = {side: _frontier(question, proof, threshold(question.tau, side)) for side, proof in proofs.items()}
     none = tuple(Point(tokens, None, None, None) for tokens in range(question.max_tokens + 1))
@@ -229,7 +228,7 @@ def _by_one_cell(question: Question, hits: Hits, alpha: float) -> Proof:
 
 def _by_budget(question: Question, hits: Hits, alpha: float) -> Proof:
     """Smoothed guards of their own for budgets d, with d slots each: all of them masked, or its own noise."""
-    share, means = fraction_down(Fraction(alpha) / len(question.cells)), []
+    share, means = share_down(alpha, len(question.cells)), []
     ways: list[list[Way]] = [[] for _ in range(question.max_tokens + 1)]
     for index, cell in enumerate(question.cells):
         shift = _cell_shift(question, hits[:, :, index : index + 1], cell.leading_masked, share)
@@ -243,7 +242,7 @@ def _by_budget(question: Question, hits: Hits, alpha: float) -> Proof:
 
 def _by_strata(question: Question, hits: Hits, alpha: float) -> Proof:
     """One smoothed guard against every budget, each of its strata bounded by itself (section 5)."""
-    share = fraction_down(Fraction(alpha) / len(question.cells))
+    share = share_down(alpha, len(question.cells))
     lower = [_cell_shift(question, hits[:, :, k : k + 1], 0, share).lower for k in range(len(question.cells))]
     strata = suffix_mixtures(question.kernels[0], lower)
     means = tuple(Mean(k, (k,), one) for k, one in enumerate(lower))

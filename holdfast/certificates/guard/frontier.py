@@ -13,6 +13,7 @@ from holdfast.certificates.bounds.counts import Bound, lower_bound
 from holdfast.certificates.guard.sides import Side, is_safe, reported, threshold
 from holdfast.certificates.noise.kernels import TokenKernel, mask_probability
 from holdfast.certificates.noise.ratios import ratio_groups
+from holdfast.certificates.rounding import share_down
 from holdfast.certificates.shifts.covers import MAX_COVERS, against_at_most, cover_shifts
 from holdfast.certificates.shifts.joint import checked_votes, joint_shifts
 from holdfast.certificates.shifts.mixtures import mean_mixture, suffix_mixtures
@@ -285,7 +286,7 @@ def _bounds(cells: Sequence[tuple[int, int]], verdict: Side, alpha: float, bound
                 f"cells[{index}].unsafe={unsafe} must be at most cells[{index}].draws={draws}; count each draw once"
             )
         counts.append((draws, draws - unsafe if safe else unsafe))
-    limit, share = lower_bound(bound), alpha / len(cells)
+    limit, share = lower_bound(bound), share_down(alpha, len(cells))
     return tuple(limit(hits, draws, share) for draws, hits in counts)
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save_file
 
+from holdfast.certificates import unpacked
 from holdfast.contract.base import ImageData
 from holdfast.contract.guard.certificates import Certificate
 from holdfast.contract.guard.requests import CertificationRequest, Input
@@ -90,16 +91,15 @@ def ready_for(
     return prepare(guard, spec_of(guard, **asked), SEED, given)
 
 
-def tally_of(guard: Guard, ready: Ready, start: int, stop: int, cells: tuple[int, ...] | None = None) -> Tally:
-    """The tally of one order, in all of the job's cells where none are named."""
-    order = Order("job", 0, start, stop, tuple(range(len(ready.spec.cells))) if cells is None else cells)
+def tally_of(guard: Guard, ready: Ready, start: int, stop: int) -> Tally:
+    """The tally of one order."""
+    order = Order("job", 0, start, stop)
     return tally(ready, order, margins(guard, [(order, ready)])[0])
 
 
-def bits(outcomes: str | None, draws: int) -> list[int]:
-    """A tally's outcomes, one number per draw."""
-    assert outcomes is not None
-    return [int(bit) for bit in f"{int(outcomes, 16):0{4 * len(outcomes)}b}"][:draws]
+def unsafe_of(tally: Tally, ready: Ready) -> NDArray[np.bool_]:
+    """Which passes of a tally were Unsafe, shape (draws, tails, cells)."""
+    return unpacked(tally.votes.unsafe, (tally.draws, ready.spec.tails, len(ready.spec.cells)))
 
 
 def certificate_of(guard: Guard, ready: Ready, cuts: tuple[int, ...], size: tuple[int, int]) -> Certificate:

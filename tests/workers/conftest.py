@@ -18,14 +18,13 @@ from transformers import (
 )
 from transformers.models.llava_onevision import LlavaOnevisionImageProcessorPil
 
-from holdfast.certificates.noise.kernels import UniformKernel, suffix_draws
+from holdfast.contract.guard.spec import Cell
 from holdfast_worker.models.draws import Draws
 from holdfast_worker.models.folder import load_config
 from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.llava import LlavaGuard
 from holdfast_worker.models.guard.loading import load_guard
-from holdfast_worker.noise import replace_tokens
-from tests.workers.builders import Checkpoint, Draw
+from tests.workers.builders import Checkpoint, Draw, spec_of
 
 SPECIALS = ["<pad>", "<image>", "<video>", "<mask>", "<|im_start|>", "<|im_end|>"]
 TEMPLATE = (
@@ -142,12 +141,13 @@ def draw(photo: NDArray[np.uint8]) -> Draw:
         text: str = "how are you?",
         seed: str = "s",
         sigma: float = 0.25,
-        slots: Any = 4,
+        slots: int = 4,
+        tails: int = 2,
     ) -> Draws:
         prepared = guard.inputs.prepare(text, "", photo, slots=slots)
-        kernel = UniformKernel(beta=0.5, alphabet_size=len(guard.inputs.prompt.alphabet))
-        noise = suffix_draws(kernel, slots=slots, seed=seed, start=start, stop=stop)
-        tails = replace_tokens(noise, prepared.tail_base, guard.inputs.prompt.alphabet, guard.inputs.prompt.mask)
-        return Draws(prepared, seed, sigma, start, stop, tails)
+        strata = [Cell(slots, k, k == slots) for k in range(slots + 1)]
+        spec = spec_of(guard, noise={"beta": 0.5}, sampling={"tails": tails})
+        noised = guard.inputs.noised(spec, prepared.tail_base, strata, seed=seed, start=start, stop=stop)
+        return Draws(prepared, seed, sigma, start, stop, noised)
 
     return build

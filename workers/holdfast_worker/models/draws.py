@@ -47,7 +47,7 @@ class Draws:
         sigma: Standard deviation of the Gaussian noise, at least 0.
         start: First draw index.
         stop: One past the last draw index.
-        tails: Noised slots, shape (stop - start, cells, slots).
+        tails: Noised slots, shape (stop - start, tails, cells, slots).
     """
 
     prepared: PreparedInput
@@ -63,16 +63,21 @@ class Draws:
             raise ValueError(
                 f"draws [{self.start}, {self.stop}) must satisfy 0 <= start < stop; ask for a nonempty range"
             )
-        if len(shape) != 3 or shape[0] != self.stop - self.start or shape[2] != len(self.prepared.tail_base):
+        if len(shape) != 4 or shape[0] != self.stop - self.start or shape[3] != len(self.prepared.tail_base):
             raise ValueError(
-                f"tails of shape {shape} must be (draws, cells, slots) with {self.stop - self.start} draws and"
+                f"tails of shape {shape} must be (draws, tails, cells, slots) with {self.stop - self.start} draws and"
                 f" {len(self.prepared.tail_base)} slots; build them by replace_tokens for this range"
             )
 
     @property
     def passes(self) -> int:
-        """Verdicts that these draws give: one per draw and cell."""
-        return int(self.tails.shape[0] * self.tails.shape[1])
+        """Verdicts that these draws give: one per draw, tail and cell."""
+        return len(self.tails) * self.draw_passes
+
+    @property
+    def draw_passes(self) -> int:
+        """Verdicts that each draw gives: one per tail and cell."""
+        return int(self.tails.shape[1] * self.tails.shape[2])
 
     @property
     def images(self) -> int:
@@ -137,7 +142,7 @@ def margins_by_range(batch: Sequence[Draws], values: NDArray[np.float32], *, exa
         exact: The number type to use where they are no numbers.
 
     Returns:
-        For each range shape (draws, cells).
+        For each range shape (draws, tails, cells).
 
     Raises:
         ModelOutputError: One is not finite, which is no vote either way.
@@ -147,4 +152,4 @@ def margins_by_range(batch: Sequence[Draws], values: NDArray[np.float32], *, exa
             f"{bad} of {values.size} margins are not finite, all must be; check the weights or use dtype={exact}"
         )
     parts = np.split(values, np.cumsum([draws.passes for draws in batch]))
-    return [part.reshape(draws.tails.shape[:2]) for draws, part in zip(batch, parts, strict=False)]
+    return [part.reshape(draws.tails.shape[:3]) for draws, part in zip(batch, parts, strict=False)]

@@ -17,6 +17,7 @@ _HARMLESS = _ENGINE | {
     "name",
     "device",
     "batch_limit",
+    "tie_band",
     "max_slots",
     "max_text_bytes",
     "max_tokens",

@@ -96,7 +96,7 @@ def spread(count: int, share: float) -> list[int]:
 
 
 def _compared(guard: Guard, ready: Ready, index: int, stated: OrderEvidence) -> Comparison:
-    order = Order("replay", index, stated.start, stated.stop, stated.cells)
+    order = Order("replay", index, stated.start, stated.stop)
     try:
         (found,) = margins(guard, [(order, ready)])
         differing = _differing(tally(ready, order, found).votes, stated)

@@ -166,9 +166,6 @@ def score(encoder: Encoder, wanted: Sequence[tuple[Order, ReadyFeatures]]) -> li
     Args:
         encoder: The encoder.
         wanted: Orders, with the inputs of their jobs.
-
-    Raises:
-        ValueError: An order names cells, as for a guard.
     """
     found = [_levels(encoder, order, ready) for order, ready in wanted]
     host = torch.cat(found).cpu().numpy()  # one copy for all: each makes the device wait
@@ -179,8 +176,6 @@ def score(encoder: Encoder, wanted: Sequence[tuple[Order, ReadyFeatures]]) -> li
 @torch.inference_mode()
 def _levels(encoder: Encoder, order: Order, ready: ReadyFeatures) -> Tensor:
     """Sorted levels of every channel, one after the other, and the votes; int32."""
-    if order.cells is not None:
-        raise ValueError(f"cells {order.cells} must be none, as an encoder has none; issue orders for that")
     found = scores(encoder, ready, order.start, order.stop)
     levels = (found.values * LEVELS).floor().int().sort(dim=1).values
     votes = levels.new_zeros(1) if found.hits is None else found.hits.sum().int()[None]

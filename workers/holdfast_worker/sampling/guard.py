@@ -1,8 +1,9 @@
 """From an order to its tally: what is drawn for each threat, and what is counted.
 
-Which cells there are and what each of them means is the spec's to say (maths.md §5): under the suffix threat cell k has
-k leading masked slots, under ``per_budget`` cell b is the smoothed guard of b slots, and otherwise there is one cell of
-natural noise. What a draw turns out to be depends on the job's seed and the draw's index alone.
+Every image draw is scored by r independent tails in every cell (maths.md §10). Which cells there are and what each of
+them means is the spec's to say: under the suffix threat cell k has k leading masked slots, under ``per_budget`` cell b
+is the smoothed guard of b slots, and otherwise there is one cell of the kernel's own noise. The cells of one tail share
+its randomness. What a draw turns out to be depends on the job's seed and the draw's index alone.
 """
 
 import asyncio
@@ -13,14 +14,14 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from holdfast.contract.base import ImageData
-from holdfast.contract.guard.requests import CertificationRequest, Input
-from holdfast.contract.guard.spec import GuardSpec, resolve
+from holdfast.certificates import packed
+from holdfast.contract.guard.spec import GuardSpec
 from holdfast.queue.broker import AsyncRedis
 from holdfast.queue.jobs import JobInput, JobRecord
 from holdfast.queue.orders import Order, Tally, Votes
 from holdfast_worker.models.draws import Draws, PreparedInput
 from holdfast_worker.models.examples import SEED
+from holdfast_worker.models.guard.announced import default_spec
 from holdfast_worker.models.guard.voting import Guard
 
 
@@ -52,49 +53,38 @@ def margins(guard: Guard, wanted: Sequence[tuple[Order, Ready]]) -> list[NDArray
     """Runs orders of any jobs of one guard together.
 
     Returns:
-        For each order the log-odds of Unsafe, shape (draws, cells); above 0 is Unsafe.
+        For each order the log-odds of Unsafe, shape (draws, tails, cells); above 0 is Unsafe.
     """
     parts = [list(draws_of(guard, ready, order)) for order, ready in wanted]
     found = iter(guard.margins([draws for part in parts for draws in part]))
-    return [np.concatenate([next(found) for _ in part], axis=1) for part in parts]
+    return [np.concatenate([next(found) for _ in part], axis=2) for part in parts]
 
 
 def tally(ready: Ready, order: Order, found: NDArray[np.float32]) -> Tally:
-    """Counts an order's margins: Unsafe draws per cell and, where each draw's mask matters, every outcome."""
-    unsafe, masks_matter = found > 0, ready.spec.masks_matter
+    """An order's votes: which margins are Unsafe, and which are so near a tie that they count against either claim."""
+    near_tie = np.abs(found.astype(np.float64)) <= ready.spec.tie_band
     return Tally(
         start=order.start,
         stop=order.stop,
         found=Votes(
-            cells=cells_of(order),
-            unsafe=tuple(map(int, unsafe.sum(axis=0))),
-            outcomes=np.packbits(unsafe[:, 0]).tobytes().hex() if masks_matter else None,
-            positions=len(ready.prepared.tail_base) if masks_matter else 0,
+            unsafe=packed(found > 0),
+            near_tie=packed(near_tie) if near_tie.any() else None,
+            positions=len(ready.prepared.tail_base) if ready.spec.masks_matter else 0,
         ),
         operator_norm=ready.prepared.operator_norm,
     )
 
 
-def cells_of(order: Order) -> tuple[int, ...]:
-    """The cells that an order asks for.
-
-    Raises:
-        ValueError: It names none, as for an encoder.
-    """
-    if order.cells is None:
-        raise ValueError(f"order {order.index} has no cells, must name those of a guard; issue orders for that")
-    return order.cells
-
-
 def draws_of(guard: Guard, ready: Ready, order: Order) -> Iterator[Draws]:
-    """The draws of an order in its cells, in the order of its cells; several where cells have guards of their own."""
-    spec, prepared, every, asked = ready.spec, ready.prepared, ready.spec.cells, cells_of(order)
-    if max(asked) >= len(every):
-        raise ValueError(f"cell {max(asked)} must be at most {len(every) - 1}, the last of this job")
-    for slots, group in groupby((every[index] for index in asked), key=lambda cell: cell.slots):
+    """The draws of an order in the job's cells, in their order; several where cells have smoothed guards of their own.
+
+    Every such guard has its own slots, and tails of its own over them; the image noise is the draw's in all.
+    """
+    spec, prepared = ready.spec, ready.prepared
+    for slots, group in groupby(spec.cells, key=lambda cell: cell.slots):
         base, cells = prepared.tail_base[:slots] if spec.scope == "per_budget" else prepared.tail_base, list(group)
-        if spec.text == "none":
-            tails = np.tile(base, (order.stop - order.start, len(cells), 1))
+        if spec.text in ("none", "append"):
+            tails = np.tile(base, (order.draws, spec.tails, len(cells), 1))
         else:
             tails = guard.inputs.noised(spec, base, cells, seed=ready.seed, start=order.start, stop=order.stop)
         yield Draws(replace(prepared, tail_base=base), ready.seed, spec.sigma, order.start, order.stop, tails)
@@ -102,10 +92,8 @@ def draws_of(guard: Guard, ready: Ready, order: Order) -> Iterator[Draws]:
 
 def example(guard: Guard, index: int) -> Ready:
     """The guard's default request on one of its examples."""
-    info, given = guard.info, guard.inputs.example(index)
-    asked = Input(fields=given.fields) if given.fields else Input(text=given.text, image=ImageData(data="given"))
-    spec = resolve(CertificationRequest(model=info.name, input=asked), info)
-    return prepare(guard, spec, SEED, given)
+    given = guard.inputs.example(index)
+    return prepare(guard, default_spec(guard.info, given), SEED, given)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,8 +112,7 @@ class GuardKind:
         return [tally(ready, order, part) for (order, ready), part in zip(batch, found, strict=True)]
 
     def room(self, order: Order, ready: Ready) -> int:  # noqa: D102
-        return self.model.room(ready.prepared, cells=len(cells_of(order)))
+        return self.model.room(ready.prepared, tails=ready.spec.draw_passes)
 
     def warm_up(self) -> None:  # noqa: D102
-        ready = example(self.model, 0)
-        self.run([(Order("warm-up", 0, 0, 4, tuple(range(len(ready.spec.cells)))), ready)])
+        self.run([(Order("warm-up", 0, 0, 4), example(self.model, 0))])

@@ -60,6 +60,12 @@ class GuardConfig(BaseModel):
         "auto", description="Weights and activations; auto is bfloat16 on cuda and float32 elsewhere."
     )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto is cuda where present.")
+    tie_band: float | None = Field(
+        None,
+        ge=0,
+        description="Margins this near a tie count against whichever side claims; none: by number type. It must cover"
+        " what the company of a batch moves, which `holdfast models check` measures.",
+    )
     batch_limit: int | None = Field(
         None,
         ge=1,
@@ -132,6 +138,12 @@ class TabularConfig(BaseModel):
     stds: tuple[Annotated[float, Field(gt=0)], ...] = Field(description="What each is then divided by.")
     dtype: Literal["float32", "float64"] = Field("float32", description="Weights and activations.")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto is cuda where present.")
+    tie_band: float | None = Field(
+        None,
+        ge=0,
+        description="Margins this near a tie count against whichever side claims; none: by number type. It must cover"
+        " what the company of a batch moves, which `holdfast models check` measures.",
+    )
     defaults: Defaults = Field(
         Defaults(), description="Operating point where a request is silent; measured, not copied."
     )

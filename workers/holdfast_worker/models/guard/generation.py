@@ -1,4 +1,4 @@
-"""The decision by a written answer: greedy decoding behind the prefix that the cells of a draw share.
+"""The decision by a written answer: greedy decoding behind the prefix that the tails of a draw share.
 
 Nothing is sampled and nothing is asked again. An answer is written until it gives its verdict, so what a guard would
 have gone on to explain is never computed.
@@ -38,18 +38,18 @@ class Writer:
         self._most = config.max_new_tokens
 
     def margins(self, cache: DynamicCache, tails: NDArray[np.int64]) -> Tensor:
-        """Answers every cell of every draw.
+        """Answers every tail of every draw in every cell.
 
         Args:
             cache: The draws' prefixes, read; used up.
-            tails: Slots and closing tokens, shape (draws, cells, length).
+            tails: Slots and closing tokens, shape (draws, tails, cells, length).
 
         Returns:
-            float32 (draws, cells), above 0 for Unsafe. The size is the least lead, in logits, that the best token had
-            over the second best where the answer was written: how far the answer is from another one.
+            float32 (draws, tails, cells), above 0 for Unsafe. The size is the least lead, in logits, that the best
+            token had over the second best where the answer was written: how far the answer is from another one.
         """
-        draws, cells, length = tails.shape
-        cache.batch_repeat_interleave(cells)
+        *shape, length = tails.shape
+        cache.batch_repeat_interleave(shape[1] * shape[2])
         tokens = torch.as_tensor(tails.reshape(-1, length), device=self._model.device)
         margins = torch.empty(len(tokens), device=tokens.device)
         lead = torch.full_like(margins, torch.inf)
@@ -73,7 +73,7 @@ class Writer:
                 cache.batch_select_indices(rest)
                 lead = lead[rest]
             tokens = written[rest, None]
-        return margins.view(draws, cells)
+        return margins.view(*shape)
 
     def _next(self, tokens: Tensor, cache: DynamicCache) -> tuple[Tensor, Tensor]:
         """The best next token of every row, and its lead over the second best."""

@@ -1,7 +1,7 @@
 """What a multimodal guard takes in, whatever runs its language model: text and image made ready for draws."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,13 +9,15 @@ import torch
 from numpy.typing import NDArray
 
 from holdfast.certificates import suffix_draws
+from holdfast.certificates.noise.kernels import SuffixDraws
 from holdfast.contract.guard.spec import Cell, GuardSpec
-from holdfast.contract.models import GuardInfo, Limits, NoiseSpace
+from holdfast.contract.models import Cost, GuardInfo, Limits, NoiseSpace
 from holdfast.queue.jobs import JobInput
 from holdfast_worker.models.batching import Batching
 from holdfast_worker.models.draws import PreparedInput
 from holdfast_worker.models.errors import InputRefusedError, ModelConfigError
 from holdfast_worker.models.examples import TEXTS, picture_png
+from holdfast_worker.models.guard.announced import default_spec, tails_worth, tie_band, with_cost, with_tails
 from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.prompt import Prompt
 from holdfast_worker.models.vision.noise_space import decoded, require_image, resize_norm, to_noise_space
@@ -66,10 +68,16 @@ class GuardInput:
         """How many positions one forward pass holds, to begin with."""
         return Batching(self.config.batch_limit or _POSITIONS[self.device.type])
 
-    def info(self, fingerprint: str) -> GuardInfo:
-        """The guard of this fingerprint as the API describes it."""
+    def info(self, fingerprint: str, dtype: torch.dtype, cost: Cost | None = None) -> GuardInfo:
+        """The guard of this fingerprint as the API describes it.
+
+        Args:
+            fingerprint: Its name.
+            dtype: Number type of weights and activations.
+            cost: What its draws cost, where that was measured.
+        """
         config = self.config
-        return GuardInfo(
+        info = GuardInfo(
             name=config.name,
             fingerprint=fingerprint,
             space=NoiseSpace(channels=3, height=config.noise_height, width=config.noise_width),
@@ -81,9 +89,22 @@ class GuardInput:
                 max_text_bytes=config.max_text_bytes,
                 token_kernels=("uniform",) if config.mask_token is None else ("uniform", "absorbing"),
             ),
+            tie_band=tie_band(config.tie_band, dtype),
             false_flag=config.false_flag,
             notes=tuple(_notes(config, self.pixels)),
         )
+        spec = default_spec(info, self.example(0))
+        if "tails" not in config.defaults.model_fields_set:
+            tail = len(spec.cells) * (spec.slots + self.closing)
+            info = with_tails(info, tails_worth(self.prefill, tail))
+            spec = spec.model_copy(update={"tails": info.defaults.tails})
+        return with_cost(info, cost, spec)
+
+    @property
+    def prefill(self) -> int:
+        """Positions before the text that are read once for every image draw; a policy before the image is not."""
+        once = self.prompt.image_at if self.config.layout == "policy_first" else 0
+        return len(self.prompt.before) - 1 + self.pixels.image_tokens - once
 
     def example(self, index: int) -> JobInput:
         """As ``GuardInputs.example``: a text that a safety policy lets pass or one that it does not, and a picture."""
@@ -93,9 +114,12 @@ class GuardInput:
     def noised(  # noqa: D102 - as the protocol says
         self, spec: GuardSpec, base: NDArray[np.int64], cells: Sequence[Cell], *, seed: str, start: int, stop: int
     ) -> NDArray[np.int64]:
+        # The tails of a draw are as many slots, one behind the other (``holdfast.certificates.tail_masks``).
+        shape = stop - start, spec.tails, len(base)
         kernel = kernel_of(spec.token_kernel, spec.beta, spec.alphabets[0])
-        natural = suffix_draws(kernel, slots=len(base), seed=seed, start=start, stop=stop, strata=0)
-        noise = replace(natural, masked=cell_masks(natural.masked[:, 0], cells))
+        natural = suffix_draws(kernel, slots=spec.tails * len(base), seed=seed, start=start, stop=stop, strata=0)
+        replacement = None if natural.replacement is None else natural.replacement.reshape(shape)
+        noise = SuffixDraws(cell_masks(natural.masked[:, 0].reshape(shape), cells), replacement)
         return replace_tokens(noise, base, self.prompt.alphabet, self.prompt.mask)
 
     def prepare_job(self, spec: GuardSpec, given: JobInput) -> PreparedInput:
@@ -107,13 +131,14 @@ class GuardInput:
             return self.prepare_all_tokens(given.text, image)
         if spec.scope == "shared":
             return self.prepare(given.text, given.suffix, image, slots=spec.slots)
-        if given.suffix and 0 in spec.wanted_cells:
+        slots = [cell.slots for cell in spec.cells]
+        if given.suffix and 0 in slots:
             size = len(given.suffix.encode())
             raise InputRefusedError(
                 f"the suffix has {size} bytes, must be empty where per_budget asks for budget 0, whose guard has no"
                 " slot; drop it, ask for a target, or use scope=shared"
             )
-        return self.prepare(given.text, given.suffix, image, slots=max(spec.wanted_cells))
+        return self.prepare(given.text, given.suffix, image, slots=max(slots))
 
     def prepare(self, text: str, suffix: str, image: NDArray[np.uint8] | None, *, slots: int) -> PreparedInput:
         """Tokenises an input and copies its image to the device; the slots follow the text.

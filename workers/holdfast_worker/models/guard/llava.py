@@ -1,9 +1,9 @@
 """The guard on transformers: a LLaVA model that answers Safe or Unsafe to a policy, a picture and a text.
 
-One image draw serves every token cell (maths.md §5): noise, preprocessing, the vision tower and the language model's
-prefix run once per draw, and only the cells' short tails differ. By default the verdict is one forward pass: the summed
-probability of the Unsafe variants against that of the Safe ones at the last position. Otherwise the answer is written
-and read (`generation`).
+One image draw serves every tail in every cell (maths.md §10): noise, preprocessing, the vision tower and the language
+model's prefix run once per draw, and only the short tails differ. By default the verdict is one forward pass: the
+summed probability of the Unsafe variants against that of the Safe ones at the last position. Otherwise the answer is
+written and read (`generation`).
 """
 
 from collections import defaultdict
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import DynamicCache
 
-from holdfast.contract.models import GuardInfo
+from holdfast.contract.models import Cost, GuardInfo
 from holdfast_worker.models.draws import (
     Draws,
     PreparedInput,
@@ -46,11 +46,13 @@ class LlavaGuard:
         device: Where it runs.
         batching: How many language-model positions (prefix and tails of all draws) one forward pass holds.
         clock: Seconds spent in each stage.
+        cost: What a draw costs here, once it was measured.
         inputs: What prepares text and image.
         engine: None: everything runs in this process.
     """
 
     engine = None
+    cost: Cost | None = None
 
     def __init__(
         self,
@@ -88,7 +90,7 @@ class LlavaGuard:
     @property
     def info(self) -> GuardInfo:
         """The guard as the API describes it."""
-        return self.inputs.info(self.fingerprint)
+        return self.inputs.info(self.fingerprint, self.dtype, self.cost)
 
     @torch.inference_mode()
     def margins(self, batch: Sequence[Draws]) -> list[NDArray[np.float32]]:
@@ -106,15 +108,16 @@ class LlavaGuard:
 
     @torch.inference_mode()
     def plain_margins(self, draws: Draws) -> NDArray[np.float32]:
-        """As ``margins`` of one range, every pass by itself: nothing is packed, or shared between draws or cells.
+        """As ``margins`` of one range, every pass by itself: nothing is packed, or shared between draws or tails.
 
         What sharing is held against; it takes as many runs of the vision tower as there are passes.
         """
-        found = [self._plain(draws.part(index, index + 1), cell) for index, cell in np.ndindex(draws.tails.shape[:2])]
-        return torch.stack(found).cpu().numpy().reshape(draws.tails.shape[:2])
+        shape = draws.tails.shape[:3]
+        found = [self._plain(draws.part(index, index + 1), *at) for index, *at in np.ndindex(shape)]
+        return torch.stack(found).cpu().numpy().reshape(shape)
 
-    def _plain(self, draw: Draws, cell: int) -> Tensor:
-        ids = [*draw.prepared.prefix.tolist(), *draw.tails[0, cell], *self._prompt.after]
+    def _plain(self, draw: Draws, tail: int, cell: int) -> Tensor:
+        ids = [*draw.prepared.prefix.tolist(), *draw.tails[0, tail, cell], *self._prompt.after]
         embeddings = self._model.get_input_embeddings()(torch.tensor([ids], device=self.device))
         if draw.prepared.pictured:
             features, at = self._images.features(noisy_images(draw), StageClock(self.device)), self._prompt.image_at
@@ -122,7 +125,7 @@ class LlavaGuard:
         if self._writer is not None:
             cache = DynamicCache()
             read_on(self._model.model.language_model, cache, inputs_embeds=embeddings[:, :-1])
-            return self._writer.margins(cache, np.array([[ids[-1:]]]))[0, 0]
+            return self._writer.margins(cache, np.array([[[ids[-1:]]]]))[0, 0, 0]
         hidden = self._model.model.language_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
         return self._margins(hidden[0, -1])
 
@@ -133,20 +136,25 @@ class LlavaGuard:
         margins: Tensor = unsafe.logsumexp(-1) - safe.logsumexp(-1)
         return margins
 
-    def positions(self, prepared: PreparedInput, *, cells: int) -> int:
-        """Language-model positions of one draw of an input in so many cells, as ``batching`` counts them."""
-        prefix, slots = len(prepared.prefix), len(prepared.tail_base)
-        if self._writer is not None:  # every cell has a prefix of its own and room for its answer
-            return cells * (prefix + slots + self.inputs.closing)
-        return prefix + cells * (slots + len(self._prompt.after))
+    def positions(self, prepared: PreparedInput, *, tails: int) -> int:
+        """Language-model positions of one draw of an input, as ``batching`` counts them.
 
-    def room(self, prepared: PreparedInput, *, cells: int) -> int:
-        """Draws of an input in so many cells that one forward pass takes."""
-        return self.batching.room(self.positions(prepared, cells=cells))
+        Args:
+            prepared: The input.
+            tails: Tails of the draw, of all cells together.
+        """
+        prefix, slots = len(prepared.prefix), len(prepared.tail_base)
+        if self._writer is not None:  # every tail has a prefix of its own and room for its answer
+            return tails * (prefix + slots + self.inputs.closing)
+        return prefix + tails * (slots + len(self._prompt.after))
+
+    def room(self, prepared: PreparedInput, *, tails: int) -> int:
+        """As ``Guard.room``."""
+        return self.batching.room(self.positions(prepared, tails=tails))
 
     def _run(self, batch: list[Draws]) -> Iterator[Tensor]:
-        """Runs ranges of one shape; yields margins (draws, cells)."""
-        positions = self.positions(batch[0].prepared, cells=batch[0].tails.shape[1])
+        """Runs ranges of one shape; yields margins (draws, tails, cells)."""
+        positions = self.positions(batch[0].prepared, tails=batch[0].draw_passes)
         return self.batching.parts(batch, self._forward, size=size, cut=take, units=positions)
 
     def _forward(self, batch: list[Draws]) -> Tensor:
@@ -191,11 +199,11 @@ class LlavaGuard:
 
     def _read_tails(self, batch: list[Draws], cache: DynamicCache) -> Tensor:
         slots = np.concatenate([draws.tails for draws in batch])
-        after = np.broadcast_to(self._prompt.after, (*slots.shape[:2], len(self._prompt.after)))
-        tails = np.concatenate((slots, after), axis=2)
+        after = np.broadcast_to(self._prompt.after, (*slots.shape[:3], len(self._prompt.after)))
+        tails = np.concatenate((slots, after), axis=3)
         if self._writer is not None:
             return self._writer.margins(cache, tails)
-        layout = tail_layout(cache.get_seq_length(), tails.shape[2], shared_with_last(slots), self.device)
+        layout = tail_layout(cache.get_seq_length(), tails.shape[3], shared_with_last(slots), self.device)
         tokens = tails.reshape(len(tails), -1)[:, layout.kept]
         hidden = read_on(
             self._model.model.language_model,

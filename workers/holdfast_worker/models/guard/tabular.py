@@ -19,17 +19,27 @@ from torch.nn import functional
 
 from holdfast.certificates import field_draws
 from holdfast.contract.guard.spec import Cell, GuardSpec
-from holdfast.contract.models import GuardInfo, Limits, NoiseSpace
+from holdfast.contract.models import Cost, GuardInfo, Limits, NoiseSpace
 from holdfast.queue.jobs import JobInput
-from holdfast_worker.models.draws import Draws, PreparedInput, images_of_draws, margins_by_range, noisy_images
+from holdfast_worker.models.batching import Batching
+from holdfast_worker.models.draws import (
+    Draws,
+    PreparedInput,
+    images_of_draws,
+    margins_by_range,
+    noisy_images,
+    size,
+    take,
+)
 from holdfast_worker.models.errors import InputRefusedError, ModelConfigError
 from holdfast_worker.models.folder import digest, weights_and_files
+from holdfast_worker.models.guard.announced import default_spec, tie_band, with_cost, with_tails
 from holdfast_worker.models.guard.config import TabularConfig
 from holdfast_worker.models.weights import find_device, opened
 from holdfast_worker.noise import kernel_of
 
 WEIGHTS_FILE = "model.safetensors"
-_ROOM = 1024
+_PASSES = 8192  # of one run of the network: it is small, and its inputs are
 _EVERY_NUMBER = (-sys.float_info.max, sys.float_info.max)
 
 Layer = tuple[Tensor, Tensor]
@@ -47,10 +57,10 @@ class TabularInput:
     config: TabularConfig
     device: torch.device
 
-    def info(self, fingerprint: str) -> GuardInfo:
-        """The guard of this fingerprint as the API describes it."""
+    def info(self, fingerprint: str, cost: Cost | None = None) -> GuardInfo:
+        """The guard of this fingerprint as the API describes it, with what its draws cost where that was measured."""
         config = self.config
-        return GuardInfo(
+        info = GuardInfo(
             name=config.name,
             kind="tabular",
             fingerprint=fingerprint,
@@ -59,8 +69,12 @@ class TabularInput:
             fields=config.fields,
             defaults=config.defaults,
             limits=Limits(max_slots=0, max_text_bytes=1, max_tokens=len(config.categorical)),
+            tie_band=tie_band(config.tie_band, _dtype(config)),
             false_flag=config.false_flag,
         )
+        if "tails" not in config.defaults.model_fields_set:
+            info = with_tails(info, 1)  # nothing is read once for all tails: another image draw costs what a tail does
+        return with_cost(info, cost, default_spec(info, self.example(0)))
 
     def example(self, index: int) -> JobInput:
         """As ``GuardInputs.example``: each field's values in turn, and the mean of every number."""
@@ -75,12 +89,14 @@ class TabularInput:
     def noised(
         self, spec: GuardSpec, base: NDArray[np.int64], cells: Sequence[Cell], *, seed: str, start: int, stop: int
     ) -> NDArray[np.int64]:
-        """As ``GuardInputs.noised``: every field by its own kernel."""
+        """As ``GuardInputs.noised``: every field by its own kernel, the same tails in every cell."""
         if any(cell.leading_masked or not cell.at_least for cell in cells):
             raise ValueError(f"cells {cells} must leave every field to the kernel; ask for the l0 threat")
-        kernels = [kernel_of(spec.token_kernel, spec.beta, size) for size in spec.alphabets]
+        # The tails of a draw are as many rows of fields, one behind the other (``holdfast.certificates.tail_masks``).
+        kernels = [kernel_of(spec.token_kernel, spec.beta, size) for size in spec.alphabets] * spec.tails
         noise = field_draws(kernels, seed=seed, start=start, stop=stop)
-        return np.where(noise.masked, noise.replacement, base)[:, None].repeat(len(cells), axis=1)
+        codes = np.where(noise.masked, noise.replacement, np.tile(base, spec.tails))
+        return codes.reshape(stop - start, spec.tails, 1, len(base)).repeat(len(cells), axis=2)
 
     def prepare_job(self, spec: GuardSpec, given: JobInput) -> PreparedInput:
         """As ``GuardInputs.prepare_job``."""
@@ -118,10 +134,13 @@ class TabularGuard:
         device: Where it runs.
         dtype: Number type of weights and activations.
         inputs: What encodes fields.
+        batching: How many passes, tails of all draws, one run of the network holds.
+        cost: What a draw costs here, once it was measured.
         engine: None: everything runs in this process.
     """
 
     engine = None
+    cost: Cost | None = None
 
     def __init__(self, layers: Sequence[Layer], *, config: TabularConfig, fingerprint: str) -> None:
         self.config = config
@@ -129,6 +148,7 @@ class TabularGuard:
         self.device = layers[0][0].device
         self.dtype = layers[0][0].dtype
         self.inputs = TabularInput(config, self.device)
+        self.batching = Batching(_PASSES)
         self._layers = layers
         sizes = [len(field.values) for field in config.categorical]
         self._one_hot = sum(sizes)
@@ -137,29 +157,37 @@ class TabularGuard:
     @property
     def info(self) -> GuardInfo:
         """The guard as the API describes it."""
-        return self.inputs.info(self.fingerprint)
+        return self.inputs.info(self.fingerprint, self.cost)
 
-    def room(self, prepared: PreparedInput, *, cells: int) -> int:
+    def room(self, prepared: PreparedInput, *, tails: int) -> int:
         """As ``Guard.room``."""
-        return _ROOM
+        return self.batching.room(tails)
 
     @torch.inference_mode()
     def margins(self, batch: Sequence[Draws]) -> list[NDArray[np.float32]]:
         """As ``Guard.margins``: the network's logits."""
         if not batch:
             return []
+        most = max(draws.draw_passes for draws in batch)
+        found = list(self.batching.parts(list(batch), self._logits, size=size, cut=take, units=most))
+        return margins_by_range(batch, torch.cat(found).cpu().numpy(), exact="float64")
+
+    def _logits(self, batch: list[Draws]) -> Tensor:
         hidden = torch.cat([self._encoded(draws) for draws in batch]).to(self.dtype)
         for index, (weight, bias) in enumerate(self._layers):
             hidden = functional.linear(functional.relu(hidden) if index else hidden, weight, bias)
-        return margins_by_range(batch, hidden[:, 0].float().cpu().numpy(), exact="float64")
+        return hidden[:, 0].float()
 
     def _encoded(self, draws: Draws) -> Tensor:
-        """The network's input for every draw and cell, shape (passes, one-hot and numeric)."""
-        cells = draws.tails.shape[1]
-        codes = torch.as_tensor(draws.tails, device=self.device).flatten(0, 1) + self._first
+        """The network's input for every draw, tail and cell, shape (passes, one-hot and numeric)."""
+        codes = torch.as_tensor(draws.tails, device=self.device).flatten(0, 2) + self._first
         one_hot = torch.zeros(len(codes), self._one_hot, device=self.device).scatter_(1, codes, 1.0)
         numeric = noisy_images(draws).flatten(1)[images_of_draws([draws]).to(self.device)]
-        return torch.cat((one_hot, numeric.repeat_interleave(cells, dim=0)), dim=1)
+        return torch.cat((one_hot, numeric.repeat_interleave(draws.draw_passes, dim=0)), dim=1)
+
+
+def _dtype(config: TabularConfig) -> torch.dtype:
+    return torch.float64 if config.dtype == "float64" else torch.float32
 
 
 def _code(name: str, values: tuple[str, ...], given: str | float) -> int:
@@ -187,7 +215,7 @@ def load_tabular(folder: Path, config: TabularConfig) -> TabularGuard:
         ModelConfigError: The folder or the settings cannot be served; the message says what to change.
     """
     device = find_device(config.device)
-    dtype = torch.float64 if config.dtype == "float64" else torch.float32
+    dtype = _dtype(config)
     width = sum(len(field.values) for field in config.categorical) + len(config.numeric)
     layers = [(w.to(device, dtype), b.to(device, dtype)) for w, b in _layers(folder / WEIGHTS_FILE, width)]
     inputs = config.model_dump(include={"fields", "means", "stds"})

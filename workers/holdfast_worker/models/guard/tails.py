@@ -1,8 +1,9 @@
-"""How the cells' tails of one image draw share a single pass behind the prefix.
+"""How all tails of one image draw share a single pass behind the prefix.
 
-All tails of a draw stand behind one another in one sequence and attend, by an attention mask, to the prefix and to
-their own earlier tokens only: no tail sees another, and the prefix's cache is never copied per cell. Where two tails
-begin with the same tokens, those are computed once: suffix cell k is cell m up to slot k.
+The tails of a draw stand behind one another in one sequence and attend, by an attention mask, to the prefix and to
+their own earlier tokens only: no tail sees another, and the prefix's cache is never copied per tail. The cells of one
+tail are a group: where two of them begin with the same tokens, those are computed once, for suffix cell k is cell s up
+to slot k. Groups are noise of their own and share nothing.
 """
 
 from dataclasses import dataclass
@@ -19,10 +20,10 @@ class TailLayout:
     """The tail tokens that are computed and what they see.
 
     Attributes:
-        kept: Flat indexes (cell · length + place) of the computed tail tokens, shape (nodes,).
+        kept: Flat indexes ((tail · cells + cell) · length + place) of the computed tail tokens, shape (nodes,).
         positions: Position ids of these tokens, shape (1, nodes).
         mask: True where a token (row) attends to a prefix or tail token (column), (1, 1, nodes, prefix + nodes).
-        last: Which computed token ends each cell's tail, shape (cells,).
+        last: Which computed token ends each tail in each cell, shape (tails, cells).
     """
 
     kept: NDArray[np.int64]
@@ -31,43 +32,48 @@ class TailLayout:
     last: Tensor
 
 
-def shared_with_last(tails: NDArray[np.int64]) -> tuple[int, ...]:
-    """Counts, per cell, the leading slots that equal the last cell's in every draw.
+Shared = tuple[tuple[int, ...], ...]
+"""Per tail and cell, the leading tokens that it takes from the same tail in the last cell."""
+
+
+def shared_with_last(tails: NDArray[np.int64]) -> Shared:
+    """Counts, per tail and cell, the leading slots that equal the same tail's in the last cell, in every draw.
 
     Args:
-        tails: Token ids, shape (n, cells, slots).
+        tails: Token ids, shape (n, tails, cells, slots).
 
     Returns:
-        One count per cell; 0 for the last cell, which shares with nobody.
+        One count per tail and cell; 0 for the last cell, which shares with nobody.
     """
-    same = (tails == tails[:, -1:]).all(axis=0)
-    counts = np.logical_and.accumulate(same, axis=1).sum(axis=1)
-    return (*map(int, counts[:-1]), 0)
+    same = (tails == tails[:, :, -1:]).all(axis=0)
+    counts = np.logical_and.accumulate(same, axis=2).sum(axis=2)
+    return tuple((*map(int, group[:-1]), 0) for group in counts)
 
 
 @lru_cache(maxsize=64)
-def tail_layout(prefix: int, length: int, shared: tuple[int, ...], device: torch.device) -> TailLayout:
+def tail_layout(prefix: int, length: int, shared: Shared, device: torch.device) -> TailLayout:
     """Lays out the tails of one draw.
 
     Args:
         prefix: Positions before the tails.
         length: Tokens per tail, slots and closing tokens.
-        shared: Leading tokens that each cell takes from the last cell (`shared_with_last`).
+        shared: Leading tokens that each cell of each tail takes from the last cell (`shared_with_last`).
         device: Where the tensors go.
     """
-    cells = len(shared)
-    own = np.arange(length) >= np.array(shared)[:, None]
-    node = np.cumsum(own).reshape(cells, length) - 1
-    path = np.where(own, node, node[-1])
-    sees = np.zeros((int(own.sum()), int(own.sum())), dtype=bool)
+    common = np.array(shared)
+    own = np.arange(length) >= common[..., None]
+    node = np.cumsum(own).reshape(own.shape) - 1
+    path = np.where(own, node, node[:, -1:])
+    nodes = int(own.sum())
+    sees = np.zeros((nodes, nodes), dtype=bool)
     earlier = np.tri(length, dtype=bool)
-    for cell, common in enumerate(shared):
-        sees[np.ix_(path[cell, common:], path[cell])] = earlier[common:]
-    mask = np.concatenate((np.ones((len(sees), prefix), dtype=bool), sees), axis=1)
+    for at, leading in np.ndenumerate(common):
+        sees[np.ix_(path[at][leading:], path[at])] = earlier[leading:]
+    mask = np.concatenate((np.ones((nodes, prefix), dtype=bool), sees), axis=1)
     kept = np.flatnonzero(own)
     return TailLayout(
         kept=kept,
         positions=torch.as_tensor(prefix + kept % length, device=device)[None],
         mask=torch.as_tensor(mask, device=device)[None, None],
-        last=torch.as_tensor(path[:, -1], device=device),
+        last=torch.as_tensor(path[..., -1], device=device),
     )

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from holdfast.contract.guard.spec import Cell, GuardSpec
-from holdfast.contract.models import GuardInfo
+from holdfast.contract.models import Cost, GuardInfo
 from holdfast.queue.jobs import JobInput
 from holdfast_worker.models.draws import Draws, PreparedInput
 from holdfast_worker.models.vllm.engine import Engine
@@ -42,15 +42,15 @@ class GuardInputs(Protocol):
         """Draws a job's token noise and writes it over slots.
 
         Args:
-            spec: What is certified; it names the kernel.
+            spec: What is certified; it names the kernel and how many tails a draw has.
             base: A prepared input's ``tail_base``, or the first slots of it, shape (slots,).
-            cells: What the draws of each cell have in common; otherwise they are the same draws.
+            cells: What the tails of each cell have in common; otherwise they are the same tails.
             seed: The job's secret seed.
             start: First draw index.
             stop: One past the last draw index.
 
         Returns:
-            Shape (draws, cells, slots).
+            Shape (draws, tails, cells, slots): the spec's r tails of a draw are independent of each other.
         """
 
     def example(self, index: int) -> JobInput:
@@ -58,7 +58,13 @@ class GuardInputs(Protocol):
 
 
 class Guard(Protocol):
-    """What votes on draws; one thread at a time may call it."""
+    """What votes on draws; one thread at a time may call it.
+
+    Attributes:
+        cost: What a draw costs here; None until it was measured.
+    """
+
+    cost: Cost | None
 
     @property
     def config(self) -> GuardSettings:
@@ -70,7 +76,7 @@ class Guard(Protocol):
 
     @property
     def info(self) -> GuardInfo:
-        """The guard as the API describes it."""
+        """The guard as the API describes it, with what its draws cost once that was measured."""
 
     @property
     def inputs(self) -> GuardInputs:
@@ -91,14 +97,14 @@ class Guard(Protocol):
     def margins(self, batch: Sequence[Draws]) -> list[NDArray[np.float32]]:
         """The log-odds of Unsafe against Safe of the draws of any jobs; above 0 is Unsafe, a tie is Safe.
 
-        Margins move by some 1e-6 with the shape of a batch (float32), so a vote that close to a tie may fall either
-        way when it is redone in other company.
+        Margins move with the shape of a batch, by no more than ``info.tie_band`` as is assumed: a vote that close to a
+        tie may fall either way when it is redone in other company.
 
         Args:
             batch: Ranges of draws, in any mixture of jobs and shapes.
 
         Returns:
-            For each range shape (draws, cells).
+            For each range shape (draws, tails, cells).
 
         Raises:
             ModelOutputError: The model returned a number that is not finite.
@@ -106,5 +112,5 @@ class Guard(Protocol):
             torch.OutOfMemoryError: A single draw does not fit the device.
         """
 
-    def room(self, prepared: PreparedInput, *, cells: int) -> int:
-        """Draws of an input in so many cells that one pass takes."""
+    def room(self, prepared: PreparedInput, *, tails: int) -> int:
+        """Draws of an input with so many tails, of all cells together, that one forward pass takes."""

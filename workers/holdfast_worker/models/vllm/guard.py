@@ -1,8 +1,8 @@
 """The guard on vLLM: noise, tiles and vision tower in torch, the language model in vLLM's engine.
 
-The cells of a draw are submitted together, so that the engine computes the prefix they share once and finds it in its
-prefix cache for the others; tails that coincide are submitted once. The engine is another program: it may die while the
-worker lives, which `EngineLostError` says and `restore` mends.
+All tails of a draw are submitted together, so that the engine computes the prefix they share once and finds it in its
+prefix cache for the others; prompts that coincide are submitted once. The engine is another program: it may die while
+the worker lives, which `EngineLostError` says and `restore` mends.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from holdfast.contract.models import GuardInfo
+from holdfast.contract.models import Cost, GuardInfo
 from holdfast_worker.models.draws import Draws, PreparedInput, margins_by_range, noisy_images, size, take
 from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.input import GuardInput
@@ -30,8 +30,11 @@ class VllmGuard:
         device: Where noise and vision tower run.
         batching: How many image positions of all draws one pass of the vision tower and one call of the engine hold.
         engine: What runs the language model.
+        cost: What a draw costs here, once it was measured.
         clock: Seconds spent in each stage; the engine's stand under ``tails``, the prefix included.
     """
+
+    cost: Cost | None = None
 
     def __init__(self, inputs: GuardInput, images: ImagePath, engine: Engine, *, fingerprint: str) -> None:
         self.config: GuardConfig = inputs.config
@@ -47,7 +50,7 @@ class VllmGuard:
     @property
     def info(self) -> GuardInfo:
         """The guard as the API describes it."""
-        return self.inputs.info(self.fingerprint)
+        return self.inputs.info(self.fingerprint, self.dtype, self.cost)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -62,8 +65,8 @@ class VllmGuard:
         self.clock.settle()
         return margins_by_range(batch, np.concatenate([np.empty(0, np.float32), *found]), exact="float32")
 
-    def room(self, prepared: PreparedInput, *, cells: int) -> int:
-        """Draws that one call of the engine takes."""
+    def room(self, prepared: PreparedInput, *, tails: int) -> int:
+        """Draws that one call of the engine takes, however many their tails are."""
         return self.batching.room(self.inputs.pixels.image_tokens)
 
     def _read(self, part: list[Draws]) -> NDArray[np.float32]:
@@ -82,7 +85,7 @@ class VllmGuard:
         return found32
 
     def _prompts(self, part: list[Draws], features: torch.Tensor) -> tuple[Prompts, list[int]]:
-        """Every different prompt of these ranges, a draw's cells together, and which of them answers each pass."""
+        """Every different prompt of these ranges, all of a draw's together, and which of them answers each pass."""
         at, after = self._prompt.image_at, np.array(self._prompt.after, dtype=np.int64)
         number: dict[tuple[int, bytes], int] = {}
         ids: list[NDArray[np.int64]] = []
@@ -92,8 +95,8 @@ class VllmGuard:
         for draws in part:
             prefix = draws.prepared.prefix.cpu().numpy()
             prefix = np.concatenate((prefix[: at + 1], prefix[at + features.shape[1] :]))
-            for draw, cell in np.ndindex(draws.tails.shape[:2]):
-                image, tail = first + (draw if draws.sigma else 0), draws.tails[draw, cell]
+            for draw, *at_tail in np.ndindex(draws.tails.shape[:3]):
+                image, tail = first + (draw if draws.sigma else 0), draws.tails[draw, *at_tail]
                 key = image, tail.tobytes()
                 if key not in number:
                     number[key] = len(ids)

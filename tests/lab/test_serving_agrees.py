@@ -40,13 +40,13 @@ def test_both_render_the_same_prompt(guard: Guard, served: LlavaGuard) -> None:
 
 def test_both_find_the_same_margins(guard: Guard, served: LlavaGuard) -> None:
     rng, (example,) = np.random.default_rng(0), held_out(1)
-    cells = [noisy_tokens(rng, guard.prompt, [guard.prompt.filler] * 8, beta=0.9, kernel="uniform") for _ in range(4)]
+    slots = [noisy_tokens(rng, guard.prompt, [guard.prompt.filler] * 8, beta=0.9, kernel="uniform") for _ in range(4)]
     text = encode_text(guard.tokenizer, example.text)
     images = gaussian(rng, image_tensor([example] * 4), torch.zeros(4))
-    expected = margins(guard, images, [guard.prompt.assemble(text, cell) for cell in cells])
+    expected = margins(guard, images, [guard.prompt.assemble(text, one) for one in slots])
     prepared = served.inputs.prepare(example.text, "", example.image, slots=8)
-    (found,) = served.margins([Draws(prepared, "00" * 16, 0.0, 0, 1, np.array([cells]))])
-    assert found[0] == pytest.approx(expected.numpy(), abs=1e-3)
+    (found,) = served.margins([Draws(prepared, "00" * 16, 0.0, 0, 1, np.array(slots).reshape(1, 2, 2, 8))])
+    assert found.ravel() == pytest.approx(expected.numpy(), abs=1e-3)
 
 
 def test_both_find_the_same_margins_when_the_noise_falls_on_the_text(guard: Guard, served: LlavaGuard) -> None:
@@ -55,7 +55,7 @@ def test_both_find_the_same_margins_when_the_noise_falls_on_the_text(guard: Guar
     rows = [noisy_prompt(guard.prompt, text, noise, rng) for _ in range(4)]
     expected = margins(guard, image_tensor([example] * 4), rows)
     start = len(guard.prompt.before)
-    cells = np.array([[row[start : start + len(text)] for row in rows]])
+    tails = np.array([row[start : start + len(text)] for row in rows])
     prepared = served.inputs.prepare_all_tokens(example.text, example.image)
-    (found,) = served.margins([Draws(prepared, "00" * 16, 0.0, 0, 1, cells)])
-    assert found[0] == pytest.approx(expected.numpy(), abs=1e-3)
+    (found,) = served.margins([Draws(prepared, "00" * 16, 0.0, 0, 1, tails[None, :, None])])
+    assert found.ravel() == pytest.approx(expected.numpy(), abs=1e-3)

@@ -4,7 +4,6 @@ import io
 import itertools
 import json
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,10 @@ from safetensors.torch import save_file
 
 from holdfast.certificates import unpacked
 from holdfast.contract.base import ImageData
-from holdfast.contract.guard.certificates import Certificate
 from holdfast.contract.guard.requests import CertificationRequest, Input
 from holdfast.contract.guard.spec import GuardSpec, resolve
-from holdfast.queue.jobs import JobInput, JobRecord
+from holdfast.queue.jobs import JobInput
 from holdfast.queue.orders import Order, Tally
-from holdfast_service.certifier.guard.view import GuardView
 from holdfast_worker.models.draws import Draws
 from holdfast_worker.models.guard.voting import Guard
 from holdfast_worker.sampling.guard import Ready, margins, prepare, tally
@@ -100,17 +97,6 @@ def tally_of(guard: Guard, ready: Ready, start: int, stop: int) -> Tally:
 def unsafe_of(tally: Tally, ready: Ready) -> NDArray[np.bool_]:
     """Which passes of a tally were Unsafe, shape (draws, tails, cells)."""
     return unpacked(tally.votes.unsafe, (tally.draws, ready.spec.tails, len(ready.spec.cells)))
-
-
-def certificate_of(guard: Guard, ready: Ready, cuts: tuple[int, ...], size: tuple[int, int]) -> Certificate:
-    """The certificate that the certifier writes from these orders, run in one batch."""
-    spec, ends = ready.spec, list(itertools.pairwise(cuts))
-    orders = [Order("job", index, *end, spec.wanted_cells) for index, end in enumerate(ends)]
-    found = margins(guard, [(order, ready) for order in orders])
-    view = GuardView.begin(JobRecord("cert_0", "running", spec, ready.seed, datetime.now(UTC), size), spec)
-    for order, part in zip(orders, found, strict=True):
-        view = view.add(tally(ready, order, part))
-    return view.certificate("passes_spent", None)
 
 
 def votes(guard: Guard, batch: Sequence[Draws]) -> list[NDArray[np.bool_]]:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from redis.exceptions import RedisError
 
-from holdfast.contract.models import EncoderInfo, GuardInfo
+from holdfast.contract.models import Cost, EncoderInfo, GuardInfo
 from holdfast.contract.problems import InputRefusedError
 from holdfast.queue import jobs, keys, orders
 from holdfast.queue.broker import AsyncRedis, Broker
@@ -58,7 +58,7 @@ class Worker:
 
 
 async def serve(broker: Broker, settings: WorkerSettings, worker_id: str, heartbeat: Heartbeat) -> None:
-    """Loads the models, runs a real pass through each, then takes orders until cancelled."""
+    """Loads the models, runs real passes through each, then takes orders until cancelled."""
     if settings.torch_threads is not None:
         torch.set_num_threads(settings.torch_threads)
     served = await asyncio.to_thread(_load, settings, heartbeat)
@@ -73,11 +73,13 @@ async def serve(broker: Broker, settings: WorkerSettings, worker_id: str, heartb
 
 def _load(settings: WorkerSettings, heartbeat: Heartbeat) -> list[registry.Model]:
     """The models, one for each name; names that mean the same model share its orders."""
-    served = []
+    served, costs = [], dict[str, Cost]()
     for at, name in enumerate(settings.models):
         heartbeat.announce((), loading=settings.models[at:])
         model = registry.load_served(name, settings.served)
-        kinds.kind_of(model).warm_up()
+        kind = kinds.kind_of(model)
+        kind.warm_up()
+        kinds.measure(kind, costs)
         served.append(model)
     registry.require_one_set_of_heads(served)
     return served

@@ -42,7 +42,7 @@ def recommended(points: list[BatchPoint]) -> BatchPoint:
 
 def positions_of(guard: LlavaGuard, draws: Draws) -> int:
     """Language-model positions of one draw, as ``batch_limit`` counts them."""
-    return guard.positions(draws.prepared, cells=draws.tails.shape[1])
+    return guard.positions(draws.prepared, tails=draws.draw_passes)
 
 
 def measure_batches(model: LlavaGuard | Encoder) -> list[BatchPoint]:

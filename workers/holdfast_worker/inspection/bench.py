@@ -1,4 +1,4 @@
-"""How fast a model serves its default request here: passes per second, where the time goes, and how well it is used."""
+"""How fast a model serves its default request here: draws per second, where the time goes, and how well it is used."""
 
 import os
 import time
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from holdfast.certificates import Counts, answer, position_masks
+from holdfast.certificates import Votes, answer, tail_masks
 from holdfast.contract.guard.spec import GuardSpec
 from holdfast.questions import question_of
 from holdfast_worker.inspection.fixed_draws import fixed_image, input_draws
@@ -22,6 +22,7 @@ from holdfast_worker.models.registry import Model
 from holdfast_worker.models.stages import StageClock
 from holdfast_worker.models.vision.towers import to_sphere
 from holdfast_worker.noise import gaussian
+from holdfast_worker.sampling.cost import measured_cost
 from holdfast_worker.sampling.guard import example
 
 _MOST_DRAWS = 1024
@@ -39,15 +40,19 @@ class Bench:
         threads: CPU threads of one pass.
         load: The machine's load average over the last minute, before.
         draws: Draws in a run.
-        cells: Cells of the default request: passes of a draw; 1 for an encoder.
+        tails: Tails that score a draw of the default request in every cell; 1 for an encoder.
+        cells: Its cells: a draw is tails times cells passes; likewise.
+        draws_per_s: Image draws per second, in the fastest run.
         passes_per_s: Verdicts, or features, per second, in the fastest run.
         stages: Share of each stage in the time of all runs.
         flops_per_draw: Operations of one draw, if they can be counted.
         peak_flops: Operations per second of matrix products of this number type, measured here; likewise.
         utilisation: ``flops_per_draw`` times draws per second over ``peak_flops``; likewise.
-        passes: Passes that the default request may spend; an encoder's draws.
-        certificate_s: CPU seconds of one certificate from its counts; none for an encoder.
-        frontier_s: Seconds of all passes at the measured rate, and of the certificate.
+        prefill_s: Seconds of a draw up to its tails, as a worker measures and announces them; none for an encoder.
+        position_s: Seconds of one tail position; likewise.
+        max_draws: Draws that the default request may spend.
+        certificate_s: CPU seconds of one certificate from its votes; none for an encoder.
+        frontier_s: Seconds of all draws at the measured rate, and of the certificate.
     """
 
     name: str
@@ -57,13 +62,17 @@ class Bench:
     threads: int
     load: float
     draws: int
+    tails: int
     cells: int
+    draws_per_s: float
     passes_per_s: float
     stages: Mapping[str, float]
     flops_per_draw: float | None
     peak_flops: float | None
     utilisation: float | None
-    passes: int
+    prefill_s: float | None
+    position_s: float | None
+    max_draws: int
     certificate_s: float | None
     frontier_s: float
 
@@ -82,11 +91,11 @@ def bench(model: Model, *, seconds: float = 5.0, draws: int | None = None, warm_
     return _guard(model, seconds, draws, warm_up)
 
 
-def _guard(guard: Guard, seconds: float, draws: int | None, warm_up: bool) -> Bench:
+def _guard(guard: Guard, seconds: float, asked: int | None, warm_up: bool) -> Bench:
     load, ready = os.getloadavg()[0], example(guard, 0)
-    batch = input_draws(guard, ready, draws or 1)
-    if draws is None:
-        full = guard.room(ready.prepared, cells=batch.tails.shape[1])
+    batch = input_draws(guard, ready, asked or 1)
+    if asked is None:
+        full = guard.room(ready.prepared, tails=batch.draw_passes)
         batch = input_draws(guard, ready, min(full, _MOST_DRAWS))
     if warm_up:
         guard.margins([batch])
@@ -97,8 +106,10 @@ def _guard(guard: Guard, seconds: float, draws: int | None, warm_up: bool) -> Be
     flops = None  # how much a written answer takes, only its length tells
     if isinstance(guard, LlavaGuard) and guard.config.decision == "token_mass":
         flops = draw_flops(guard, batch).total
-    timed = _Timed(load, len(batch.tails), batch.tails.shape[1], least_s, spent)
-    return _bench(guard, timed, flops, ready.spec.max_passes, certificate_seconds(ready.spec))
+    draws, tails, cells = batch.tails.shape[:3]
+    timed = _Timed(load, draws, tails, cells, least_s, spent)
+    guard.cost = measured_cost(guard, ready)
+    return _bench(guard, timed, flops, example(guard, 0).spec)
 
 
 def _encoder(encoder: Encoder, seconds: float, draws: int | None, warm_up: bool) -> Bench:
@@ -111,8 +122,8 @@ def _encoder(encoder: Encoder, seconds: float, draws: int | None, warm_up: bool)
 
     if warm_up:
         run()
-    timed = _Timed(load, count, 1, _least_seconds(run, seconds), _encoder_stages(encoder, prepared, sigma, count))
-    return _bench(encoder, timed, encoder_flops(encoder, sigma), encoder.config.defaults.draws, None)
+    timed = _Timed(load, count, 1, 1, _least_seconds(run, seconds), _encoder_stages(encoder, prepared, sigma, count))
+    return _bench(encoder, timed, encoder_flops(encoder, sigma), None)
 
 
 @dataclass(frozen=True)
@@ -121,15 +132,19 @@ class _Timed:
 
     load: float
     draws: int
+    tails: int
     cells: int
     least_s: float
     spent: Mapping[str, float]
 
 
-def _bench(model: Model, timed: _Timed, flops: float | None, passes: int, certificate_s: float | None) -> Bench:
+def _bench(model: Model, timed: _Timed, flops: float | None, spec: GuardSpec | None) -> Bench:
     dtype, device = model.dtype, model.device
     peak = None if flops is None else peak_flops(device, dtype)
-    rate, whole = timed.draws * timed.cells / timed.least_s, sum(timed.spent.values())
+    rate, whole = timed.draws / timed.least_s, sum(timed.spent.values())
+    cost = None if isinstance(model, Encoder) else model.cost
+    most = model.info.defaults.draws if isinstance(model, Encoder) else example(model, 0).spec.max_draws
+    certificate_s = None if spec is None else certificate_seconds(spec)
     return Bench(
         name=model.config.name,
         fingerprint=model.fingerprint,
@@ -138,15 +153,19 @@ def _bench(model: Model, timed: _Timed, flops: float | None, passes: int, certif
         threads=torch.get_num_threads(),
         load=timed.load,
         draws=timed.draws,
+        tails=timed.tails,
         cells=timed.cells,
-        passes_per_s=rate,
+        draws_per_s=rate,
+        passes_per_s=rate * timed.tails * timed.cells,
         stages={stage: seconds / whole for stage, seconds in timed.spent.items()} if whole else {},
         flops_per_draw=flops,
         peak_flops=peak,
-        utilisation=None if flops is None or peak is None else flops * timed.draws / timed.least_s / peak,
-        passes=passes,
+        utilisation=None if flops is None or peak is None else flops * rate / peak,
+        prefill_s=None if cost is None else cost.prefill_s,
+        position_s=None if cost is None else cost.position_s,
+        max_draws=most,
         certificate_s=certificate_s,
-        frontier_s=passes / rate + (certificate_s or 0.0),
+        frontier_s=most / rate + (certificate_s or 0.0),
     )
 
 
@@ -189,22 +208,22 @@ def _wait(device: torch.device) -> None:
 
 
 def certificate_seconds(spec: GuardSpec) -> float:
-    """CPU seconds of one certificate from its counts: every number of it, computed once.
+    """CPU seconds of one certificate from its votes: every number of it, computed once.
 
     Args:
-        spec: What is certified; every cell gets an equal share of its passes, nine tenths of them Unsafe.
+        spec: What is certified, from all of its draws, nine tenths of whose votes are Unsafe.
     """
-    question, counts = question_of(spec), _counts(spec)
-    answer(question, counts)
+    question, votes = question_of(spec), _votes(spec)
+    answer(question, votes)
     start = time.process_time()
-    answer(question, counts)
+    answer(question, votes)
     return time.process_time() - start
 
 
-def _counts(spec: GuardSpec) -> Counts:
-    draws = spec.max_passes // len(spec.cells)
-    cells = ((draws, draws * 9 // 10),) * len(spec.cells)
-    if not spec.masks_matter:
-        return Counts(cells)
-    masks = position_masks(question_of(spec), positions=spec.slots, seed=SEED, start=0, stop=draws)
-    return Counts(cells, masks, np.arange(draws) % 10 != 0)
+def _votes(spec: GuardSpec) -> Votes:
+    shape = spec.max_draws, spec.tails, len(spec.cells)
+    unsafe = np.random.default_rng(0).random(shape) < 0.9
+    masks = None
+    if spec.masks_matter:
+        masks = tail_masks(question_of(spec), positions=spec.slots, seed=SEED, start=0, stop=spec.max_draws)
+    return Votes(unsafe, np.zeros_like(unsafe), masks)

@@ -12,10 +12,11 @@ from holdfast_worker.inspection.examined import Examined, close
 from holdfast_worker.inspection.naming import add_config, fields_of, meant, parser_of, run, settings_there
 
 _EPILOG = """\
-A pass is one verdict (an encoder's is one feature). The rate is that of the fastest run: other load on the machine only
-ever adds. Utilisation is the arithmetic of a draw, counted from the model's shapes, times draws per second, over what
-square matrix products of the same number type reach here. A frontier takes as many passes as the default request may
-spend, at the measured rate, and the certificate's own time; it usually stops earlier.
+A draw is one image noise, a pass one verdict on it (an encoder's draw is one feature). The rate is that of the fastest
+run: other load on the machine only ever adds. A draw costs its prefill and its tails' positions, which workers measure
+so and announce. Utilisation is the arithmetic of a draw, counted from the model's shapes, times draws per second, over
+what square matrix products of the same number type reach here. A frontier takes as many draws as the default request
+may spend, at the measured rate, and the certificate's own time; it usually stops earlier.
 
 examples:
   holdfast bench
@@ -60,13 +61,16 @@ def table(found: Bench) -> str:
     """The figures for people."""
     rows = [
         (found.name, f"{found.dtype} on {found.device}, {found.threads} threads, load average {found.load:.1f}"),
-        ("passes/s", f"{found.passes_per_s:,.4g} ({found.draws} draws of {found.cells} cells in a run)"),
+        ("draws/s", f"{found.draws_per_s:,.4g} ({found.draws} draws in a run)"),
+        ("passes/s", f"{found.passes_per_s:,.4g} ({found.tails} tails in {found.cells} cells a draw)"),
         ("stages", ", ".join(f"{stage} {share:.0%}" for stage, share in found.stages.items()) or "not told apart"),
     ]
+    if found.prefill_s is not None and found.position_s is not None:
+        rows.append(("cost", f"{found.prefill_s * 1e3:.3g} ms a draw, {found.position_s * 1e6:.3g} µs a tail position"))
     if found.flops_per_draw is not None and found.peak_flops is not None and found.utilisation is not None:
         used, peak = found.flops_per_draw / 1e9, found.peak_flops / 1e9
         rows.append(("utilisation", f"{found.utilisation:.1%} ({used:,.4g} GFLOP a draw, {peak:,.4g} GFLOP/s reached)"))
     certificate = "" if found.certificate_s is None else f", {found.certificate_s * 1e3:.2g} ms of them the certificate"
-    rows.append(("frontier", f"{found.frontier_s:,.3g} s for {found.passes:,} passes{certificate}"))
+    rows.append(("frontier", f"{found.frontier_s:,.3g} s for {found.max_draws:,} draws{certificate}"))
     width = max(len(name) for name, _ in rows) + 2
     return "\n".join(f"{name:{width}}{value}" for name, value in rows)

@@ -11,7 +11,7 @@ from holdfast_worker.sampling.guard import Ready, draws_of, example
 
 
 def fixed_draws(guard: Guard, count: int) -> list[Draws]:
-    """The first draws of every example, in all cells.
+    """The first draws of every example, with all tails in all cells.
 
     Args:
         guard: The guard that will vote.
@@ -22,8 +22,8 @@ def fixed_draws(guard: Guard, count: int) -> list[Draws]:
 
 
 def input_draws(guard: Guard, ready: Ready, count: int) -> Draws:
-    """The first draws of one input, in all cells."""
-    (draws,) = draws_of(guard, ready, Order("examination", 0, 0, count, tuple(range(len(ready.spec.cells)))))
+    """The first draws of one input, with all tails in all cells."""
+    (draws,) = draws_of(guard, ready, Order("examination", 0, 0, count))
     return draws
 
 

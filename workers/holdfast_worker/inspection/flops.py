@@ -8,10 +8,10 @@ width h, inner width i:
     patches           2 T h · 3 p²
     projector         2 T (l h) g + 2 T g²                            from l hidden states to the width g
     language layer    4 T h (q + k) + 6 T h i + 4 T C q               q, k: widths of queries, of keys; C: tokens seen
-    verdict           2 · cells · h · variants
+    verdict           2 · tails · cells · h · variants
 
 The vision tower runs T = patches tokens of every tile, the prefix T = C = its tokens once per draw, and the tails T =
-the tokens in which cells differ, each of which is computed once against C = prefix and tails.
+the tokens in which tails differ, each of which is computed once against C = prefix and tails.
 """
 
 import time
@@ -32,12 +32,12 @@ _SIDE = {"cpu": 1024, "cuda": 8192}
 
 @dataclass(frozen=True)
 class DrawFlops:
-    """Operations of one draw in all its cells.
+    """Operations of one draw with all its tails.
 
     Attributes:
         vision: Vision tower and projector, all tiles.
         prefix: The language model's prefix.
-        tails: The tails of all cells, and their verdicts.
+        tails: Its tails in all cells, and their verdicts.
     """
 
     vision: float
@@ -57,14 +57,14 @@ def draw_flops(guard: LlavaGuard, draws: Draws) -> DrawFlops:
     """
     prompt, text = guard.inputs.prompt, guard.architecture.text_config
     once = prompt.image_at if guard.config.layout == "policy_first" else 0
-    prefix, (cells, slots) = len(draws.prepared.prefix), draws.tails.shape[1:]
+    prefix, slots = len(draws.prepared.prefix), draws.tails.shape[3]
     layout = tail_layout(prefix, slots + len(prompt.after), shared_with_last(draws.tails), guard.device)
     variants = len(prompt.unsafe) + len(prompt.safe)
     tails = language_flops(text, len(layout.kept), prefix + len(layout.kept))
     return DrawFlops(
         vision=vision_flops(guard.architecture, guard.inputs.pixels.tiles),
         prefix=language_flops(text, prefix - once, prefix),
-        tails=tails + 2.0 * cells * text.hidden_size * variants,
+        tails=tails + 2.0 * draws.draw_passes * text.hidden_size * variants,
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from holdfast.certificates.noise.kernels import BLOCK
 from holdfast.contract.features.certificates import FeatureCertificate
 from holdfast.contract.guard.certificates import Certificate
 from holdfast.contract.problems import ProblemError
@@ -21,31 +22,33 @@ from holdfast_worker.models import registry
 from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.errors import ModelError
 from holdfast_worker.models.vision.noise_space import MAX_SIDE
-from holdfast_worker.replay.features import FeatureComparison, replay_features
-from holdfast_worker.replay.guard import NEAR_TIE, Comparison, ReplayError, replay, spread
+from holdfast_worker.replay.features import NEAR_TIE, FeatureComparison, replay_features
+from holdfast_worker.replay.guard import Comparison, ReplayError, blocks, replay, spread
 from holdfast_worker.settings import WorkerSettings
 
 _WANTED = {"feature": "--image alone", "tabular": "--fields", "hybrid": "--text, and --image if there was one"}
 
 _SHARE = 0.1
 
-_HEAD = f"{'order':>6}{'draws':>16}{'cells':>7}{'passes':>8}{'differing':>11}{'near ties':>11}"
+_HEAD = f"{'draws':>16}{'passes':>8}{'differing':>11}{'near ties':>11}{'of them differing':>19}"
 _CHANNELS_HEAD = f"{'channel':>10}{'rival':>7}{'differing':>11}{'adjacent':>10}{'near edges':>12}"
 
 _EPILOG = """\
-A certificate records its seed and, order by order, which draws of which cells were Unsafe. With the same guard and the
-same input, each draw can be made again. Replay loads the guard, refuses if its fingerprint is not the certificate's,
-runs orders spread evenly over the evidence, and counts the votes that differ from the certificate's. A feature
-certificate counts its draws all together: all of them are scored again, and every histogram is held against its own.
+A certificate records its seed and every vote: for each image draw which of its tails were Unsafe in which cells, and
+which votes were near a tie. With the same guard and the same input, each draw can be made again. Replay loads the
+guard, refuses if its fingerprint is not the certificate's, runs blocks of 16 draws spread evenly over the evidence, and
+counts the votes that differ from the certificate's. A feature certificate counts its draws all together: all of them
+are scored again, and every histogram is held against its own.
 
 examples:
   holdfast replay cert.json --text "what you see" --image cat.png
-  holdfast replay cert.json --text T --suffix S --image I --share 1   every order
+  holdfast replay cert.json --text T --suffix S --image I --share 1   every draw
   holdfast replay cert.json --fields fields.json --json               a tabular input, for machines
   holdfast replay cert.json --image cat.png                           a feature certificate
 
-A few differing votes beside as many near ties are rounding: a margin within 1e-5 of a tie may fall either way in
-another batch or on another device. Differences everywhere mean another input, or a certificate that was altered.
+Votes near a tie, within the certificate's band by either count, may fall either way in another batch or on another
+device; they count against whichever side claims, and are counted apart here. Any other difference means another input,
+another way of computing, or a certificate that was altered.
 Equal votes do not show that the input is the one that was certified: another may get the same.
 The guard or encoder is the one that the settings name (holdfast.toml, HOLDFAST_SERVED); --model serves it under
 another name.
@@ -91,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--image", metavar="FILE", help="the image that was certified: PNG, JPEG or WebP")
     parser.add_argument("--suffix", default="", help="the untrusted tail, if one was given")
     parser.add_argument("--fields", metavar="FILE", help="the tabular input that was certified, a JSON object")
-    parser.add_argument("--share", type=float, help=f"share of the orders to run again (default: {_SHARE})")
+    parser.add_argument("--share", type=float, help=f"share of the draws to run again (default: {_SHARE})")
     parser.add_argument("--model", metavar="NAME", help="the model in the settings (default: the certificate's)")
     parser.add_argument("--config", metavar="FILE", help="TOML file of settings (default: holdfast.toml, if there)")
     parser.add_argument("--json", action="store_true", help="print the comparison as JSON, and nothing else")
@@ -109,14 +112,15 @@ def _run(options: argparse.Namespace) -> int:
     guard, share = registry.require_guard(model), options.share or _SHARE
     compared = []
     if not options.json:
-        orders = len(certificate.evidence.orders)
-        chosen = len(spread(orders, share))
-        sys.stdout.write(f"{certificate.id}: {chosen} of {orders} orders on {certificate.model.name}\n{_HEAD}\n")
+        every = blocks(certificate.evidence.draws)
+        chosen = len(spread(every, share))
+        told = f"{chosen} of {every} blocks of {BLOCK} draws on {certificate.model.name}"
+        sys.stdout.write(f"{certificate.id}: {told}\n{_HEAD}\n")
     for comparison in replay(guard, certificate, given, share=share):
         compared.append(comparison)
         if not options.json:
             sys.stdout.write(_row(comparison) + "\n")
-    sys.stdout.write((_as_json(certificate, compared) if options.json else _summary(compared)) + "\n")
+    sys.stdout.write((_as_json(certificate, compared) if options.json else _summary(certificate, compared)) + "\n")
     return 1 if any(comparison.differing for comparison in compared) else 0
 
 
@@ -172,32 +176,35 @@ def _read(path: str) -> bytes:
 
 def _row(found: Comparison) -> str:
     draws = f"{found.start}..{found.stop}"
-    counts = f"{found.differing:11}{found.near_ties:11}"
-    return f"{found.index:6}{draws:>16}{len(found.cells):7}{found.passes:8}{counts}"
+    return f"{draws:>16}{found.passes:8}{found.differing:11}{found.near_ties:11}{found.near_differing:19}"
 
 
-def _summary(compared: Sequence[Comparison]) -> str:
-    passes, differing = sum(found.passes for found in compared), sum(found.differing for found in compared)
-    near = sum(found.near_ties for found in compared)
-    verdict = "every vote is the certificate's" if not differing else f"at least {differing} votes differ"
+def _totals(compared: Sequence[Comparison]) -> dict[str, int]:
+    names = ("passes", "differing", "near_ties", "near_differing")
+    return {name: sum(getattr(found, name) for found in compared) for name in names}
+
+
+def _summary(certificate: Certificate, compared: Sequence[Comparison]) -> str:
+    total = _totals(compared)
+    verdict = f"{total['differing']} votes differ" if total["differing"] else "every vote is the certificate's"
     return (
-        f"{passes} passes replayed: {verdict}.\n"
-        f"Votes within {NEAR_TIE:g} of a tie may differ with batch composition or device; {near} were that close."
+        f"{total['passes']} passes replayed: {verdict}.\n"
+        f"Votes within {certificate.evidence.tie_band:g} of a tie may differ with batch composition or device;"
+        f" {total['near_ties']} were that close, {total['near_differing']} of them differ."
     )
 
 
 def _as_json(certificate: Certificate, compared: Sequence[Comparison]) -> str:
-    differing = sum(found.differing for found in compared)
+    total = _totals(compared)
     return json.dumps(
         {
             "id": certificate.id,
             "model": certificate.model.model_dump(),
-            "orders": len(certificate.evidence.orders),
-            "compared": [asdict(found) | {"passes": found.passes} for found in compared],
-            "differing": differing,
-            "near_ties": sum(found.near_ties for found in compared),
-            "near_tie": NEAR_TIE,
-            "equal": not differing,
+            "draws": certificate.evidence.draws,
+            "compared": [asdict(found) for found in compared],
+            **total,
+            "tie_band": certificate.evidence.tie_band,
+            "equal": not total["differing"],
         }
     )
 

@@ -13,8 +13,11 @@ from holdfast.questions import feature_spec_of
 from holdfast.queue.jobs import JobInput
 from holdfast.queue.settled import Settled
 from holdfast_worker.models.encoder.encoder import Encoder
-from holdfast_worker.replay.guard import NEAR_TIE, ReplayError, require_own
+from holdfast_worker.replay.guard import ReplayError, require_own
 from holdfast_worker.sampling.features import ReadyFeatures, prepare_features, scores, settle
+
+NEAR_TIE = 1e-5
+"""Inner products may come out this far off in another batch or on another device of the same kind."""
 
 _TOGETHER = 64  # draws, as in the service's own orders: of another number the last bits may come out otherwise
 

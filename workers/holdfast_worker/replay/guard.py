@@ -1,21 +1,21 @@
-"""A certificate's draws, made again: the same seed, guard and input give the same votes, order by order."""
+"""A certificate's draws, made again: the same seed, guard and input give the same votes, one by one."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from holdfast.certificates import unpacked
+from holdfast.certificates.noise.kernels import BLOCK
 from holdfast.contract.features.certificates import FeatureCertificate
-from holdfast.contract.guard.certificates import Certificate, OrderEvidence
+from holdfast.contract.guard.certificates import Certificate, Evidence
 from holdfast.questions import spec_of
 from holdfast.queue.jobs import JobInput
-from holdfast.queue.orders import Order, Votes
+from holdfast.queue.orders import Order
 from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.guard.voting import Guard
-from holdfast_worker.sampling.guard import Ready, margins, prepare, tally
-
-NEAR_TIE = 1e-5
-"""Margins this close to 0 may vote either way in another batch or on another device of the same kind."""
+from holdfast_worker.sampling.guard import Ready, margins, prepare, votes_of
 
 
 class ReplayError(Exception):
@@ -24,56 +24,58 @@ class ReplayError(Exception):
 
 @dataclass(frozen=True)
 class Comparison:
-    """One order, replayed.
+    """One block of draws, replayed.
 
     Attributes:
-        index: Which of the certificate's orders it is.
         start: First draw index.
         stop: One past the last draw index.
-        cells: The cells that were sampled.
-        differing: Votes that differ; where only counts are recorded, the fewest that explain them.
-        near_ties: Margins within ``NEAR_TIE`` of a tie.
+        passes: Votes that were compared: draws times tails times cells.
+        differing: Votes that differ although neither is near a tie.
+        near_ties: Votes that the certificate or the replay found near a tie.
+        near_differing: Those of them that differ, in whether they are Unsafe or in whether they are near.
     """
 
-    index: int
     start: int
     stop: int
-    cells: tuple[int, ...]
+    passes: int
     differing: int
     near_ties: int
-
-    @property
-    def passes(self) -> int:
-        """Noisy passes that were run."""
-        return (self.stop - self.start) * len(self.cells)
+    near_differing: int
 
 
 def replay(guard: Guard, certificate: Certificate, given: JobInput, *, share: float) -> Iterator[Comparison]:
-    """Runs a share of a certificate's orders again.
+    """Runs a share of a certificate's draws again, in blocks that are spread evenly.
 
     Args:
         guard: The guard that the certificate names.
         certificate: The certificate.
         given: Its input.
-        share: Share of the orders to run, in (0, 1]; at least one is run.
+        share: Share of the blocks to run, in (0, 1]; at least one is run.
 
     Yields:
-        Each order's comparison, by index.
+        Each block's comparison, by draw index.
 
     Raises:
-        ReplayError: The guard or the input is not the certificate's, or its orders contradict its threat.
+        ReplayError: The guard or the input is not the certificate's, or its evidence contradicts what it was asked.
         InputRefusedError: The input does not fit the guard.
     """
     require_own(guard, certificate)
     ready = prepare(guard, spec_of(certificate), certificate.seed, given)
-    positions = certificate.evidence.positions
-    if ready.spec.masks_matter and positions != len(ready.prepared.tail_base):
+    evidence = certificate.evidence
+    if ready.spec.masks_matter and evidence.positions != len(ready.prepared.tail_base):
         raise ReplayError(
-            f"the input has {len(ready.prepared.tail_base)} positions, must have the certificate's {positions}; give"
-            " the input that was certified"
+            f"the input has {len(ready.prepared.tail_base)} positions, must have the certificate's"
+            f" {evidence.positions}; give the input that was certified"
         )
-    for index in spread(len(certificate.evidence.orders), share):
-        yield _compared(guard, ready, index, certificate.evidence.orders[index])
+    stated = _stated(ready, evidence)
+    for block in spread(blocks(evidence.draws), share):
+        start, stop = block * BLOCK, min(evidence.draws, (block + 1) * BLOCK)
+        yield _compared(guard, ready, start, stop, stated[:, start:stop])
+
+
+def blocks(draws: int) -> int:
+    """How many blocks so many draws are, of as many as share a generator; the last may be shorter."""
+    return -(-draws // BLOCK)
 
 
 def require_own(model: Guard | Encoder, certificate: Certificate | FeatureCertificate) -> None:
@@ -90,26 +92,34 @@ def require_own(model: Guard | Encoder, certificate: Certificate | FeatureCertif
 
 
 def spread(count: int, share: float) -> list[int]:
-    """Which of `count` orders a share of them are: evenly spread, each time the same, at least one if there is any."""
+    """Which of `count` blocks a share of them are: evenly spread, each time the same, at least one if there is any."""
     chosen = min(count, max(1, round(share * count)))
     return [(2 * index + 1) * count // (2 * chosen) for index in range(chosen)]
 
 
-def _compared(guard: Guard, ready: Ready, index: int, stated: OrderEvidence) -> Comparison:
-    order = Order("replay", index, stated.start, stated.stop)
+def _stated(ready: Ready, evidence: Evidence) -> NDArray[np.bool_]:
+    """The certificate's votes, shape (2, draws, tails, cells): which are Unsafe, and which near a tie."""
+    shape = evidence.draws, ready.spec.tails, len(ready.spec.cells)
     try:
-        (found,) = margins(guard, [(order, ready)])
-        differing = _differing(tally(ready, order, found).votes, stated)
-    except (IndexError, ValueError) as error:
+        unsafe = unpacked(evidence.unsafe, shape)
+        near_tie = np.zeros_like(unsafe) if evidence.near_tie is None else unpacked(evidence.near_tie, shape)
+    except ValueError as error:
         raise ReplayError(
-            f"order {index} states draws, cells or outcomes that its threat does not have ({type(error).__name__});"
-            " check the certificate with `holdfast verify`"
+            f"the evidence is not of {shape[0]} draws by {shape[1]} tails in {shape[2]} cells, which the certificate"
+            " says was asked; check it with `holdfast verify`"
         ) from error
-    near = int((np.abs(found) <= NEAR_TIE).sum())
-    return Comparison(index, stated.start, stated.stop, stated.cells, differing, near)
+    return np.stack((unsafe, near_tie))
 
 
-def _differing(found: Votes, stated: OrderEvidence) -> int:
-    if found.outcomes is None or stated.outcomes is None:
-        return sum(abs(a - b) for a, b in zip(found.unsafe, stated.unsafe, strict=True))
-    return (int(found.outcomes, 16) ^ int(stated.outcomes, 16)).bit_count()
+def _compared(guard: Guard, ready: Ready, start: int, stop: int, stated: NDArray[np.bool_]) -> Comparison:
+    (found,) = margins(guard, [(Order("replay", 0, start, stop), ready)])
+    own = np.stack(votes_of(ready, found))
+    near, differ = stated[1] | own[1], (stated != own).any(axis=0)
+    return Comparison(
+        start=start,
+        stop=stop,
+        passes=found.size,
+        differing=int((differ & ~near).sum()),
+        near_ties=int(near.sum()),
+        near_differing=int((differ & near).sum()),
+    )

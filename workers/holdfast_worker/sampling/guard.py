@@ -61,18 +61,23 @@ def margins(guard: Guard, wanted: Sequence[tuple[Order, Ready]]) -> list[NDArray
 
 
 def tally(ready: Ready, order: Order, found: NDArray[np.float32]) -> Tally:
-    """An order's votes: which margins are Unsafe, and which are so near a tie that they count against either claim."""
-    near_tie = np.abs(found.astype(np.float64)) <= ready.spec.tie_band
+    """An order's votes, as planes."""
+    unsafe, near_tie = votes_of(ready, found)
     return Tally(
         start=order.start,
         stop=order.stop,
         found=Votes(
-            unsafe=packed(found > 0),
+            unsafe=packed(unsafe),
             near_tie=packed(near_tie) if near_tie.any() else None,
             positions=len(ready.prepared.tail_base) if ready.spec.masks_matter else 0,
         ),
         operator_norm=ready.prepared.operator_norm,
     )
+
+
+def votes_of(ready: Ready, found: NDArray[np.float32]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which margins are Unsafe, and which so near a tie that they count against whichever side claims."""
+    return found > 0, np.abs(found.astype(np.float64)) <= ready.spec.tie_band
 
 
 def draws_of(guard: Guard, ready: Ready, order: Order) -> Iterator[Draws]:

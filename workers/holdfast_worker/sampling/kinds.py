@@ -3,13 +3,15 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
+from holdfast.contract.models import Cost
 from holdfast.queue.broker import AsyncRedis
 from holdfast.queue.jobs import JobInput, JobRecord
 from holdfast.queue.orders import Order, Tally
 from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.registry import Model
+from holdfast_worker.sampling.cost import measured_cost
 from holdfast_worker.sampling.features import EncoderKind
-from holdfast_worker.sampling.guard import GuardKind
+from holdfast_worker.sampling.guard import GuardKind, example
 
 _MOST_ORDERS = 64  # taken at once, so that no worker hoards what others could run
 
@@ -51,6 +53,21 @@ def by_fingerprint(models: Iterable[Model]) -> dict[str, Kind]:
     return {model.fingerprint: kind_of(model) for model in models}
 
 
+def measure(kind: Kind, known: dict[str, Cost]) -> None:
+    """Measures what a guard's draws cost here; names that mean the same model have the cost of the first.
+
+    Args:
+        kind: A model, warm.
+        known: Costs by fingerprint, those that were measured before; this model's is added.
+    """
+    if not isinstance(kind, GuardKind):
+        return
+    guard = kind.model
+    if guard.fingerprint not in known:
+        known[guard.fingerprint] = measured_cost(guard, example(guard, 0))
+    guard.cost = known[guard.fingerprint]
+
+
 def is_lost(kind: Kind) -> bool:
     """Whether the engine behind the model has died, so that it answers nothing before ``restore``."""
     return kind.model.engine is not None and kind.model.engine.lost
@@ -69,5 +86,5 @@ def restore(kind: Kind) -> None:
 
 def orders_to_fill(kind: Kind, batch: Sequence[tuple[Order, Any]]) -> int:
     """Orders like these that fill one forward pass of the model, by the limit that its memory has taught it."""
-    draws = sum(order.stop - order.start for order, _ in batch) / len(batch)
+    draws = sum(order.draws for order, _ in batch) / len(batch)
     return max(1, min(_MOST_ORDERS, int(min(kind.room(order, ready) for order, ready in batch) // draws)))

@@ -47,8 +47,8 @@ def tails_worth(prefill: int, tail: int) -> int:
 def with_cost(info: GuardInfo, cost: Cost | None, spec: GuardSpec) -> GuardInfo:
     """The description with what its draws cost, and with as many draws by default as that allows.
 
-    Where a default draw takes more than 10 ms, ``max_draws`` is about ten device-seconds of them, never above what the
-    settings say.
+    Where a default draw takes more than 10 ms and the settings do not say how many are spent, ``max_draws`` is about
+    ten device-seconds of them, never above the usual.
 
     Args:
         info: The guard by its settings.
@@ -58,7 +58,7 @@ def with_cost(info: GuardInfo, cost: Cost | None, spec: GuardSpec) -> GuardInfo:
     if cost is None:
         return info
     draw_s, defaults = cost.draw_s(tails=spec.draw_passes, slots=spec.slots), info.defaults
-    if draw_s > _SLOW_S:
+    if draw_s > _SLOW_S and "max_draws" not in defaults.model_fields_set:
         most = min(defaults.max_draws, max(_LEAST_DRAWS, int(_DEVICE_S / draw_s)))
         defaults = defaults.model_copy(update={"max_draws": most})
     return info.model_copy(update={"cost": cost, "defaults": defaults})

@@ -76,6 +76,11 @@ class TabularInput:
             info = with_tails(info, 1)  # nothing is read once for all tails: another image draw costs what a tail does
         return with_cost(info, cost, default_spec(info, self.example(0)))
 
+    @property
+    def closing(self) -> int:
+        """As ``GuardInputs.closing``: what a pass costs besides its fields counts as one of them."""
+        return 1
+
     def example(self, index: int) -> JobInput:
         """As ``GuardInputs.example``: each field's values in turn, and the mean of every number."""
         numbers = iter(self.config.means)

@@ -29,6 +29,10 @@ class GuardSettings(Protocol):
 class GuardInputs(Protocol):
     """The input side of a guard."""
 
+    @property
+    def closing(self) -> int:
+        """Positions of a tail behind its slots."""
+
     def prepare_job(self, spec: GuardSpec, given: JobInput) -> PreparedInput:
         """Prepares a job's input for the threat that its spec names.
 

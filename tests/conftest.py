@@ -75,6 +75,7 @@ def model() -> GuardInfo:
         fingerprint="sha256:0123",
         space=NoiseSpace(channels=3, height=64, width=64),
         alphabets=(101,),
-        defaults=Defaults(slots=8, beta=0.25, sigma=0.25, tau=0.01, max_passes=900),
+        defaults=Defaults(slots=8, beta=0.25, sigma=0.25, tau=0.01, max_draws=900),
+        tie_band=0.0,
         limits=Limits(max_slots=16, max_text_bytes=2000, token_kernels=("uniform", "absorbing")),
     )

@@ -18,7 +18,7 @@ from tests.certificates import feature_issued
 from tests.certificates.issued import FIELDS, KINDS, issue, issued
 from tests.certifier.specs import spec
 
-_OF_THE_RUN = ("rate", "orders", "stopped", "pictured")
+_OF_THE_RUN = ("rate", "near_tie", "draws", "stopped", "pictured")
 GUARDS = sorted(KINDS)
 ENCODERS = sorted(feature_issued.KINDS)
 
@@ -59,28 +59,35 @@ def test_a_resize_is_part_of_the_question() -> None:
     assert question_of(spec(), operator_norm=1.5) == replace(question_of(spec()), operator_norm=1.5)
 
 
+_METHODS = {
+    "suffix": ["auto", "joint", "stratified", "neyman_pearson"],
+    "append": ["auto", "erase_and_check"],
+}
+
+
 @st.composite
 def askings(draw: st.DrawFn) -> dict[str, Any]:
     """Changes of a guard's spec, over every threat, kernel, method, scope, target and way to stop."""
-    threat = draw(st.sampled_from(["suffix", "l0", "tabular", "none"]))
-    text_alone = threat != "none" and draw(st.booleans())
+    threat = draw(st.sampled_from(["suffix", "l0", "tabular", "append", "none"]))
+    text_alone = threat not in ("none", "append") and draw(st.booleans())
     changes: dict[str, Any] = {
         "token_kernel": draw(st.sampled_from(["uniform", "absorbing"])),
         "beta": draw(st.floats(0.1, 0.7)),
         "sigma": 0.0 if text_alone else draw(st.floats(0.1, 2)),
         "tau": draw(st.floats(0.05, 0.95)),
-        "verdict": draw(st.sampled_from(["both", "unsafe", "safe"])),
+        "verdict": "unsafe" if threat == "append" else draw(st.sampled_from(["both", "unsafe", "safe"])),
+        "tails": 1 if threat in ("none", "append") else draw(st.integers(1, 4)),
         "alpha": draw(st.floats(1e-4, 0.5)),
-        "method": draw(st.sampled_from(["auto", "stratified", "neyman_pearson"])),
+        "method": draw(st.sampled_from(_METHODS.get(threat, ["auto", "joint", "neyman_pearson"]))),
         "stop": draw(st.sampled_from(["any_time", "fixed"])),
         "epsilons": (0.0,) if text_alone else tuple(sorted({0.0, draw(st.floats(0.1, 2))})),
     }
     slots = draw(st.integers(1, 3)) if threat == "suffix" else 0
     budget = slots if threat == "suffix" else 0 if threat == "none" else draw(st.integers(0, 2))
-    if draw(st.booleans()):
+    if threat != "append" and draw(st.booleans()):
         budget = draw(st.integers(0, budget))
         changes["target"] = {"tokens": budget, "epsilon": 0.0 if text_alone else draw(st.floats(0, 1))}
-    if threat == "suffix":
+    if threat == "suffix" and changes["method"] != "stratified":
         changes["scope"] = draw(st.sampled_from(["shared", "per_budget"]))
     positions = FIELDS if threat == "tabular" else {"text": threat, "slots": slots}
     return {**positions, **changes, "max_tokens": budget}
@@ -90,7 +97,7 @@ def askings(draw: st.DrawFn) -> dict[str, Any]:
 def test_whatever_was_asked_verifier_and_replay_read_the_question_that_was_answered(
     changes: dict[str, Any], rate: float
 ) -> None:
-    certificate = issue(rate=rate, orders=2, stopped="passes_spent", **changes)
+    certificate = issue(rate=rate, draws=32, stopped="draws_spent", **changes)
     wanted = question_of(spec(**changes))
     assert read_by_verifier(certificate) == wanted
     assert question_of(spec_of(Certificate.model_validate(certificate))) == replace(wanted, epsilons=())
@@ -102,11 +109,11 @@ def test_a_question_says_what_its_spec_says(changes: dict[str, Any]) -> None:
     shared = {field.name for field in fields(Question)} & set(GuardSpec.model_fields) - {"target"}
     assert {name: getattr(question, name) for name in shared} == {name: getattr(asked_for, name) for name in shared}
     assert [tuple(cell) for cell in question.cells] == [tuple(cell) for cell in asked_for.cells]
-    assert question.natural == asked_for.natural
+    assert question.per_budget == (asked_for.scope == "per_budget")
     assert len(question.kernels) == len(asked_for.alphabets)
     assert question.sides == {"both": ("unsafe", "safe")}.get(asked_for.verdict, (asked_for.verdict,))
     target = None if asked_for.target is None else (asked_for.target.tokens, asked_for.target.epsilon)
-    assert (question.target, question.wanted) == (target, asked_for.wanted_cells)
+    assert question.target == target
 
 
 @pytest.mark.parametrize("kind", ENCODERS)

@@ -18,7 +18,7 @@ from holdfast.contract.features.certificates import FeatureCertificate
 from holdfast.contract.features.spec import FeatureSpec
 from holdfast.contract.guard.certificates import Certificate
 from holdfast.contract.guard.spec import GuardSpec
-from holdfast.contract.jobs import Job, JobState, Progress
+from holdfast.contract.jobs import Job, JobState, Progress, Verdict
 from holdfast.contract.problems import Problem
 from holdfast.queue import events, keys, scripts
 from holdfast.queue.broker import AsyncRedis
@@ -53,8 +53,18 @@ class JobRecord:
 
     @property
     def is_open(self) -> bool:
-        """Whether the job still wants passes."""
+        """Whether the job still wants draws."""
         return self.state in ("queued", "running")
+
+    def progress(
+        self, draws: int = 0, *, frontier: tuple[float | None, ...] = (), verdict: Verdict = "abstained"
+    ) -> Progress:
+        """How far the job is with so many draws, which certify so much."""
+        draw_s = self.spec.draw_s if isinstance(self.spec, GuardSpec) else None
+        left = None if draw_s is None else (self.spec.max_draws - draws) * draw_s
+        return Progress(
+            draws=draws, max_draws=self.spec.max_draws, seconds_left=left, frontier=frontier, verdict=verdict
+        )
 
     def answer(self, progress: Progress) -> Job | Certificate | FeatureCertificate:
         """What `GET /v1/certifications/{id}`, or `GET /v1/feature-certifications/{id}`, says."""
@@ -146,7 +156,7 @@ async def read(redis: AsyncRedis, job_id: str) -> JobRecord | None:
 
 
 async def is_open(redis: AsyncRedis, job_id: str) -> bool:
-    """Whether the job still wants passes."""
+    """Whether the job still wants draws."""
     return await redis.hget(keys.job(job_id), "state") in (b"queued", b"running")
 
 

@@ -51,7 +51,7 @@ GUARD: dict[str, Contradiction] = {
     "a share too large": ("suffix", evidence(alpha_split={"unsafe": 1, "safe": 1}), "evidence", "equal share"),
     "a share for one side alone": ("suffix", evidence(alpha_split={"unsafe": 1}), "evidence", "equal share"),
     "a fixed bound that stopped early": (
-        "suffix", evidence(bound="clopper_pearson"), "evidence", "passes_spent"),
+        "suffix", evidence(bound="clopper_pearson"), "evidence", "draws_spent"),
     "a target that was not reached": ("suffix", evidence(stopped="target"), "evidence", "target"),
     "positions of no field": ("tabular", evidence(positions=2), "evidence", "categorical fields"),
     "masks beyond memory": ("l0", evidence(positions=10**6), "evidence", "33554432 masks"),

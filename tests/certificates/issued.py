@@ -14,7 +14,7 @@ from holdfast.questions import question_of
 from holdfast.queue.jobs import JobRecord
 from holdfast.queue.orders import Order
 from holdfast.signing import SigningKey, sign
-from holdfast_service.certifier.guard.evidence import counts_of, fold, no_cells
+from holdfast_service.certifier.guard.evidence import Counted
 from holdfast_service.certifier.guard.writing import write
 from tests.certifier.specs import SEED, spec, tally
 
@@ -26,6 +26,12 @@ FIELDS = {"kind": "tabular", "text": "l0", "slots": 3, "max_tokens": 2, "alphabe
 L0 = {"text": "l0", "slots": 0, "max_tokens": 2}
 KINDS: dict[str, dict[str, Any]] = {
     "suffix": {},
+    "one tail": {"tails": 1},
+    "joint": {"method": "joint", "tails": 4},
+    "near a tie": {"near_tie": 0.05},
+    "stratified": {"method": "stratified"},
+    "stratified target": {"method": "stratified", "target": TARGET, "max_tokens": 2, "stopped": "target", "draws": 48},
+    "append": {"text": "append", "slots": 0, "max_tokens": 20, "tails": 1, "verdict": "unsafe"},
     "safe": {"rate": 0.01},
     "abstained": {"rate": 0.3},
     "unsafe alone": {"verdict": "unsafe"},
@@ -34,34 +40,38 @@ KINDS: dict[str, dict[str, Any]] = {
     "per budget": {"scope": "per_budget", "slots": 3, "max_tokens": 3},
     "per budget by neyman_pearson": {
         "scope": "per_budget", "slots": 2, "max_tokens": 2, "method": "neyman_pearson", "beta": 0.25},
-    "target": {"target": TARGET, "max_tokens": 2, "stopped": "target", "orders": 3},
-    "target per budget": {"target": TARGET, "max_tokens": 2, "scope": "per_budget", "stopped": "target", "orders": 3},
-    "fixed": {"stop": "fixed", "stopped": "passes_spent"},
-    "image only": {"text": "none", "slots": 0, "max_tokens": 0},
+    "target": {"target": TARGET, "max_tokens": 2, "stopped": "target", "draws": 48},
+    "target per budget": {"target": TARGET, "max_tokens": 2, "scope": "per_budget", "stopped": "target", "draws": 48},
+    "fixed": {"stop": "fixed", "stopped": "draws_spent"},
+    "image only": {"text": "none", "slots": 0, "max_tokens": 0, "tails": 1},
     "text only": {"sigma": 0.0, "epsilons": (0.0,)},
     "text alone": {"sigma": 0.0, "epsilons": (0.0,), "pictured": False},
     "text alone and l0": {**L0, "sigma": 0.0, "epsilons": (0.0,), "pictured": False},
     "l0": L0,
-    "l0 by covers": {**L0, "method": "stratified"},
+    "l0 by covers": {**L0, "method": "joint"},
     "l0 by neyman_pearson": {**L0, "method": "neyman_pearson", "beta": 0.25},
     "l0 and safe": {**L0, "rate": 0.02, "beta": 0.8},
     "tabular": FIELDS,
-    "tabular target": {**FIELDS, "target": TARGET, "stopped": "passes_spent", "rate": 0.6},
+    "tabular target": {**FIELDS, "target": TARGET, "stopped": "draws_spent", "rate": 0.6},
 }  # fmt: skip
 
 
 def issue(
-    *, rate: float = 0.99, orders: int = 12, stopped: Stopped = "tolerance", pictured: bool = True, **changes: object
+    *,
+    rate: float = 0.99,
+    near_tie: float = 0.0,
+    draws: int = 100,
+    stopped: Stopped = "tolerance",
+    pictured: bool = True,
+    **changes: object,
 ) -> dict[str, Any]:
-    """A certificate after so many orders of 16 draws in every wanted cell, as it is parsed from the wire."""
+    """A certificate after so many draws, as it is parsed from the wire."""
     asked = spec(**changes)
-    plan = [Order("job", index, 16 * index, 16 * index + 16, asked.wanted_cells) for index in range(orders)]
-    tallies = [tally(asked, order, rate) for order in plan]
-    cells = no_cells(asked)
-    for one in tallies:
-        cells = fold(cells, one)
-    found = answer(question_of(asked, operator_norm=tallies[0].operator_norm), counts_of(asked, SEED, tallies, cells))
-    return signed(write(_record(asked, pictured), asked, tallies, cells, found, stopped))
+    drawn = tally(asked, Order("job", 0, 0, draws), rate, near_tie=near_tie)
+    counted = Counted.nothing(asked).with_tally(drawn).looked(asked, SEED)
+    question = question_of(asked, operator_norm=counted.operator_norm)
+    found = answer(question, counted.votes)
+    return signed(write(_record(asked, pictured), asked, question, counted, found, stopped))
 
 
 def signed(certificate: Certificate) -> dict[str, Any]:

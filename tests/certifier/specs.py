@@ -4,10 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from holdfast.certificates import Question, position_masks
+from holdfast.certificates import packed
 from holdfast.contract.guard.spec import GuardSpec
 from holdfast.contract.models import NoiseSpace
-from holdfast.questions import question_of
 from holdfast.queue.orders import Order, Tally, Votes
 
 SEED = "ab" * 32
@@ -32,31 +31,35 @@ def spec(**changes: object) -> GuardSpec:
         "verdict": "both",
         "alpha": 0.01,
         "method": "auto",
-        "max_passes": 9000,
+        "max_draws": 1000,
+        "tails": 2,
         "stop": "any_time",
-        "tolerance": 0.05,
+        "tolerance": 0.1,
         "target": None,
         "epsilons": (0.0, 0.5),
         "space": NoiseSpace(channels=3, height=64, width=64),
+        "tie_band": 1e-5,
         "false_flag": None,
     }
     return GuardSpec.model_validate({**values, **changes})
 
 
-def tally(asked: GuardSpec, order: Order, rate: Rate) -> Tally:
-    """What a worker reports: it depends on the draws' indexes and cells alone."""
-    draws, cells, every = order.stop - order.start, order.cells or (), len(asked.cells)
-    rates = [rate(cell) if callable(rate) else rate for cell in range(every)]
-    noise = np.stack([np.random.default_rng(index).random(every) for index in range(order.start, order.stop)])
-    votes = (noise < rates)[:, list(cells)]
-    unsafe = tuple(map(int, votes.sum(axis=0)))
-    if not asked.masks_matter:
-        return Tally(order.start, order.stop, Votes(cells, unsafe))
-    outcomes = np.packbits(votes[:, 0]).tobytes().hex()
-    assert len(votes) == draws
-    return Tally(order.start, order.stop, Votes(cells, unsafe, outcomes, asked.slots or POSITIONS))
+def tally(asked: GuardSpec, order: Order, rate: Rate, *, near_tie: float = 0.0) -> Tally:
+    """What a worker reports: it depends on the draws' indexes and cells alone.
 
-
-def masks_of(asked: GuardSpec, draws: int) -> np.ndarray:
-    question: Question = question_of(asked)
-    return position_masks(question, positions=asked.slots or POSITIONS, seed=SEED, start=0, stop=draws)
+    Args:
+        asked: What is certified.
+        order: The draws.
+        rate: Of Unsafe votes, of every cell or by cell.
+        near_tie: Of votes near a tie, whatever they say.
+    """
+    shape = asked.tails, len(asked.cells)
+    rates = [rate(cell) if callable(rate) else rate for cell in range(len(asked.cells))]
+    noise = np.stack([np.random.default_rng(index).random((2, *shape)) for index in range(order.start, order.stop)])
+    ties = noise[:, 1] < near_tie
+    votes = Votes(
+        packed(noise[:, 0] < rates),
+        packed(ties) if ties.any() else None,
+        (asked.slots or POSITIONS) if asked.masks_matter else 0,
+    )
+    return Tally(order.start, order.stop, votes)

@@ -51,7 +51,7 @@ async def test_the_certificate_is_the_same_in_whatever_order_tallies_arrive(
 
 async def test_a_fixed_number_of_draws_is_taken_exactly(redis: AsyncRedis) -> None:
     certificate = await certify(redis, spec(draws=1001))
-    assert (certificate.evidence.passes, certificate.evidence.stopped) == (1001, "passes_spent")
+    assert (certificate.evidence.passes, certificate.evidence.stopped) == (1001, "draws_spent")
     assert sum(certificate.evidence.channels[0].counts) == 1001
 
 

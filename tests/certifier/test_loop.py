@@ -6,18 +6,18 @@ from datetime import UTC, datetime
 
 import pytest
 
-from holdfast.certificates import verify
+from holdfast.certificates import unpacked, verify
 from holdfast.contract.guard.certificates import Certificate
 from holdfast.contract.guard.requests import Target
 from holdfast.contract.guard.spec import GuardSpec
 from holdfast.queue import events, jobs, keys, orders
 from holdfast.queue.broker import AsyncRedis, connect
-from holdfast_service.certifier.guard.allocation import AHEAD
+from holdfast_service.certifier.guard.stopping import AHEAD
 from holdfast_service.certifier.loop import advance
 from tests.certifier.driving import JOB, SETTINGS, certified, work
 from tests.certifier.specs import SEED, Rate, spec, tally
 
-SPEC = spec(max_passes=3000)
+SPEC = spec(max_draws=300)
 # Above this beta the smallest alphabet has no latent form.
 FIELDS = {"kind": "tabular", "slots": 3, "alphabets": (5, 9, 3), "beta": 0.6}
 
@@ -51,7 +51,7 @@ def timeless(certificate: Certificate) -> dict[str, object]:
 async def test_the_certificate_is_the_same_in_whatever_order_tallies_arrive(
     redis: AsyncRedis, seed: int, changes: dict[str, object]
 ) -> None:
-    asked = spec(max_passes=900, **changes)
+    asked = spec(max_draws=200, **changes)
     async with connect(None).client() as other:
         await orders.open_streams(other, [SPEC.fingerprint])
         straight = await certify(other, 1000, asked)
@@ -85,7 +85,7 @@ async def test_progress_grows_and_the_last_event_is_the_outcome(redis: AsyncRedi
     assert [event.name for event in seen[-2:]] == ["progress", "done"]
     progress = await events.last_progress(redis, JOB)
     assert progress is not None
-    assert (progress.passes, progress.verdict) == (certificate.evidence.passes, "unsafe")
+    assert (progress.draws, progress.verdict) == (certificate.evidence.draws, "unsafe")
     assert list(progress.frontier) == [point.radius for point in certificate.frontier]
 
 
@@ -106,10 +106,10 @@ async def test_orders_stop_when_the_job_is_cancelled(redis: AsyncRedis) -> None:
         ({}, 0.0, "safe", 3),
         ({"verdict": "unsafe"}, 0.0, "abstained", None),
         ({"method": "neyman_pearson"}, 1.0, "unsafe", 8),
-        ({"method": "neyman_pearson"}, 0.0, "safe", 5),
+        ({"method": "neyman_pearson"}, 0.0, "safe", 3),
         ({"scope": "per_budget"}, 1.0, "unsafe", 8),
         ({"scope": "per_budget", "method": "neyman_pearson", "verdict": "unsafe"}, 1.0, "unsafe", 8),
-        ({"text": "none", "slots": 0, "max_tokens": 0}, 1.0, "unsafe", 0),
+        ({"text": "none", "slots": 0, "max_tokens": 0, "tails": 1}, 1.0, "unsafe", 0),
         ({"sigma": 0.0, "epsilons": (0.0,)}, 1.0, "unsafe", 8),
         ({"text": "l0", "slots": 0, "max_tokens": 2}, 1.0, "unsafe", 2),
         ({"text": "l0", "slots": 0, "max_tokens": 2}, 0.0, "safe", 2),
@@ -121,7 +121,7 @@ async def test_orders_stop_when_the_job_is_cancelled(redis: AsyncRedis) -> None:
 async def test_every_threat_verdict_and_method_gives_a_certificate_that_verifies(
     redis: AsyncRedis, changes: dict[str, object], rate: float, verdict: str, max_tokens: int | None
 ) -> None:
-    asked = spec(**{"max_passes": 1800, **changes})
+    asked = spec(**{"max_draws": 400, **changes})
     certificate = await certify(redis, asked=asked, rate=rate)
     assert (certificate.verdict, certificate.max_tokens) == (verdict, max_tokens)
     assert certificate.reason.lower().startswith(verdict)
@@ -130,7 +130,7 @@ async def test_every_threat_verdict_and_method_gives_a_certificate_that_verifies
 
 
 async def test_a_text_only_certificate_has_no_image_budget(redis: AsyncRedis) -> None:
-    certificate = await certify(redis, asked=spec(sigma=0.0, epsilons=(0.0,), max_passes=900), rate=1.0)
+    certificate = await certify(redis, asked=spec(sigma=0.0, epsilons=(0.0,), max_draws=200), rate=1.0)
     assert {point.radius for point in certificate.frontier} == {0.0}
     assert certificate.threat.image == "none"
     assert "leaves the rest as it is" in certificate.notice[2]
@@ -138,33 +138,42 @@ async def test_a_text_only_certificate_has_no_image_budget(redis: AsyncRedis) ->
 
 async def test_the_notice_says_what_the_guard_must_have_said_of_it(redis: AsyncRedis) -> None:
     notes = ("The guard sees each image as one tile.", "An answer that gives neither verdict counts as Unsafe.")
-    certificate = await certify(redis, asked=spec(notes=notes, max_passes=900), rate=1.0)
-    plain = await certify(redis, asked=spec(max_passes=900), rate=1.0)
+    certificate = await certify(redis, asked=spec(notes=notes, max_draws=200), rate=1.0)
+    plain = await certify(redis, asked=spec(max_draws=200), rate=1.0)
     assert certificate.notice == (*plain.notice, *notes)
     assert all(check.ok for check in verify(certificate.model_dump(mode="json")))
 
 
-@pytest.mark.parametrize("method", ["auto", "neyman_pearson"])
-async def test_neyman_pearsons_radii_say_which_attackers_they_leave_out(redis: AsyncRedis, method: str) -> None:
-    certificate = await certify(redis, asked=spec(method=method, max_passes=900), rate=1.0)
-    assert any("tokens of the alphabet only, no special tokens" in line for line in certificate.notice)
-
-
-@pytest.mark.parametrize(
-    "changes", [{"method": "stratified"}, {"token_kernel": "absorbing"}, {"text": "none", "slots": 0, "max_tokens": 0}]
-)
-async def test_what_covers_every_token_leaves_no_attacker_out(redis: AsyncRedis, changes: dict[str, object]) -> None:
-    certificate = await certify(redis, asked=spec(max_passes=900, **changes), rate=1.0)
-    assert not any("alphabet" in line for line in certificate.notice)
-
-
 async def test_the_certificate_states_what_it_rests_on(redis: AsyncRedis) -> None:
     certificate = await certify(redis)
-    evidence = certificate.evidence
-    assert evidence.passes == sum(cell.draws for cell in evidence.cells)
-    assert evidence.passes == sum((order.stop - order.start) * len(order.cells) for order in evidence.orders)
+    evidence, shape = certificate.evidence, (certificate.evidence.draws, SPEC.tails, len(SPEC.cells))
+    unsafe = unpacked(evidence.unsafe, shape)
+    assert [cell.unsafe for cell in evidence.cells] == unsafe.sum(axis=(0, 1)).tolist()
+    assert (evidence.tails, evidence.passes, evidence.tie_band) == (SPEC.tails, unsafe.size, SPEC.tie_band)
+    assert evidence.near_tie is None
+    assert all(cell.near_ties == 0 for cell in evidence.cells)
+    assert [score.tokens for score in evidence.scores] == list(range(9))
     assert evidence.alpha_split == {"unsafe": 0.5, "safe": 0.5}
     assert len(certificate.worst_case) == 9 * len(SPEC.epsilons)
     assert certificate.space.alphabets == SPEC.alphabets
     assert certificate.seed == SEED
     assert all(row.unsafe_probability_at_least <= row.unsafe_probability_at_most for row in certificate.worst_case)
+
+
+async def test_votes_near_a_tie_are_a_plane_of_their_own(redis: AsyncRedis) -> None:
+    asked = spec(max_draws=64)
+    record = await submit(redis, asked)
+    certificate = await certified(redis, record, lambda order: tally(asked, order, 0.97, near_tie=0.02))
+    assert isinstance(certificate, Certificate)
+    evidence = certificate.evidence
+    assert evidence.near_tie is not None
+    near = unpacked(evidence.near_tie, (evidence.draws, 2, 9))
+    assert [cell.near_ties for cell in evidence.cells] == near.sum(axis=(0, 1)).tolist()
+    assert all(check.ok for check in verify(certificate.model_dump(mode="json")))
+
+
+async def test_a_thousand_draws_with_every_cell_are_a_small_certificate(redis: AsyncRedis) -> None:
+    asked = spec(max_draws=1000, tails=4, stop="fixed", epsilons=(0.0, 0.25, 0.5, 1.0))
+    certificate = await certify(redis, asked=asked)
+    assert (certificate.evidence.draws, certificate.evidence.passes) == (1000, 36_000)
+    assert len(certificate.model_dump_json()) < 40_000

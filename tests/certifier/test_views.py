@@ -26,7 +26,7 @@ class Job(NamedTuple):
 
 
 def of_guard(rate: float = 0.97, **changes: object) -> Job:
-    asked = specs.spec(max_passes=900, **changes)
+    asked = specs.spec(**{"max_draws": 300, **changes})
     view = GuardView.begin(JobRecord("cert_0", "running", asked, specs.SEED, BORN, (64, 64)), asked)
     return Job(view, lambda order: specs.tally(asked, order, rate))
 
@@ -39,9 +39,11 @@ def of_encoder(mean: float = 0.9, **changes: object) -> Job:
 
 JOBS: dict[str, Callable[[], Job]] = {
     "suffix": of_guard,
+    "orders smaller than a step": lambda: of_guard(draw_s=0.3, max_draws=60),
     "a target": lambda: of_guard(target=Target(tokens=2, epsilon=0.5), max_tokens=2),
     "l0": lambda: of_guard(text="l0", slots=0, max_tokens=2),
     "fixed": lambda: of_guard(stop="fixed"),
+    "append": lambda: of_guard(text="append", slots=0, max_tokens=20, tails=1, verdict="unsafe"),
     "not certifiable": lambda: of_guard(rate=0.3),
     "a feature": of_encoder,
     "a head": lambda: of_encoder(head=feature_specs.HEAD),
@@ -89,22 +91,33 @@ def test_what_arrives_after_the_end_is_not_counted(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", JOBS)
-def test_no_more_passes_are_asked_for_than_are_allowed(name: str) -> None:
+def test_no_more_draws_are_asked_for_than_are_allowed(name: str) -> None:
     job = JOBS[name]()
     view, asked, tallies = run(job)
-    assert sum(order.passes for order in asked) <= view.progress.max_passes
-    assert view.progress.passes == sum(tally.passes for tally in tallies)
+    assert sum(order.draws for order in asked) <= view.progress.max_draws
+    assert view.progress.draws == sum(tally.draws for tally in tallies)
 
 
 def test_an_encoders_certificate_needs_what_its_workers_settled() -> None:
     view, _, _ = run(of_encoder())
     with pytest.raises(ValueError, match="job cert_0 has no reference, must have one; see the worker's log"):
-        view.certificate("passes_spent", None)
+        view.certificate("draws_spent", None)
 
 
-def test_the_evidence_is_looked_at_by_eighths_and_at_the_end() -> None:
-    looked = [counted for counted in range(1, 200) if is_checkpoint(counted, 1000)]
+def test_an_encoders_evidence_is_looked_at_by_eighths() -> None:
+    looked = [counted for counted in range(1, 200) if is_checkpoint(counted)]
     assert looked[:8] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert len(looked) < 50
     assert all(later <= earlier * 1.15 + 1 for earlier, later in itertools.pairwise(looked))
-    assert is_checkpoint(123, 123)
+
+
+def test_progress_says_how_long_the_rest_of_the_draws_would_take_where_that_is_known() -> None:
+    known, unknown = of_guard(draw_s=0.002), of_guard()
+    for job in (known, unknown):
+        assert (job.view.progress.draws, job.view.progress.max_draws) == (0, 300)
+    assert known.view.progress.seconds_left == pytest.approx(0.6)
+    after = known.view.add(known.tally(known.view.wanted[0]))
+    assert after.progress.draws == 16
+    assert after.progress.seconds_left == pytest.approx(284 * 0.002)
+    assert unknown.view.progress.seconds_left is None
+    assert of_encoder().view.progress.seconds_left is None

@@ -18,36 +18,58 @@ def guard_requests(
     draw: st.DrawFn,
     model: GuardInfo,
     *,
-    kinds: Sequence[str] = ("suffix", "l0", "none"),
+    kinds: Sequence[str] = ("suffix", "append", "l0", "none"),
     scopes: Sequence[str] = SCOPES,
 ) -> dict[str, Any]:
     """A request that this guard takes, with one of these threats to tokens and of these scopes."""
-    kind = draw(st.sampled_from([kind for kind in kinds if kind != "suffix" or model.kind == "hybrid"]))
-    image = "l2" if kind == "none" else draw(st.sampled_from(["l2", "none"]))
+    kind = draw(st.sampled_from([kind for kind in kinds if kind in ("l0", "none") or model.kind == "hybrid"]))
+    image = "l2" if kind in ("none", "append") else draw(st.sampled_from(["l2", "none"]))
     largest = draw(st.integers(1, model.limits.max_slots)) if kind == "suffix" else _largest_budget(model, kind)
-    target: dict[str, Any] | None = {"tokens": draw(st.integers(0, largest))} if draw(MAYBE) else None
+    target: dict[str, Any] | None = (
+        {"tokens": draw(st.integers(0, largest))} if kind != "append" and draw(MAYBE) else None
+    )
     text: dict[str, Any] = {"kind": kind}
     if kind == "suffix":
         text["slots"] = largest
     elif kind == "l0" and target is None and draw(MAYBE):
         text["max_tokens"] = draw(st.integers(0, largest))
+    elif kind == "append" and draw(MAYBE):
+        text["max_characters"] = draw(st.integers(0, 1024))
+    scope = draw(st.sampled_from(scopes)) if kind == "suffix" else "shared"
     if target is not None and image == "l2":
         target["epsilon"] = draw(st.floats(0, 5))
     return request(
         model,
         threat={"text": text, "image": {"norm": image}},
-        noise={**_noise(draw, model, image), "scope": draw(st.sampled_from(scopes)) if kind == "suffix" else "shared"},
-        decision={"tau": draw(st.floats(1e-6, 0.999)), "verdict": draw(st.sampled_from(["both", "unsafe", "safe"]))},
+        noise={**_noise(draw, model, image), "scope": scope},
+        decision={
+            "tau": draw(st.floats(1e-6, 0.999)),
+            "verdict": draw(st.sampled_from(["both", "unsafe"] if kind == "append" else ["both", "unsafe", "safe"])),
+        },
         confidence={"alpha": draw(st.none() | st.floats(1e-9, 0.5))},
-        method=draw(st.sampled_from(["auto", "stratified", "neyman_pearson"])),
-        sampling={"max_passes": draw(st.none() | st.integers(20, 10**6)), "stop": draw(STOPS)},
+        method=draw(st.sampled_from(_methods(kind, scope))),
+        sampling={
+            "max_draws": draw(st.none() | st.integers(1, 10**6)),
+            "tails": draw(_tails(kind)),
+            "stop": draw(STOPS),
+        },
         target=target,
         epsilons=draw(st.lists(st.floats(0, 10), max_size=4)),
     )
 
 
+def _methods(kind: str, scope: str) -> list[str]:
+    if kind == "append":
+        return ["auto", "erase_and_check"]
+    return ["auto", "joint", "neyman_pearson", *(["stratified"] if (kind, scope) == ("suffix", "shared") else [])]
+
+
+def _tails(kind: str) -> st.SearchStrategy[int | None]:
+    return st.none() | st.integers(1, 8 if kind in ("suffix", "l0") else 1)
+
+
 def _largest_budget(model: GuardInfo, kind: str) -> int:
-    if kind == "none":
+    if kind in ("none", "append"):
         return 0
     return len(model.alphabets) if model.kind == "tabular" else model.limits.max_tokens
 

@@ -32,10 +32,11 @@ GUARD = GuardInfo(
     space=NoiseSpace(channels=3, height=64, width=64),
     alphabets=(101,),
     defaults=Defaults(
-        slots=8, beta=0.25, sigma=0.3, tau=0.01, alpha=0.02, max_passes=900, tolerance=0.04,
+        slots=8, beta=0.25, sigma=0.3, tau=0.01, alpha=0.02, max_draws=900, tails=3, tolerance=0.04, max_characters=12,
         l0=L0Defaults(beta=0.6, tau=0.2, false_flag=MEASURED_L0),
     ),
     limits=Limits(max_slots=16, max_text_bytes=2000, max_tokens=6, token_kernels=("uniform", "absorbing")),
+    tie_band=1e-5,
     false_flag=MEASURED,
     notes=("trained on drawings",),
 )  # fmt: skip

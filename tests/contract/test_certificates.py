@@ -17,7 +17,7 @@ from tests.certificates import feature_issued
 from tests.certificates.issued import KINDS, issued
 
 PROBLEM = InputRefusedError("too long", errors=[FieldError(path="input.text", message="too long")]).problem("urn:x")
-PROGRESS = Progress(passes=40, max_passes=900, frontier=(None, 0.25), verdict="unsafe")
+PROGRESS = Progress(draws=40, max_draws=900, seconds_left=3.5, frontier=(None, 0.25), verdict="unsafe")
 BORN = datetime(2026, 1, 2, 3, 4, 5, 678_900, UTC)
 
 
@@ -142,11 +142,17 @@ def test_an_answer_cannot_be_changed_and_comes_back_from_json(answer: Any) -> No
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 
 
-@given(st.integers(0), st.integers(1), st.lists(st.none() | NUMBERS), st.sampled_from(["unsafe", "safe", "abstained"]))
-def test_progress_goes_over_the_wire_to_the_last_bit(
-    passes: int, most: int, frontier: list[float | None], verdict: Any
-) -> None:
-    sent = Progress(passes=passes, max_passes=most, frontier=tuple(frontier), verdict=verdict)
+@given(
+    st.builds(
+        Progress,
+        draws=st.integers(0),
+        max_draws=st.integers(1),
+        seconds_left=st.none() | NUMBERS,
+        frontier=st.lists(st.none() | NUMBERS).map(tuple),
+        verdict=st.sampled_from(["unsafe", "safe", "abstained"]),
+    )
+)
+def test_progress_goes_over_the_wire_to_the_last_bit(sent: Progress) -> None:
     assert Progress.model_validate_json(sent.model_dump_json()) == sent
 
 

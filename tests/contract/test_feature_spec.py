@@ -88,7 +88,7 @@ def test_rivals_are_the_other_classes_and_votes_go_with_a_head(asked: dict[str, 
     spec = meant(asked)
     assert spec.rivals == (0 if spec.head is None else 2)
     assert ("vote" in spec.statements) == (spec.head is not None)
-    assert spec.max_passes == spec.draws
+    assert spec.max_draws == spec.draws
 
 
 @given(feature_requests(ENCODER))

@@ -12,6 +12,7 @@ from tests.contract.served import GIVEN, GUARD, IMAGE, TABULAR, UNMEASURED, refu
 
 L0 = {"kind": "l0"}
 NONE = {"kind": "none"}
+APPEND = {"kind": "append"}
 ABSORBS = GUARD.model_copy(update={"limits": GUARD.limits.model_copy(update={"token_kernels": ("absorbing",)})})
 TEXT_ALONE = GUARD.model_copy(update={"text_alone": True})
 MARKER = "hateful"
@@ -100,9 +101,36 @@ HYBRID: dict[str, tuple[GuardInfo, dict[str, Any], dict[str, str]]] = {
     "a guard per budget of l0": (
         GUARD, {"noise": {"scope": "per_budget"}, "threat": threat(L0)},
         {"noise.scope": "per_budget belongs to the suffix threat; ask for shared"}),
-    "fewer passes than cells": (
-        GUARD, {"sampling": {"max_passes": 3}, "noise": {"beta": 0.9}},
-        {"sampling.max_passes": "max_passes=3 must be at least 10, one pass in every cell; raise it"}),
+    "tails without noise on the text": (
+        GUARD, {"sampling": {"tails": 2}, "threat": threat(NONE)},
+        {"sampling.tails": "tails=2 must be 1 without noise on the text; drop it"}),
+    "erase-and-check of the suffix threat": (
+        GUARD, {"method": "erase_and_check"},
+        {"method": "erase_and_check certifies the append threat, not suffix; ask for threat.text.kind=append"}),
+    "another method of the append threat": (
+        GUARD, {"method": "joint", "threat": threat(APPEND)},
+        {"method": "method=joint does not certify the append threat; ask for erase_and_check or auto"}),
+    "strata of l0": (
+        GUARD, {"method": "stratified", "threat": threat(L0)},
+        {"method": "stratified has no strata under the l0 threat; ask for joint"}),
+    "strata of a guard per budget": (
+        GUARD, {"method": "stratified", "noise": {"scope": "per_budget"}},
+        {"method": "stratified has no strata under scope=per_budget; ask for joint"}),
+    "the Safe verdict of the append threat": (
+        GUARD, {"decision": {"verdict": "safe"}, "threat": threat(APPEND)},
+        {"decision.verdict": "the append threat certifies Unsafe alone; ask for unsafe"}),
+    "characters of the suffix threat": (
+        GUARD, {"threat": threat({"max_characters": 5})},
+        {"threat.text.max_characters": "max_characters belongs to append, not to suffix; drop it"}),
+    "tokens of the append threat": (
+        GUARD, {"threat": threat({**APPEND, "max_tokens": 5})},
+        {"threat.text.max_tokens": "the append threat counts code points; give max_characters instead"}),
+    "a target of the append threat": (
+        GUARD, {"threat": threat(APPEND), "target": {"tokens": 3}},
+        {"target": "the append threat's frontier is one number for all budgets; drop the target"}),
+    "the append threat without an image threat": (
+        GUARD, {"threat": threat(APPEND, "none")},
+        {"threat.image.norm": "the append threat is certified under image noise alone; allow l2"}),
     "all at once": (
         GUARD, {"threat": threat({**NONE, "slots": 1, "max_tokens": 2}, "none"), "noise": {"sigma": 0.5}},
         {"threat.text.slots": "the none threat has no slots; drop them",
@@ -130,7 +158,7 @@ FIELDS: dict[str, tuple[GuardInfo, dict[str, Any], dict[str, str]]] = {
         {"input.fields.age": "field age must be a number; send it as one"}),
     "a suffix threat": (
         TABULAR, {"threat": threat({"kind": "suffix"})},
-        {"threat.text.kind": "model table is tabular and has no suffix; ask for l0 or none"}),
+        {"threat.text.kind": "model table is tabular and has no text; ask for l0 or none"}),
     "slots": (
         TABULAR, {"threat": threat({"slots": 3})}, {"threat.text.slots": "the l0 threat has no slots; drop them"}),
     "a budget over the fields": (
@@ -174,11 +202,14 @@ AT_THE_LIMIT: list[tuple[GuardInfo, dict[str, Any]]] = [
     (GUARD, {"threat": threat(NONE), "target": {"tokens": 0, "epsilon": 1}}),
     (GUARD, {"threat": threat(NONE), "noise": {"beta": 1}}),  # no token is attacked: the rate says nothing
     (GUARD, {"threat": threat({}, "none"), "target": {"tokens": 8, "epsilon": 0}}),
-    (GUARD, {"target": {"tokens": 8}, "sampling": {"max_passes": 1}}),
+    (GUARD, {"target": {"tokens": 8}, "sampling": {"max_draws": 1}}),
     (GUARD, {"target": {"tokens": 2}, "threat": threat({**L0, "max_tokens": 2})}),
     (GUARD, {"noise": {"beta": 100 / 101}}),
     (GUARD, {"noise": {"beta": 1, "token_kernel": "absorbing"}}),
-    (GUARD, {"noise": {"beta": 0.9}, "sampling": {"max_passes": 10}}),
+    (GUARD, {"noise": {"beta": 0.9}, "sampling": {"tails": 8}}),
+    (GUARD, {"threat": threat(NONE), "sampling": {"tails": 1}}),
+    (GUARD, {"threat": threat({**APPEND, "max_characters": 1024})}),
+    (GUARD, {"threat": threat(APPEND), "method": "erase_and_check", "decision": {"verdict": "unsafe"}}),
     (UNMEASURED, {"threat": threat(L0), "noise": {"beta": 0.5}, "decision": {"tau": 0.5}}),
     (ABSORBS, {"noise": {"token_kernel": "absorbing"}}),
     (TABULAR, {"threat": threat({"max_tokens": 3})}),
@@ -195,7 +226,7 @@ def test_the_limit_itself_is_taken(model: GuardInfo, more: dict[str, Any]) -> No
 @given(st.integers(1, 1024), st.integers(1, 1024))
 def test_slots_are_taken_up_to_the_models_limit_and_no_further(slots: int, limit: int) -> None:
     model = GUARD.model_copy(update={"limits": GUARD.limits.model_copy(update={"max_slots": limit})})
-    more = {"threat": threat({"slots": slots}), "sampling": {"max_passes": 2000}}
+    more = {"threat": threat({"slots": slots})}
     if slots <= limit:
         assert resolved(model, **more).slots == slots
     else:

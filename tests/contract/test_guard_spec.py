@@ -8,21 +8,23 @@ from hypothesis import strategies as st
 
 from holdfast.contract.guard.requests import CertificationRequest, Target
 from holdfast.contract.guard.spec import GuardSpec, resolve
-from holdfast.contract.models import GuardInfo
+from holdfast.contract.models import Cost, GuardInfo
 from tests.contract.asking import guard_requests
 from tests.contract.served import GUARD, MEASURED, MEASURED_L0, TABULAR, UNMEASURED, request, resolved
 
 NO_TEXT: dict[str, Any] = {"threat": {"text": {"kind": "none"}}}
 NO_IMAGE: dict[str, Any] = {"threat": {"image": {"norm": "none"}}}
 L0: dict[str, Any] = {"threat": {"text": {"kind": "l0"}}}
+APPEND: dict[str, Any] = {"threat": {"text": {"kind": "append"}}}
 
 
 def test_a_silent_request_is_the_models_own_operating_point() -> None:
     assert resolved() == GuardSpec(
         model="guard", fingerprint="sha256:0", kind="hybrid", text="suffix", slots=8, max_tokens=8,
         token_kernel="uniform", alphabets=(101,), beta=0.25, sigma=0.3, scope="shared", tau=0.01, verdict="both",
-        alpha=0.02, method="auto", max_passes=900, stop="any_time", tolerance=0.04, target=None,
-        epsilons=(0.0, 0.25, 0.5, 1.0), space=GUARD.space, false_flag=MEASURED, notes=("trained on drawings",),
+        alpha=0.02, method="auto", max_draws=900, tails=3, stop="any_time", tolerance=0.04, target=None,
+        epsilons=(0.0, 0.25, 0.5, 1.0), space=GUARD.space, tie_band=1e-5, false_flag=MEASURED,
+        notes=("trained on drawings",),
     )  # fmt: skip
 
 
@@ -37,7 +39,8 @@ ASKED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "a verdict": ({"decision": {"verdict": "safe"}}, {"verdict": "safe"}),
     "alpha": ({"confidence": {"alpha": 0.1}}, {"alpha": 0.1}),
     "a method": ({"method": "stratified"}, {"method": "stratified"}),
-    "passes": ({"sampling": {"max_passes": 50}}, {"max_passes": 50}),
+    "draws": ({"sampling": {"max_draws": 50}}, {"max_draws": 50}),
+    "tails": ({"sampling": {"tails": 5}}, {"tails": 5}),
     "a fixed number of draws": ({"sampling": {"stop": "fixed"}}, {"stop": "fixed"}),
     "no tolerance": ({"sampling": {"tolerance": 0}}, {"tolerance": 0.0}),
     "a target": ({"target": {"tokens": 3, "epsilon": 0.5}}, {"target": Target(tokens=3, epsilon=0.5), "max_tokens": 3}),
@@ -62,7 +65,10 @@ def test_what_is_asked_changes_this_and_nothing_else(name: str) -> None:
          {"text": "l0", "slots": 0, "max_tokens": 0, "beta": 0.6, "tau": 0.2, "false_flag": MEASURED_L0}),
         ({**L0, "noise": {"beta": 0.5}},
          {"text": "l0", "slots": 0, "max_tokens": 3, "beta": 0.5, "tau": 0.2, "false_flag": None}),
-        (NO_TEXT, {"text": "none", "slots": 0, "max_tokens": 0, "false_flag": None}),
+        (NO_TEXT, {"text": "none", "slots": 0, "max_tokens": 0, "tails": 1, "false_flag": None}),
+        (APPEND, {"text": "append", "slots": 0, "max_tokens": 12, "tails": 1, "verdict": "unsafe", "false_flag": None}),
+        ({"threat": {"text": {"kind": "append", "max_characters": 3}}},
+         {"text": "append", "slots": 0, "max_tokens": 3, "tails": 1, "verdict": "unsafe", "false_flag": None}),
         (NO_IMAGE, {"sigma": 0.0, "epsilons": (0.0,), "false_flag": None}),
         ({**NO_IMAGE, "epsilons": [0.5]}, {"sigma": 0.0, "epsilons": (0.0,), "false_flag": None}),
     ],
@@ -94,7 +100,7 @@ def test_a_tabular_budget_is_two_fields_unless_there_are_fewer() -> None:
 
 
 @pytest.mark.parametrize(
-    "more", [{"threat": {"text": {"max_tokens": 1}}}, {"target": {"tokens": 1}}, {"method": "stratified"}]
+    "more", [{"threat": {"text": {"max_tokens": 1}}}, {"target": {"tokens": 1}}, {"method": "neyman_pearson"}]
 )
 def test_what_was_measured_holds_whatever_budget_target_or_method_is_asked(more: dict[str, Any]) -> None:
     assert resolved(TABULAR, **more).false_flag == MEASURED
@@ -131,6 +137,8 @@ def asking_for(spec: GuardSpec) -> dict[str, Any]:
         text["slots"] = spec.slots
     elif spec.text == "l0":
         text["max_tokens"] = spec.max_tokens
+    elif spec.text == "append":
+        text["max_characters"] = spec.max_tokens
     noise = {"token_kernel": spec.token_kernel, "beta": spec.beta, "scope": spec.scope}
     return {
         "threat": {"text": text, "image": {"norm": "l2" if spec.sigma else "none"}},
@@ -138,7 +146,12 @@ def asking_for(spec: GuardSpec) -> dict[str, Any]:
         "decision": {"tau": spec.tau, "verdict": spec.verdict},
         "confidence": {"alpha": spec.alpha},
         "method": spec.method,
-        "sampling": {"max_passes": spec.max_passes, "stop": spec.stop, "tolerance": spec.tolerance},
+        "sampling": {
+            "max_draws": spec.max_draws,
+            "tails": spec.tails,
+            "stop": spec.stop,
+            "tolerance": spec.tolerance,
+        },
         "target": None if spec.target is None else spec.target.model_dump(),
         "epsilons": spec.epsilons,
     }
@@ -159,16 +172,32 @@ def test_a_spec_is_read_back_from_the_queue_as_it_was(asked: dict[str, Any]) -> 
 
 @given(guard_requests(GUARD), st.data())
 def test_what_a_request_says_of_one_value_does_not_change_another(asked: dict[str, Any], data: st.DataObject) -> None:
-    free = {"confidence": {"alpha": 0.07}, "sampling": {"max_passes": 5000}, "epsilons": [0.0, 0.125]}
+    free = {"confidence": {"alpha": 0.07}, "sampling": {"max_draws": 5000}, "epsilons": [0.0, 0.125]}
     name = data.draw(st.sampled_from(sorted(free)))
     before, after = (
         resolve(CertificationRequest.model_validate(one), GUARD) for one in (asked, {**asked, name: free[name]})
     )
-    touched = {"confidence": {"alpha"}, "sampling": {"max_passes", "stop", "tolerance"}, "epsilons": {"epsilons"}}
+    touched = {
+        "confidence": {"alpha"},
+        "sampling": {"max_draws", "tails", "stop", "tolerance"},
+        "epsilons": {"epsilons"},
+    }
     assert before.model_dump(exclude=touched[name]) == after.model_dump(exclude=touched[name])
 
 
+@pytest.mark.parametrize(
+    ("more", "tails", "slots"),
+    [({}, 3 * 4, 8), ({"sampling": {"tails": 1}}, 4, 8), ({"target": {"tokens": 3}}, 3, 8), (NO_TEXT, 1, 0)],
+)
+def test_what_a_draw_costs_follows_from_what_was_measured(more: dict[str, Any], tails: int, slots: int) -> None:
+    cost = Cost(prefill_s=0.004, position_s=0.0001, closing=2, room=48)
+    asked = resolved(GUARD.model_copy(update={"cost": cost}), **more)
+    assert asked.draw_s == pytest.approx(0.004 + tails * (slots + 2) * 0.0001)
+    assert asked.room == 48
+
+
 def test_masks_matter_where_any_position_may_be_rewritten_and_only_there() -> None:
-    assert [resolved(**more).masks_matter for more in ({}, NO_TEXT, NO_IMAGE, L0)] == [False, False, False, True]
+    threats: tuple[dict[str, Any], ...] = ({}, NO_TEXT, NO_IMAGE, APPEND, L0)
+    assert [resolved(**more).masks_matter for more in threats] == [False, False, False, False, True]
     assert resolved(TABULAR).masks_matter
     assert not resolved(TABULAR, **NO_TEXT).masks_matter

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from holdfast.contract.models import (
+    Cost,
     Defaults,
     EncoderDefaults,
     EncoderInfo,
@@ -21,8 +22,20 @@ from holdfast.contract.models import (
 )
 from tests.contract.served import ENCODER, GUARD, HEAD, MEASURED, TABULAR
 
+COST = Cost(prefill_s=0.1, position_s=0.01, closing=3, room=5)
 SERVED = {"guard": GUARD, "tabular guard": TABULAR, "encoder": ENCODER}
-EVERY = [GUARD, TABULAR, ENCODER, GUARD.defaults, GUARD.limits, GUARD.space, MEASURED, HEAD, ENCODER.defaults]
+EVERY = [
+    GUARD,
+    TABULAR,
+    ENCODER,
+    COST,
+    GUARD.defaults,
+    GUARD.limits,
+    GUARD.space,
+    MEASURED,
+    HEAD,
+    ENCODER.defaults,
+]
 IDS = [type(one).__name__ for one in EVERY]
 
 
@@ -84,7 +97,16 @@ REFUSED: list[tuple[type[Any], dict[str, Any], str]] = [
     (Defaults, {"sigma": 0}, "sigma"),
     (Defaults, {"tau": 0}, "tau"),
     (Defaults, {"alpha": 0.51}, "alpha"),
-    (Defaults, {"max_passes": 0}, "max_passes"),
+    (Defaults, {"max_draws": 0}, "max_draws"),
+    (Defaults, {"max_draws": 1_000_001}, "max_draws"),
+    (Defaults, {"tails": 0}, "tails"),
+    (Defaults, {"tails": 9}, "tails"),
+    (Defaults, {"max_characters": -1}, "max_characters"),
+    (Cost, {**COST.model_dump(), "prefill_s": -1e-9}, "prefill_s"),
+    (Cost, {**COST.model_dump(), "position_s": -1e-9}, "position_s"),
+    (Cost, {**COST.model_dump(), "closing": -1}, "closing"),
+    (Cost, {**COST.model_dump(), "room": 0}, "room"),
+    (GuardInfo, {**GUARD.model_dump(), "tie_band": -1e-9}, "tie_band"),
     (Defaults, {"tolerance": 1}, "tolerance"),
     (Defaults, {"token_kernel": "gaussian"}, "token_kernel"),
     (Limits, {"max_slots": -1, "max_text_bytes": 1}, "max_slots"),
@@ -116,12 +138,12 @@ def test_a_value_out_of_range_is_named(kind: type[Any], content: dict[str, Any],
     assert {error["loc"][0] for error in refusal.value.errors()} == {name}
 
 
-@given(st.floats(1e-6, 1), st.floats(1e-6, 0.999), st.floats(1e-9, 0.5), st.integers(1, 10**9), st.floats(0, 0.999))
+@given(st.floats(1e-6, 1), st.floats(1e-6, 0.999), st.floats(1e-9, 0.5), st.integers(1, 10**6), st.floats(0, 0.999))
 def test_an_operating_point_goes_over_the_wire_to_the_last_bit(
-    beta: float, tau: float, alpha: float, passes: int, tolerance: float
+    beta: float, tau: float, alpha: float, draws: int, tolerance: float
 ) -> None:
     point = L0Defaults(beta=beta, tau=tau)
-    sent = Defaults(beta=beta, tau=tau, alpha=alpha, max_passes=passes, tolerance=tolerance, l0=point)
+    sent = Defaults(beta=beta, tau=tau, alpha=alpha, max_draws=draws, tolerance=tolerance, l0=point)
     assert Defaults.model_validate_json(sent.model_dump_json()) == sent
 
 

@@ -90,7 +90,8 @@ def test_an_object_of_very_many_fields_costs_one_error(name: str, path: str) -> 
 
 NUMBERS_OF = {
     "certification": [
-        "noise.beta", "noise.sigma", "decision.tau", "confidence.alpha", "sampling.max_passes", "sampling.tolerance",
+        "noise.beta", "noise.sigma", "decision.tau", "confidence.alpha", "sampling.max_draws", "sampling.tails",
+        "sampling.tolerance", "threat.text.max_characters",
         "target.epsilon", "target.tokens", "threat.text.slots", "threat.text.max_tokens",
     ],
     "feature certification": [
@@ -142,9 +143,13 @@ LIMITS: list[tuple[str, str, Any, Any]] = [
     ("certification", "decision.verdict", "both", "abstained"),
     ("certification", "confidence.alpha", 0.5, 0.5000001),
     ("certification", "confidence.alpha", 1e-12, 0.9e-12),
-    ("certification", "sampling.max_passes", 10_000_000, 10_000_001),
-    ("certification", "sampling.max_passes", 1, 0),
-    ("certification", "sampling.max_passes", 10.0, 10.5),
+    ("certification", "sampling.max_draws", 1_000_000, 1_000_001),
+    ("certification", "sampling.max_draws", 1, 0),
+    ("certification", "sampling.tails", 8, 9),
+    ("certification", "sampling.tails", 1, 0),
+    ("certification", "threat.text.max_characters", 1024, 1025),
+    ("certification", "threat.text.max_characters", 0, -1),
+    ("certification", "sampling.max_draws", 10.0, 10.5),
     ("certification", "sampling.tolerance", 0, 1),
     ("certification", "target", {"tokens": 0}, {"epsilon": 0}),
     ("certification", "target", {"tokens": 1024, "epsilon": 1e6}, {"tokens": 1025, "epsilon": 1e6}),

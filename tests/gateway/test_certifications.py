@@ -29,11 +29,11 @@ async def end(redis: AsyncRedis, job: str) -> None:
 
 async def test_an_open_job_answers_with_its_newest_progress(http: httpx.AsyncClient, redis: AsyncRedis) -> None:
     job = await submitted(http)
-    await events.publish(redis, job, Progress(passes=90, max_passes=900, frontier=(0.5, None)))
+    await events.publish(redis, job, Progress(draws=90, max_draws=900, frontier=(0.5, None)))
     answer = await http.get(f"{URL}/{job}")
     assert answer.status_code == 200
     assert answer.json()["state"] == "queued"
-    expected = {"passes": 90, "max_passes": 900, "frontier": [0.5, None], "verdict": "abstained"}
+    expected = {"draws": 90, "max_draws": 900, "seconds_left": None, "frontier": [0.5, None], "verdict": "abstained"}
     assert answer.json()["progress"] == expected
 
 
@@ -84,7 +84,7 @@ async def test_an_ended_job_cannot_be_cancelled(http: httpx.AsyncClient, redis: 
 async def end_soon(broker: Broker, outcome: jobs.Outcome) -> None:
     async with broker.client() as redis:
         (job,) = await eventually(lambda: jobs.active_jobs(redis))
-        await events.publish(redis, job, Progress(passes=9, max_passes=900))
+        await events.publish(redis, job, Progress(draws=9, max_draws=900))
         made = certificate(job) if outcome == "done" else None
         await jobs.finish(redis, job, outcome, retention_s=60, certificate=made)
 

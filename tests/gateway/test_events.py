@@ -34,8 +34,8 @@ def parsed(text: str) -> list[Sent]:
 
 async def cancelled_job(http: httpx.AsyncClient, redis: AsyncRedis) -> str:
     job = await submitted(http)
-    for passes in (9, 18):
-        await events.publish(redis, job, Progress(passes=passes, max_passes=900))
+    for draws in (9, 18):
+        await events.publish(redis, job, Progress(draws=draws, max_draws=900))
     await http.delete(f"{URL}/{job}")
     return job
 
@@ -47,7 +47,7 @@ async def test_an_ended_jobs_events_replay_to_its_outcome(http: httpx.AsyncClien
     assert answer.headers["cache-control"] == "no-store"
     sent = parsed(answer.text)
     assert [event.event for event in sent] == ["progress", "progress", "cancelled"]
-    assert Progress.model_validate_json(sent[1].data).passes == 18
+    assert Progress.model_validate_json(sent[1].data).draws == 18
     assert sent[2].data == f'{{"id": "{job}", "state": "cancelled"}}'
 
 
@@ -80,7 +80,7 @@ async def test_events_arrive_while_the_job_runs(http: httpx.AsyncClient, redis: 
     job = await submitted(http)
     follower = asyncio.create_task(http.get(f"{URL}/{job}/events"))
     await asyncio.sleep(0.05)
-    await events.publish(redis, job, Progress(passes=9, max_passes=900))
+    await events.publish(redis, job, Progress(draws=9, max_draws=900))
     await jobs.finish(redis, job, "failed", retention_s=60)
     answer = await asyncio.wait_for(follower, PATIENCE_S)
     assert [event.event for event in parsed(answer.text)] == ["progress", "failed"]

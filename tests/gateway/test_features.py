@@ -72,7 +72,7 @@ def certificate(job_id: str) -> FeatureCertificate:
             horizon=1,
             alpha=0.01,
             alpha_split={"feature_cdf": 0.01},
-            stopped="passes_spent",
+            stopped="draws_spent",
         ),
         reference="clean",
         sigma=0.25,

@@ -73,7 +73,7 @@ VALUES: dict[str, tuple[dict[str, Any], str]] = {
     "empty image": (body(image=""), "input.image.data"),
     "NaN sigma": (body(noise={"sigma": float("nan")}), "noise.sigma"),
     "infinite epsilon": (body(epsilons=[float("inf")]), "epsilons.0"),
-    "infinite passes": (body(sampling={"max_passes": float("inf")}), "sampling.max_passes"),
+    "infinite draws": (body(sampling={"max_draws": float("inf")}), "sampling.max_draws"),
     "sigma 0": (body(noise={"sigma": 0}), "noise.sigma"),
     "alpha of nothing": (body(confidence={"alpha": 5e-324}), "confidence.alpha"),
     "beta 0": (body(noise={"beta": 0}), "noise.beta"),
@@ -111,7 +111,8 @@ RULES: dict[str, tuple[dict[str, Any], str]] = {
         body(target={"tokens": 1, "epsilon": 1}, threat={"image": {"norm": "none"}}), "target.epsilon"),
     "a guard per budget of the l0 threat": (
         body(noise={"scope": "per_budget"}, threat={"text": {"kind": "l0"}}), "noise.scope"),
-    "fewer passes than cells": (body(sampling={"max_passes": 1}), "sampling.max_passes"),
+    "tails without noise on the text": (
+        body(threat={"text": {"kind": "none"}}, sampling={"tails": 2}), "sampling.tails"),
 }  # fmt: skip
 
 

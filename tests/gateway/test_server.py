@@ -44,7 +44,7 @@ async def test_progress_streams_before_the_job_ends(http: httpx.AsyncClient, red
     job = await submitted(http)
     async with http.stream("GET", f"{URL}/{job}/events", timeout=PATIENCE_S) as answer:
         lines = answer.aiter_lines()
-        await events.publish(redis, job, Progress(passes=9, max_passes=900))
+        await events.publish(redis, job, Progress(draws=9, max_draws=900))
         assert [await anext(lines) for _ in range(2)][1] == "event: progress"
         await http.delete(f"{URL}/{job}")
         assert "event: cancelled" in [line async for line in lines]

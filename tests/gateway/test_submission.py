@@ -24,7 +24,7 @@ async def test_a_request_is_queued_with_the_models_defaults(http: httpx.AsyncCli
     job = answer.json()
     assert answer.status_code == 202
     assert answer.headers["location"] == f"/v1/certifications/{job['id']}"
-    assert (job["state"], job["progress"]["passes"], job["progress"]["max_passes"]) == ("queued", 0, 900)
+    assert (job["state"], job["progress"]["draws"], job["progress"]["max_draws"]) == ("queued", 0, 900)
     record = await jobs.read(redis, job["id"])
     assert record is not None
     assert isinstance(record.spec, GuardSpec)

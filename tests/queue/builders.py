@@ -2,6 +2,9 @@
 
 from datetime import UTC, datetime
 
+import numpy as np
+
+from holdfast.certificates import packed
 from holdfast.contract.guard.spec import GuardSpec
 from holdfast.queue import jobs, orders
 from holdfast.queue.broker import AsyncRedis
@@ -18,12 +21,12 @@ async def submit(redis: AsyncRedis, spec: GuardSpec) -> str:
 
 
 def order(job_id: str, index: int = 0) -> Order:
-    return Order(job_id, index, 10 * index, 10 * index + 10, (0, 1, 2))
+    return Order(job_id, index, 10 * index, 10 * index + 10)
 
 
 def tally(of: Order, unsafe: int = 7) -> Tally:
-    assert of.cells is not None
-    return Tally(of.start, of.stop, Votes(of.cells, (unsafe,) * len(of.cells)))
+    """So many of an order's draws were Unsafe, the first ones, in one cell by one tail."""
+    return Tally(of.start, of.stop, Votes(packed(np.arange(of.draws) < unsafe)))
 
 
 async def take_one(redis: AsyncRedis, spec: GuardSpec, worker: str = "worker") -> Delivery:

@@ -13,8 +13,8 @@ from tests.waiting import PATIENCE_S
 async def history(redis: AsyncRedis, spec: GuardSpec) -> str:
     """A job with two progress events that was cancelled."""
     job = await submit(redis, spec)
-    for passes in (9, 18):
-        await events.publish(redis, job, Progress(passes=passes, max_passes=90, frontier=(0.5, None)))
+    for draws in (9, 18):
+        await events.publish(redis, job, Progress(draws=draws, max_draws=90, frontier=(0.5, None)))
     await jobs.finish(redis, job, "cancelled", retention_s=RETENTION_S)
     return job
 
@@ -27,7 +27,7 @@ async def test_events_replay_from_the_start_and_end_with_the_outcome(redis: Asyn
     job = await history(redis, spec)
     replayed = await replay(redis, job)
     assert [event.name for event in replayed] == ["progress", "progress", "cancelled"]
-    assert Progress.model_validate_json(replayed[0].data).passes == 9
+    assert Progress.model_validate_json(replayed[0].data).draws == 9
     assert replayed[2].data == events.outcome_data(job, "cancelled")
 
 
@@ -41,7 +41,7 @@ async def test_a_follower_gets_what_comes_later(redis: AsyncRedis, broker: Broke
     job = await submit(redis, spec)
     following = asyncio.create_task(replay(redis, job))
     async with broker.client() as other:
-        await events.publish(other, job, Progress(passes=9, max_passes=90))
+        await events.publish(other, job, Progress(draws=9, max_draws=90))
         await asyncio.sleep(0.05)
         await jobs.finish(other, job, "cancelled", retention_s=RETENTION_S)
     assert [event.name for event in await following] == ["progress", "cancelled"]
@@ -55,5 +55,5 @@ async def test_a_follower_hears_of_silence(redis: AsyncRedis, spec: GuardSpec) -
 
 async def test_the_newest_progress_is_found_behind_the_outcome(redis: AsyncRedis, spec: GuardSpec) -> None:
     job = await history(redis, spec)
-    assert await events.last_progress(redis, job) == Progress(passes=18, max_passes=90, frontier=(0.5, None))
+    assert await events.last_progress(redis, job) == Progress(draws=18, max_draws=90, frontier=(0.5, None))
     assert await events.last_progress(redis, await submit(redis, spec)) is None

@@ -68,50 +68,49 @@ async def test_a_tally_that_arrives_twice_counts_once(redis: AsyncRedis, spec: G
 
 
 @pytest.mark.parametrize(
-    ("counted", "passes"),
+    ("counted", "draws"),
     [
-        (Tally(0, 10, Votes((0, 1, 2), (10, 0, 3), outcomes="ffc0", positions=7), operator_norm=1.5), 30),
-        (Tally(0, 10, Votes((4,), (10,))), 10),
-        (Tally(0, 10, Scores("AAAAEA==", votes=9), operator_norm=1.25), 10),
+        (Tally(0, 10, Votes("//8=", near_tie="AIA=", positions=7), operator_norm=1.5), 10),
+        (Tally(0, 10, Votes("//8=")), 10),
+        (Tally(6, 10, Scores("AAAAEA==", votes=9), operator_norm=1.25), 4),
         (Tally(0, 10, Scores("AAAAEA==")), 10),
     ],
 )
 async def test_a_tally_goes_through_redis_unchanged(
-    redis: AsyncRedis, spec: GuardSpec, counted: Tally, passes: int
+    redis: AsyncRedis, spec: GuardSpec, counted: Tally, draws: int
 ) -> None:
     job = await submit(redis, spec)
     await orders.issue(redis, spec.fingerprint, order(job))
     await orders.complete(redis, await take_one(redis, spec), counted)
     (read,) = await orders.read_tallies(redis, job)
     assert read == counted
-    assert read.passes == passes
+    assert read.draws == draws
 
 
 async def test_an_order_and_its_tally_are_plain_json(redis: AsyncRedis, spec: GuardSpec) -> None:
     job = await submit(redis, spec)
-    await orders.issue(redis, spec.fingerprint, Order(job, 0, 0, 2, (3,)))
-    await orders.complete(redis, await take_one(redis, spec), Tally(0, 2, Votes((3,), (1,))))
+    await orders.issue(redis, spec.fingerprint, Order(job, 0, 0, 2))
+    await orders.complete(redis, await take_one(redis, spec), Tally(0, 2, Votes("gA==")))
     (planned,), (counted,) = await redis.hvals(keys.plan(job)), await redis.hvals(keys.tallies(job))
-    assert json.loads(planned) == {"job_id": job, "index": 0, "start": 0, "stop": 2, "cells": [3]}
-    votes = {"cells": [3], "unsafe": [1], "outcomes": None, "positions": 0}
+    assert json.loads(planned) == {"job_id": job, "index": 0, "start": 0, "stop": 2}
+    votes = {"unsafe": "gA==", "near_tie": None, "positions": 0}
     assert json.loads(counted) == {"start": 0, "stop": 2, "found": votes, "operator_norm": 1.0}
 
 
-async def test_an_encoders_order_has_no_cells_and_a_pass_per_draw(redis: AsyncRedis, spec: GuardSpec) -> None:
+async def test_an_order_is_taken_as_it_was_issued_and_counts_its_draws(redis: AsyncRedis, spec: GuardSpec) -> None:
     job = await submit(redis, spec)
     asked = Order(job, 0, 5, 12)
     await orders.issue(redis, spec.fingerprint, asked)
     assert (await take_one(redis, spec)).order == asked
-    assert asked.cells is None
-    assert asked.passes == 7
+    assert asked.draws == 7
 
 
 @pytest.mark.parametrize(
     "change",
     [
         {"start": "0"},
-        {"found": {"cells": [0], "unsafe": [1.5]}},
-        {"found": {"cells": [0], "unsafe": [1], "levels": "AAAA"}},
+        {"found": {"unsafe": 1.5}},
+        {"found": {"unsafe": "gA==", "levels": "AAAA"}},
         {"found": {}},
         {"cells": [0]},
         {"operator_norm": None},
@@ -119,9 +118,9 @@ async def test_an_encoders_order_has_no_cells_and_a_pass_per_draw(redis: AsyncRe
 )
 async def test_a_tally_of_another_shape_is_refused(redis: AsyncRedis, spec: GuardSpec, change: dict[str, Any]) -> None:
     job = await submit(redis, spec)
-    written = {"start": 0, "stop": 2, "found": {"cells": [0], "unsafe": [1]}, "operator_norm": 1.0}
+    written = {"start": 0, "stop": 2, "found": {"unsafe": "gA=="}, "operator_norm": 1.0}
     await redis.hset(keys.tallies(job), 0, json.dumps(written))
-    assert await orders.read_tallies(redis, job) == [Tally(0, 2, Votes((0,), (1,)))]
+    assert await orders.read_tallies(redis, job) == [Tally(0, 2, Votes("gA=="))]
     await redis.hset(keys.tallies(job), 0, json.dumps(written | change))
     with pytest.raises(ValidationError):
         await orders.read_tallies(redis, job)
@@ -131,7 +130,7 @@ def test_a_tally_read_as_the_other_kind_says_so() -> None:
     with pytest.raises(TypeError, match="were scored, must be votes"):
         _ = Tally(0, 2, Scores("AAAA")).votes
     with pytest.raises(TypeError, match="are votes, must be scores"):
-        _ = Tally(0, 2, Votes((0,), (1,))).scores
+        _ = Tally(0, 2, Votes("gA==")).scores
 
 
 async def test_only_the_contiguous_prefix_of_tallies_is_read(redis: AsyncRedis, spec: GuardSpec) -> None:

@@ -59,8 +59,8 @@ class FeatureSpec(Closed):
         return (*feature, "margin_mean", *(("margin_cdf", "clipped_cdf") if fixed else ()), "vote")
 
     @property
-    def max_passes(self) -> int:
-        """Most noisy passes that are scored."""
+    def max_draws(self) -> int:
+        """Most draws that are scored."""
         return self.draws
 
     @property

@@ -106,7 +106,7 @@ async def advance(redis: AsyncRedis, settings: ServiceSettings, job_id: str, vie
         settled = await jobs.read_settled(redis, job_id)
         certificate = await asyncio.to_thread(_certificate, view, view.stopped, settled, settings)
         await jobs.finish(redis, job_id, "done", retention_s=settings.retention_s, certificate=certificate)
-        _log.info("certified", extra={"job": job_id, "passes": certificate.evidence.passes, "stopped": view.stopped})
+        _log.info("certified", extra={"job": job_id, "draws": view.progress.draws, "stopped": view.stopped})
         return None
     for order in view.wanted:
         await orders.issue(redis, view.record.spec.fingerprint, order)

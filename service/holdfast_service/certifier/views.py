@@ -24,7 +24,7 @@ class View(Protocol):
 
     @property
     def wanted(self) -> Sequence[Order]:
-        """The orders beyond the counted ones that this prefix asks for; none at the end of the passes."""
+        """The orders beyond the counted ones that this prefix asks for; none at the end of the draws."""
 
     @property
     def stopped(self) -> Stopped | None:
@@ -53,11 +53,9 @@ def count(view: V, tallies: Sequence[Tally]) -> V:
     return view
 
 
-def is_checkpoint(counted: int, planned: int) -> bool:
-    """Whether to look at the evidence after this many orders: at first and at the end always, then by eighths.
+def is_checkpoint(counted: int) -> bool:
+    """Whether to look at the evidence after this many orders: at first always, then by eighths.
 
     A look costs the certifier milliseconds, and what one more order brings shrinks with their number.
     """
-    if counted == planned:
-        return True
     return counted % (1 << max(0, counted.bit_length() - 4)) == 0

@@ -13,7 +13,7 @@ from starlette.responses import StreamingResponse
 
 from holdfast.contract.features.certificates import FeatureCertificate
 from holdfast.contract.guard.certificates import Certificate
-from holdfast.contract.jobs import Closing, Job, Progress
+from holdfast.contract.jobs import Closing, Job
 from holdfast.contract.problems import (
     GoneError,
     InternalError,
@@ -113,7 +113,7 @@ async def answer_of(gateway: Gateway, record: jobs.JobRecord) -> Outcome:
 
 def _unread(record: jobs.JobRecord) -> Outcome:
     """The answer where no progress is known."""
-    return record.answer(Progress(passes=0, max_passes=record.spec.max_passes))
+    return record.answer(record.progress())
 
 
 async def submitted(gateway: Gateway, record: jobs.JobRecord, response: Response, wait_s: int | None) -> Outcome:
@@ -148,7 +148,7 @@ async def _until_ended(gateway: Gateway, job_id: str, wait_s: int) -> None:
 
 
 async def cancel(gateway: Gateway, record: jobs.JobRecord, *, under: str) -> Outcome:
-    """Ends the job and deletes its input: passes that are queued are dropped, those that run are ignored.
+    """Ends the job and deletes its input: draws that are queued are dropped, those that run are ignored.
 
     Raises:
         JobFinishedError: it had ended already.

@@ -35,7 +35,7 @@ def add_job_routes(router: APIRouter, path: str, *, name: str, answer: object) -
         where, name=f"cancel_{name}", summary=f"Cancel a {what}", response_model=Job, responses=ON_CANCELLING
     )
     async def cancel(gateway: GatewayOfApp, record: JobRecord = known_job) -> following.Outcome:
-        """Ends the job and deletes its input: passes that are queued are dropped, those that run are ignored."""
+        """Ends the job and deletes its input: draws that are queued are dropped, those that run are ignored."""
         return await following.cancel(gateway, record, under=path)
 
     @router.get(

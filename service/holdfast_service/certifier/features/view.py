@@ -46,7 +46,7 @@ class FeatureView:
         spec: What it certifies.
         histograms: Draws per channel and level, shape (channels, LEVELS + 1).
         votes: Draws whose own label was the certified one.
-        passes: Draws that were counted.
+        draws: How many were counted.
         counted: Tallies that were counted.
         radius: What the prefix certifies of the first cosine floor; None before the first look or where nothing is.
         stopped: Why no more draws are wanted, or None.
@@ -56,7 +56,7 @@ class FeatureView:
     spec: FeatureSpec
     histograms: NDArray[np.int64]
     votes: int = 0
-    passes: int = 0
+    draws: int = 0
     counted: int = 0
     radius: float | None = None
     stopped: Stopped | None = None
@@ -78,14 +78,14 @@ class FeatureView:
     @property
     def progress(self) -> Progress:
         """The view as clients see it while the job runs; its frontier is the first cosine floor's radius."""
-        return Progress(passes=self.passes, max_passes=self.spec.draws, frontier=(self.radius,))
+        return self.record.progress(self.draws, frontier=(self.radius,))
 
     def add(self, tally: Tally) -> "FeatureView":
         """Counts the next tally, and looks at the evidence where that is due."""
         view = self._with(tally)
-        if view.passes == view.spec.draws:
-            return replace(view, stopped="passes_spent")
-        return view._looked() if is_checkpoint(view.counted, 0) else view
+        if view.draws == view.spec.draws:
+            return replace(view, stopped="draws_spent")
+        return view._looked() if is_checkpoint(view.counted) else view
 
     def certificate(self, stopped: Stopped, settled: Settled | None) -> FeatureCertificate:
         """The certificate, not yet signed, of a job whose sampling has stopped.
@@ -103,17 +103,17 @@ class FeatureView:
         )
         counts = replace(self._counts(), cosines=settled.cosines, distances=settled.distances)
         found = feature_answer(question, counts)
-        return write(self.record, self.spec, settled, counts, found, self.passes, stopped)
+        return write(self.record, self.spec, settled, counts, found, self.draws, stopped)
 
     def _with(self, tally: Tally) -> "FeatureView":
-        draws, (channels, levels) = tally.passes, self.histograms.shape
+        draws, (channels, levels) = tally.draws, self.histograms.shape
         scores = np.frombuffer(base64.b64decode(tally.scores.levels), "<u2").reshape(channels, draws)
         slots = scores.astype(np.int64) + np.arange(channels)[:, None] * levels
         return replace(
             self,
             histograms=self.histograms + np.bincount(slots.ravel(), minlength=self.histograms.size).reshape(-1, levels),
             votes=self.votes + (tally.scores.votes or 0),
-            passes=self.passes + draws,
+            draws=self.draws + draws,
             counted=self.counted + 1,
         )
 

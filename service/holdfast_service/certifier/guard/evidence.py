@@ -1,48 +1,85 @@
-"""A job's tallies as the evidence and the parameters of `holdfast.certificates.guard.answer`."""
+"""A job's tallies as the evidence of `holdfast.certificates.answer`: every vote, in the order of the draws."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from holdfast.certificates import Counts, position_masks
+from holdfast.certificates import Votes, tail_masks, unpacked
 from holdfast.contract.guard.spec import GuardSpec
 from holdfast.questions import question_of
 from holdfast.queue.orders import Tally
 
-Cells = tuple[tuple[int, int], ...]
-"""Per cell, (draws, unsafe)."""
 
+@dataclass(frozen=True, eq=False)
+class Counted:
+    """What was counted of a job.
 
-def operator_norm(tallies: Sequence[Tally]) -> float:
-    """Of the resize from the image's own size, as the job's draws had it; 1 before the first."""
-    return tallies[0].operator_norm if tallies else 1.0
+    Attributes:
+        votes: Of the draws up to the last look.
+        waiting: Tallies since, which the next look adds to them: all votes are copied at a look, not at every tally.
+        tallies: How many were counted.
+        draws: How many image draws they have.
+        positions: Eligible token positions of the input.
+        operator_norm: Of the resize from the image's own size, as the job's draws had it; 1 before the first.
+    """
 
+    votes: Votes
+    waiting: tuple[Tally, ...] = field(default=(), repr=False)
+    tallies: int = 0
+    draws: int = 0
+    positions: int = 0
+    operator_norm: float = 1.0
 
-def no_cells(spec: GuardSpec) -> Cells:
-    """The cells before the first draw."""
-    return ((0, 0),) * len(spec.cells)
+    @classmethod
+    def nothing(cls, spec: GuardSpec) -> "Counted":
+        """The evidence before the first draw."""
+        none = np.zeros((0, spec.tails, len(spec.cells)), np.bool_)
+        return cls(Votes(none, none, np.zeros((0, spec.tails, spec.slots), np.bool_) if spec.masks_matter else None))
 
-
-def fold(cells: Cells, tally: Tally) -> Cells:
-    """Adds one tally to the cells that it sampled."""
-    found = dict(zip(tally.votes.cells, tally.votes.unsafe, strict=True))
-    drawn = tally.stop - tally.start
-    return tuple(
-        (draws + drawn, unsafe + found[k]) if k in found else (draws, unsafe) for k, (draws, unsafe) in enumerate(cells)
-    )
-
-
-def counts_of(spec: GuardSpec, seed: str, tallies: Sequence[Tally], cells: Cells) -> Counts:
-    """The evidence of a contiguous prefix of tallies, which `cells` adds up."""
-    if not spec.masks_matter or not tallies:
-        return Counts(cells)
-    outcomes = [
-        np.unpackbits(
-            np.frombuffer(bytes.fromhex(tally.votes.outcomes or ""), np.uint8), count=tally.stop - tally.start
+    def with_tally(self, tally: Tally) -> "Counted":
+        """Counts the next tally."""
+        return replace(
+            self,
+            waiting=(*self.waiting, tally),
+            tallies=self.tallies + 1,
+            draws=self.draws + tally.draws,
+            positions=tally.votes.positions,
+            operator_norm=tally.operator_norm,
         )
-        for tally in tallies
-    ]
-    masks = position_masks(
-        question_of(spec), positions=tallies[0].votes.positions, seed=seed, start=0, stop=tallies[-1].stop
+
+    def looked(self, spec: GuardSpec, seed: str) -> "Counted":
+        """The same with every vote in its place.
+
+        Raises:
+            ValueError: a tally's planes are not of its draws.
+        """
+        if not self.waiting:
+            return self
+        return replace(self, votes=_joined(self.votes, _votes(spec, seed, self.waiting)), waiting=())
+
+
+def _votes(spec: GuardSpec, seed: str, tallies: Sequence[Tally]) -> Votes:
+    """The votes of tallies that follow one another; under l0 with their masks, which follow from the seed."""
+    unsafe = np.concatenate([_plane(spec, tally, tally.votes.unsafe) for tally in tallies])
+    near_tie = np.concatenate([_plane(spec, tally, tally.votes.near_tie) for tally in tallies])
+    if not spec.masks_matter:
+        return Votes(unsafe, near_tie)
+    positions, start, stop = tallies[0].votes.positions, tallies[0].start, tallies[-1].stop
+    masks = tail_masks(question_of(spec), positions=positions, seed=seed, start=start, stop=stop)
+    return Votes(unsafe, near_tie, masks)
+
+
+def _plane(spec: GuardSpec, tally: Tally, plane: str | None) -> NDArray[np.bool_]:
+    shape = (tally.draws, spec.tails, len(spec.cells))
+    return np.zeros(shape, np.bool_) if plane is None else unpacked(plane, shape)
+
+
+def _joined(before: Votes, after: Votes) -> Votes:
+    if not len(before.unsafe):
+        return after
+    masks = None if before.masks is None or after.masks is None else np.concatenate([before.masks, after.masks])
+    return Votes(
+        np.concatenate([before.unsafe, after.unsafe]), np.concatenate([before.near_tie, after.near_tie]), masks
     )
-    return Counts(cells, masks, np.concatenate(outcomes).astype(np.bool_))

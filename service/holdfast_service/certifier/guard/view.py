@@ -1,8 +1,9 @@
 """A guard's job as far as it has been counted: votes in, orders or a certificate out."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
-from holdfast.certificates import Answer, Counts, Question, answer
+from holdfast.certificates import Answer, Question, answer
 from holdfast.contract.guard.certificates import Certificate
 from holdfast.contract.guard.spec import GuardSpec
 from holdfast.contract.jobs import Progress, Stopped
@@ -10,98 +11,82 @@ from holdfast.questions import question_of
 from holdfast.queue.jobs import JobRecord
 from holdfast.queue.orders import Order, Tally
 from holdfast.queue.settled import Settled
-from holdfast_service.certifier.guard.allocation import AHEAD, next_order, stopped
-from holdfast_service.certifier.guard.evidence import Cells, counts_of, fold, no_cells, operator_norm
+from holdfast_service.certifier.guard.evidence import Counted
+from holdfast_service.certifier.guard.stopping import AHEAD, is_look, order_draws, stopped
 from holdfast_service.certifier.guard.writing import write
-from holdfast_service.certifier.views import is_checkpoint
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GuardView:
     """An open job of a guard as far as it has been counted.
 
     Attributes:
         record: The job.
         spec: What it certifies.
-        cells: What its tallies add up to.
-        tallies: Its contiguous prefix of tallies.
-        plan: The orders that this prefix asks for: `AHEAD` more than are counted, or fewer at the end of the passes.
-        found: What the prefix certifies; None before the first tally.
+        evidence: What its contiguous prefix of tallies comes to.
+        found: What the prefix certified at the last look; None before the first.
         stopped: Why no more draws are wanted, or None.
     """
 
     record: JobRecord
     spec: GuardSpec
-    cells: Cells
-    tallies: tuple[Tally, ...] = ()
-    plan: tuple[Order, ...] = ()
+    evidence: Counted = field(repr=False)
     found: Answer | None = None
     stopped: Stopped | None = None
 
     @classmethod
     def begin(cls, record: JobRecord, spec: GuardSpec) -> "GuardView":
         """The view before the first tally."""
-        return cls(record, spec, no_cells(spec))._planned(AHEAD)
+        return cls(record, spec, Counted.nothing(spec))
 
     @property
     def counted(self) -> int:
         """Tallies that were counted."""
-        return len(self.tallies)
-
-    @property
-    def passes(self) -> int:
-        """Noisy passes that were counted."""
-        return sum(tally.passes for tally in self.tallies)
+        return self.evidence.tallies
 
     @property
     def wanted(self) -> tuple[Order, ...]:
-        """The orders beyond the counted ones that this prefix asks for."""
-        return self.plan[self.counted :]
+        """The orders beyond the counted ones: `AHEAD` more, or fewer at the end of the draws."""
+        return tuple(self._orders())
 
     @property
     def progress(self) -> Progress:
         """The view as clients see it while the job runs."""
         found = self.found
-        return Progress(
-            passes=self.passes,
-            max_passes=self.spec.max_passes,
+        return self.record.progress(
+            self.evidence.draws,
             frontier=() if found is None else tuple(point.radius for point in found.frontier),
             verdict="abstained" if found is None else found.verdict,
         )
 
     def add(self, tally: Tally) -> "GuardView":
-        """Counts the next tally, looks at the evidence where that is due, and plans an order more."""
-        view = replace(self, tallies=(*self.tallies, tally), cells=fold(self.cells, tally))
-        if is_checkpoint(len(view.tallies), len(view.plan)):
-            question, counts = view._look, view._counts
-            found = answer(question, counts)
-            reason = stopped(view.spec, question, counts, found, view.passes)
-            view = replace(view, found=found, stopped=reason)
-        return view if view.stopped is not None else view._planned(1)
+        """Counts the next tally, and looks at the evidence where that is due."""
+        view = replace(self, evidence=self.evidence.with_tally(tally))
+        return view._looked() if is_look(self.spec, view.evidence.draws) else view
 
     def certificate(self, stopped: Stopped, settled: Settled | None) -> Certificate:
         """The certificate, not yet signed, of a job whose sampling has stopped; a guard settles nothing beforehand."""
-        found = answer(self._question, self._counts)
-        return write(self.record, self.spec, self.tallies, self.cells, found, stopped)
+        evidence = self.evidence.looked(self.spec, self.record.seed)
+        question = question_of(self.spec, operator_norm=evidence.operator_norm)
+        return write(self.record, self.spec, question, evidence, answer(question, evidence.votes), stopped)
 
-    @property
-    def _question(self) -> Question:
-        return question_of(self.spec, operator_norm=operator_norm(self.tallies))
-
-    @property
-    def _counts(self) -> Counts:
-        return counts_of(self.spec, self.record.seed, self.tallies, self.cells)
+    def _looked(self) -> "GuardView":
+        evidence = self.evidence.looked(self.spec, self.record.seed)
+        question = self._look
+        found = answer(question, evidence.votes)
+        reason = stopped(self.spec, question, evidence.votes, found)
+        return replace(self, evidence=evidence, found=found, stopped=reason)
 
     @property
     def _look(self) -> Question:
         """The parameters of a look on the way, which has no grid and never finds more than the certificate will say."""
-        return replace(self._question, epsilons=())
+        return replace(question_of(self.spec, operator_norm=self.evidence.operator_norm), epsilons=())
 
-    def _planned(self, orders_more: int) -> "GuardView":
-        plan = self.plan
-        question = self._look
-        for _ in range(orders_more):
-            if (order := next_order(self.spec, question, self.record.id, plan, self.cells)) is None:
-                break
-            plan = (*plan, order)
-        return replace(self, plan=plan)
+    def _orders(self) -> Iterator[Order]:
+        start = self.evidence.draws
+        for index in range(self.counted, self.counted + AHEAD):
+            draws = order_draws(self.spec, start)
+            if draws <= 0:
+                return
+            yield Order(self.record.id, index, start, start + draws)
+            start += draws

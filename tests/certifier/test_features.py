@@ -24,7 +24,7 @@ async def redis() -> AsyncIterator[AsyncRedis]:
 
 async def certify(redis: AsyncRedis, asked: FeatureSpec, *, seed: int = 0, mean: float = 0.9) -> FeatureCertificate:
     record = jobs.JobRecord(JOB, "queued", asked, "ab" * 32, datetime(2026, 1, 1, tzinfo=UTC), (64, 64))
-    await jobs.create(redis, record, jobs.JobInput(image_png=b"png"))
+    await jobs.create(redis, record, jobs.JobInput(image_png=b"png"), retention_s=3600)
     await jobs.settle(redis, JOB, settled(asked).to_fields())
     certificate = await certified(redis, record, lambda order: tally(asked, order, mean), seed=seed)
     assert isinstance(certificate, FeatureCertificate)

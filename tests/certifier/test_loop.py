@@ -31,7 +31,7 @@ async def redis() -> AsyncIterator[AsyncRedis]:
 
 async def submit(redis: AsyncRedis, asked: GuardSpec = SPEC) -> jobs.JobRecord:
     record = jobs.JobRecord(JOB, "queued", asked, SEED, datetime.now(UTC), (64, 64))
-    await jobs.create(redis, record, jobs.JobInput("text", "", b"png"))
+    await jobs.create(redis, record, jobs.JobInput("text", "", b"png"), retention_s=3600)
     return record
 
 

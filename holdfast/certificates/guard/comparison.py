@@ -5,18 +5,22 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from holdfast.certificates.document.checks import Check, Fault, at_least, at_most, compared, failed
+from holdfast.certificates.document.space import space_faults
 from holdfast.certificates.guard.answer import Answer, answer
+from holdfast.certificates.guard.false_flag import false_flag_faults
 from holdfast.certificates.guard.reading import counts_of, evidence_faults, parameter_faults, question_of, size_faults
 from holdfast.certificates.guard.sides import passes_to_detect
 from holdfast.certificates.noise.space import native_radius
 
-_COMPARED = ("evidence", "frontier", "max_tokens", "verdict", "target", "worst_case")
+_COMPARED = ("space", "false_flag", "evidence", "frontier", "max_tokens", "verdict", "target", "worst_case")
 
 
 def recomputed_guard(certificate: Mapping[str, Any], limited: bool) -> list[Check]:
     """Checks everything that `answer` decides, of a certificate whose fields have passed `shape`."""
     sizes = size_faults(certificate) if limited else ()
-    if faults := [*parameter_faults(certificate), *evidence_faults(certificate), *sizes]:
+    space = space_faults(certificate["space"], tabular=certificate["kind"] == "tabular", limited=limited)
+    flag = false_flag_faults(certificate["false_flag"])
+    if faults := [*parameter_faults(certificate), *evidence_faults(certificate), *sizes, *space, *flag]:
         return failed(faults)
     question = question_of(certificate)
     if len(certificate["frontier"]) != question.max_tokens + 1:

@@ -2,9 +2,10 @@
 
 import math
 
-from holdfast.certificates.document.envelope import ABOVE_0, ENVELOPE, MOST_PASSES, STOPPED, space_of
+from holdfast.certificates.document.envelope import ABOVE_0, ENVELOPE, MOST_PASSES, RISK, SIGMA, STOPPED
 from holdfast.certificates.document.readers import (
     Reader,
+    either,
     flag,
     hexadecimal,
     list_of,
@@ -16,6 +17,7 @@ from holdfast.certificates.document.readers import (
     text,
     whole,
 )
+from holdfast.certificates.document.space import space_of
 
 _MOST_CELLS = 1025
 _MOST_ROWS = 64 * _MOST_CELLS
@@ -26,6 +28,7 @@ _cell = whole(0, _MOST_CELLS - 1)
 _probability = number(0.0, 1.0)
 _between = number(ABOVE_0, math.nextafter(1.0, 0.0))
 _length = number(0.0, 1e300)
+_sigma = either(number(0.0, 0.0), SIGMA)
 _method = one_of("stratified", "neyman_pearson")
 
 CERTIFICATE: dict[str, Reader] = {
@@ -77,7 +80,7 @@ CERTIFICATE: dict[str, Reader] = {
         ),
         positions=optional(whole(0, 10**6)),
         bound=one_of("any_time", "clopper_pearson"),
-        alpha=number(ABOVE_0, 0.5),
+        alpha=RISK,
         alpha_split=shares_of("unsafe", "safe"),
         sharing=text,
         stopped=STOPPED,
@@ -90,7 +93,7 @@ CERTIFICATE: dict[str, Reader] = {
     "noise": object_of(
         token_kernel=one_of("uniform", "absorbing"),
         beta=number(ABOVE_0, 1.0),
-        sigma=number(0.0, 100.0),
+        sigma=_sigma,
         scope=one_of("shared", "per_budget"),
     ),
     "tau": _between,

@@ -71,7 +71,6 @@ def tally(ready: Ready, order: Order, found: NDArray[np.float32]) -> Tally:
             outcomes=np.packbits(unsafe[:, 0]).tobytes().hex() if masks_matter else None,
             positions=len(ready.prepared.tail_base) if masks_matter else 0,
         ),
-        operator_norm=ready.prepared.operator_norm,
     )
 
 

@@ -13,11 +13,6 @@ Cells = tuple[tuple[int, int], ...]
 """Per cell, (draws, unsafe)."""
 
 
-def operator_norm(tallies: Sequence[Tally]) -> float:
-    """Of the resize from the image's own size, as the job's draws had it; 1 before the first."""
-    return tallies[0].operator_norm if tallies else 1.0
-
-
 def no_cells(spec: GuardSpec) -> Cells:
     """The cells before the first draw."""
     return ((0, 0),) * len(spec.cells)

@@ -11,9 +11,10 @@ from holdfast.queue.jobs import JobRecord
 from holdfast.queue.orders import Order, Tally
 from holdfast.queue.settled import Settled
 from holdfast_service.certifier.guard.allocation import AHEAD, next_order, stopped
-from holdfast_service.certifier.guard.evidence import Cells, counts_of, fold, no_cells, operator_norm
+from holdfast_service.certifier.guard.evidence import Cells, counts_of, fold, no_cells
 from holdfast_service.certifier.guard.writing import write
 from holdfast_service.certifier.views import is_checkpoint
+from holdfast_service.certifier.writing import operator_norm
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class GuardView:
 
     @property
     def _question(self) -> Question:
-        return question_of(self.spec, operator_norm=operator_norm(self.tallies))
+        return question_of(self.spec, operator_norm=operator_norm(self.record))
 
     @property
     def _counts(self) -> Counts:

@@ -21,8 +21,8 @@ from holdfast.contract.jobs import Stopped
 from holdfast.questions import question_of
 from holdfast.queue.jobs import JobRecord
 from holdfast.queue.orders import Tally
-from holdfast_service.certifier.guard.evidence import Cells, operator_norm
-from holdfast_service.certifier.writing import image_space, issued
+from holdfast_service.certifier.guard.evidence import Cells
+from holdfast_service.certifier.writing import image_space, issued, operator_norm
 
 
 def write(
@@ -34,7 +34,7 @@ def write(
     stopped: Stopped,
 ) -> Certificate:
     """The certificate, not yet signed, of a job whose sampling has stopped after these tallies."""
-    question = question_of(spec, operator_norm=operator_norm(tallies))
+    question = question_of(spec, operator_norm=operator_norm(record))
     # Without an image there are no pixels of its own that a radius could be stated in.
     native = {} if record.pictured else {"native_radius": None}
     return Certificate(
@@ -54,7 +54,7 @@ def write(
         ),
         noise=NoiseUsed(token_kernel=spec.token_kernel, beta=spec.beta, sigma=spec.sigma, scope=spec.scope),
         tau=spec.tau,
-        space=Space(**image_space(record, question.operator_norm), alphabets=spec.alphabets),
+        space=Space(**image_space(record), alphabets=spec.alphabets),
         false_flag=spec.false_flag,
     )
 

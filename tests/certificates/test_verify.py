@@ -121,7 +121,7 @@ def is_computed(chapter: str, path: Path, leaf: Any) -> bool:
     if chapter == "feature":
         return path[0] in FIELDS[chapter] and path[-1] in FEATURE_NUMBERS and leaf is not None
     numeric = isinstance(leaf, int | float) and not isinstance(leaf, bool)
-    return numeric and path[0] in FIELDS[chapter] and path != ("target", "epsilon")
+    return numeric and path[0] in FIELDS[chapter] - {"space"} and path != ("target", "epsilon")
 
 
 @each([*FEW_OF_EACH, *(case for case in EVERY if case[0] == "feature" and case not in FEW_OF_EACH)])
@@ -135,9 +135,11 @@ def test_without_a_signature_every_computed_number_is_guarded_still(case: Case) 
 
 
 PARAMETERS: dict[str, list[Path]] = {
-    "guard": [("tau",), ("noise", "beta"), ("noise", "sigma"), ("evidence", "alpha")],
+    "guard": [
+        ("tau",), ("noise", "beta"), ("noise", "sigma"), ("evidence", "alpha"), ("space", "native_operator_norm"),
+    ],
     "feature": [("sigma",), ("evidence", "alpha"), ("space", "native_operator_norm")],
-}
+}  # fmt: skip
 
 
 @each([*(("guard", kind) for kind in ("suffix", "safe", "target", "l0", "tabular")), *FEW_OF_EACH[-7:]])

@@ -28,7 +28,7 @@ def guard_unchecked(certificate: Mapping[str, Any]) -> tuple[str, ...]:
     unread: tuple[str, ...] = ()
     if _within(certificate, "threat", "text") == "none":
         unread += ("noise.token_kernel", "noise.beta", "space.alphabets")
-    elif _within(certificate, "noise", "token_kernel") == "absorbing":
+    elif _within(certificate, "noise", "token_kernel") == "absorbing" or certificate.get("kind") == "tabular":
         unread += ("space.alphabets",)
     if _within(certificate, "space", "input_height") is None:
         unread += ("space.height", "space.width")

@@ -4,13 +4,37 @@ Gateway, certifier, workers and replay all come through here. The verifier does 
 (`holdfast.certificates.guard.reading`, `holdfast.certificates.features.reading`), so that a slip here is found there.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 from holdfast.certificates import Cell, FeatureQuestion, Question
+from holdfast.certificates.document.canonical import canonical_json
+from holdfast.certificates.noise.version import SAMPLER
 from holdfast.contract.features.certificates import FeatureCertificate
 from holdfast.contract.features.spec import EmbeddingSpec, FeatureSpec
 from holdfast.contract.guard.certificates import Certificate
 from holdfast.contract.guard.requests import Target
 from holdfast.contract.guard.spec import GuardSpec
 from holdfast.contract.models import ImageSpace, NoiseSpace
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What an input is, however it was sent.
+
+    Attributes:
+        size: The image's (height, width), (0, 0) of none.
+        pixels_sha256: Digest of the decoded image; empty of none.
+        text: The text.
+        suffix: The untrusted tail.
+        fields: The fields of a tabular input.
+    """
+
+    size: tuple[int, int]
+    pixels_sha256: str
+    text: str = ""
+    suffix: str = ""
+    fields: Mapping[str, str | float] | None = None
 
 
 def question_of(spec: GuardSpec, *, operator_norm: float = 1.0) -> Question:
@@ -127,6 +151,57 @@ def feature_spec_of(certificate: FeatureCertificate) -> FeatureSpec:
         space=_noise_space(certificate.space),
         dimension=certificate.dimension,
     )
+
+
+def guard_encoding(spec: GuardSpec, given: Identity) -> bytes:
+    """The one spelling of a whole question to a guard: what f, its noise and the choice of events depend on.
+
+    Questions of one spelling may get the same draws: they are about the same events, and one answer holds where the
+    other does (maths.md §12). So it leaves out alpha, whose shares are fixed fractions, tau, the tolerance, the most
+    draws and the epsilons, as the bounds hold at every number of draws. A bound for a fixed number has that number in
+    it.
+    """
+    return _encoded(
+        spec.fingerprint,
+        given,
+        kind=spec.kind,
+        threat=[spec.text, spec.slots, spec.max_tokens, spec.sigma > 0],
+        noise=[spec.token_kernel, spec.beta, spec.sigma, spec.scope, list(spec.alphabets)],
+        method=spec.method,
+        cells=[list(cell) for cell in spec.cells],
+        votes=[spec.tails, spec.tie_band],
+        target=None if spec.target is None else [spec.target.tokens, spec.target.epsilon],
+        sides=spec.verdict,
+        bound=[spec.stop, spec.max_draws if spec.stop == "fixed" else None],
+    )
+
+
+def encoder_encoding(spec: FeatureSpec, given: Identity) -> bytes:
+    """The one spelling of a whole question to an encoder: what f, its noise and the choice of events depend on.
+
+    As `guard_encoding`, but bets are made for a planned number of draws and for one alpha, so that their events do not
+    nest: both are in it wherever a mean is bounded by betting.
+    """
+    embedding = spec.embedding
+    bets = spec.mean_bound == "betting" and embedding is None
+    return _encoded(
+        spec.fingerprint,
+        given,
+        kind=spec.kind,
+        noise=spec.sigma,
+        reference=[spec.reference, spec.selection_draws],
+        head=None if spec.head is None else spec.head.model_dump(mode="json"),
+        statements=list(spec.statements),
+        bound=[spec.stop, spec.mean_bound, spec.draws],
+        bets=spec.alpha if bets else None,
+        target=None if spec.target is None else [spec.target.epsilon, spec.target.cosine],
+        embedding=None if embedding is None else [embedding.draws, embedding.tokens],
+    )
+
+
+def _encoded(fingerprint: str, given: Identity, **deciding: object) -> bytes:
+    image, words = [*given.size, given.pixels_sha256], [given.text, given.suffix, given.fields]
+    return canonical_json({"sampler": SAMPLER, "model": fingerprint, "image": image, "words": words, **deciding})
 
 
 def _noise_space(space: ImageSpace) -> NoiseSpace:

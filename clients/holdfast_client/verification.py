@@ -21,12 +21,14 @@ def verify(certificate: Checkable, keys: KeySet | None = None) -> Verification:
         keys: The public keys to trust, as `Client.keys` gives them.
 
     Returns:
-        One check for each of its claims; with keys, an unsigned certificate is not valid.
+        One check for each of its claims, and the names of what no evidence decides, which the signature alone holds;
+        with keys, an unsigned certificate is not valid.
 
     Raises:
         ValueError: the JSON is no certificate's, or a key is none.
         ModuleNotFoundError: the extra `verify` is not installed.
     """
+    from holdfast.certificates import not_checked
     from holdfast.certificates import verify as recompute
     from holdfast.signing import check_signature
 
@@ -37,7 +39,8 @@ def verify(certificate: Checkable, keys: KeySet | None = None) -> Verification:
     else:
         found += check_signature(given, keys)
     checks = tuple(Check(field=check.field, ok=check.ok, detail=check.detail) for check in found)
-    return Verification(valid=all(check.ok for check in checks), checks=checks)
+    valid = all(check.ok for check in checks)
+    return Verification(valid=valid, checks=checks, not_checked=tuple(not_checked(given)))
 
 
 def as_json(certificate: Checkable) -> str | bytes:

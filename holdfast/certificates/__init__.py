@@ -31,9 +31,10 @@ from holdfast.certificates.noise.kernels import (
     field_draws,
     suffix_draws,
 )
+from holdfast.certificates.noise.resize import resize_norm
 from holdfast.certificates.noise.space import resize_operator_norm
 from holdfast.certificates.shifts.covers import cover_count
-from holdfast.certificates.verify import verify
+from holdfast.certificates.verify import not_checked, verify
 
 __all__ = [
     "LEVELS",
@@ -70,7 +71,9 @@ __all__ = [
     "margin_radius",
     "neyman_pearson_radius",
     "neyman_pearson_value",
+    "not_checked",
     "packed",
+    "resize_norm",
     "resize_operator_norm",
     "sample_of_levels",
     "suffix_draws",

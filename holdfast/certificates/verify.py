@@ -10,10 +10,13 @@ from collections.abc import Mapping
 from holdfast.certificates.document.canonical import digests
 from holdfast.certificates.document.checks import Check
 from holdfast.certificates.document.readers import Reader, read_field
+from holdfast.certificates.document.unchecked import present
 from holdfast.certificates.features.comparison import recomputed_feature
 from holdfast.certificates.features.shape import FEATURE_CERTIFICATE
+from holdfast.certificates.features.unchecked import feature_unchecked
 from holdfast.certificates.guard.comparison import recomputed_guard
 from holdfast.certificates.guard.shape import CERTIFICATE
+from holdfast.certificates.guard.unchecked import guard_unchecked
 
 _MOST_UNKNOWN = 5
 
@@ -28,12 +31,15 @@ def verify(certificate: Mapping[str, object], *, limited: bool = True) -> list[C
     3. Its parameters do not contradict each other: threat, noise, cells, target and the shares of alpha (`reading`).
     4. Its evidence does not contradict itself: orders take fresh draws, and counts are their sums (`reading`).
     5. It is small enough to be computed again for a stranger, if `limited`.
-    6. It has a row for every budget, epsilon, cosine floor and method that the parameters ask for (`comparison`).
+    6. It has a row for every budget, epsilon, cosine floor and method that the parameters ask for (`comparison`). Its
+       space is that of its kind of model, the operator norm that of the resize between its two sizes (`space`), and a
+       measured false-flag bound follows from its counts.
     7. Every bound, radius, verdict and decision is what `answer` or `feature_answer` gives for its evidence, or lies
-       on the cautious side of it within 1e-9; masks are drawn again from the seed.
+       on the cautious side of it within 1e-9; masks are drawn again from the seed. Every sentence is the one that the
+       numbers give (`words`).
 
-    What no evidence decides (times, model, notice) is held by step 1 alone. Evidence that was invented but agrees
-    passes: check the signature too.
+    What no evidence decides (times, model, the counts themselves) is held by step 1 alone; `not_checked` names it.
+    Evidence that was invented but agrees passes: check the signature too.
 
     Args:
         certificate: the plain JSON object, as it was parsed. It may come from anyone.
@@ -50,8 +56,22 @@ def verify(certificate: Mapping[str, object], *, limited: bool = True) -> list[C
     feature = certificate.get("kind") == "feature"
     checks = _malformed(certificate, FEATURE_CERTIFICATE if feature else CERTIFICATE)
     if not checks:
-        checks = recomputed_feature(certificate) if feature else recomputed_guard(certificate, limited)
+        checks = recomputed_feature(certificate, limited) if feature else recomputed_guard(certificate, limited)
     return [*_digest_checks(certificate), *checks]
+
+
+def not_checked(certificate: Mapping[str, object]) -> list[str]:
+    """What `verify` takes as it stands, as no evidence decides it: the signature alone holds it.
+
+    Args:
+        certificate: the plain JSON object, as it was parsed.
+
+    Returns:
+        Names of fields, and of what is in them by dots, without indexes of lists. `evidence` is named where the counts
+        are meant that everything else follows from.
+    """
+    feature = certificate.get("kind") == "feature"
+    return present(certificate, feature_unchecked(certificate) if feature else guard_unchecked(certificate))
 
 
 def _malformed(certificate: Mapping[str, object], fields: Mapping[str, Reader]) -> list[Check]:

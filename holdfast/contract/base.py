@@ -16,6 +16,10 @@ MAX_TAILS = 8
 
 Stop = Literal["any_time", "fixed"]
 Epsilon = Annotated[float, Field(ge=0, le=1e6)]
+Alpha = Annotated[float, Field(ge=1e-12, le=0.5)]
+"""The risk of one answer. The verifier has the same range, and that of `Sigma`, in `certificates.document.envelope`."""
+Sigma = Annotated[float, Field(ge=1e-6, le=100)]
+"""Standard deviation of the image noise, where there is any."""
 T = TypeVar("T")
 
 
@@ -53,7 +57,7 @@ class ImageData(Strict):
 class Confidence(Strict):
     """`alpha` is the risk of the whole response: all its numbers hold together with 1 - alpha."""
 
-    alpha: float | None = Field(None, ge=1e-12, le=0.5)
+    alpha: Alpha | None = None
 
 
 def or_else(asked: T | None, default: T) -> T:

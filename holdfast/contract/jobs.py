@@ -77,7 +77,11 @@ class Signature(Frozen):
 
 
 class Issued(Frozen):
-    """What every certificate has: which job it answers, who drew with which seed, and whose word it is."""
+    """What every certificate has: which job it answers, who drew with which seed, and whose word it is.
+
+    `questions_asked` counts the distinct questions of this client to this model, over all inputs and seeds, within the
+    retention time up to this one. `notice` follows from the other fields.
+    """
 
     id: str
     state: Literal["done"] = "done"
@@ -85,6 +89,7 @@ class Issued(Frozen):
     finished_at: datetime
     model: ModelRef
     seed: str
+    questions_asked: int
     software: str
     notice: tuple[str, ...]
     signature: Signature | None = Field(description="Null where the service has no signing key.")
@@ -99,10 +104,15 @@ class Check(Frozen):
 
 
 class Verification(Frozen):
-    """The answer of `POST /v1/verify`."""
+    """The answer of `POST /v1/verify`.
+
+    `not_checked` names what no evidence decides, such as times or the model's name, without indexes of lists: it is
+    held by the signature alone.
+    """
 
     valid: bool
     checks: tuple[Check, ...]
+    not_checked: tuple[str, ...] = ()
 
 
 class PublicKey(Frozen):

@@ -4,11 +4,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from holdfast.contract.base import MAX_DRAWS, MAX_TAILS, Closed
+from holdfast.contract.base import MAX_DRAWS, MAX_TAILS, Alpha, Closed, Sigma
 
 TokenKernelName = Literal["uniform", "absorbing"]
 FeatureReference = Literal["clean", "direction"]
 MeanBoundName = Literal["betting", "empirical_bernstein", "kl", "hoeffding"]
+ResizeName = Literal["antialiased_bicubic"]
+"""How images come to the size of the noise space: PIL's bicubic filter, antialiased, unrounded."""
 
 
 class NoiseSpace(Closed):
@@ -23,10 +25,12 @@ class NoiseSpace(Closed):
 class ImageSpace(NoiseSpace):
     """The units of every radius.
 
-    `input_height` and `input_width` are the image's own; `native_operator_norm` is that of the resize from there to the
-    noise space (1 without one). All three are null where a text alone was certified.
+    `input_height` and `input_width` are the image's own, `resize` brings it from there to the noise space, and
+    `native_operator_norm` is how far it stretches a difference at most; a little above 1 for the image's own size, as
+    floats of pixels are rounded. All four are null where a text alone was certified; numeric fields have no resize.
     """
 
+    resize: ResizeName | None
     input_height: int | None
     input_width: int | None
     native_operator_norm: float | None
@@ -56,9 +60,9 @@ class Defaults(Closed):
     token_kernel: TokenKernelName = "uniform"
     slots: int = Field(8, ge=0, description="Reserved suffix slots m after the text.")
     beta: float = Field(0.25, gt=0, le=1, description="Corruption rate of a slot.")
-    sigma: float = Field(0.5, gt=0, description="Standard deviation of the image noise, [0,1] pixels.")
+    sigma: Sigma = Field(0.5, description="Standard deviation of the image noise, [0,1] pixels.")
     tau: float = Field(4.6e-5, gt=0, lt=1, description="Flag when the smoothed Unsafe probability exceeds it.")
-    alpha: float = Field(0.01, gt=0, le=0.5, description="Risk shared by every number of a certificate.")
+    alpha: Alpha = Field(0.01, description="Risk shared by every number of a certificate.")
     max_draws: int = Field(1000, gt=0, le=MAX_DRAWS, description="Most image draws spent on one certificate.")
     tails: int = Field(4, ge=1, le=MAX_TAILS, description="r: tails that score one image draw in every cell.")
     tolerance: float = Field(
@@ -128,17 +132,22 @@ class GuardInfo(Closed):
 class EncoderDefaults(Closed):
     """What a request gets where it is silent."""
 
-    sigma: float = Field(0.25, gt=0, description="Standard deviation of the image noise, [0,1] pixels.")
-    alpha: float = Field(0.001, gt=0, le=0.5, description="Risk shared by every number of a feature certificate.")
-    draws: int = Field(10_000, gt=0, description="Noisy passes that are scored.")
+    sigma: Sigma = Field(0.25, description="Standard deviation of the image noise, [0,1] pixels.")
+    alpha: Alpha = Field(0.001, description="Risk shared by every number of a feature certificate.")
+    draws: int = Field(10_000, gt=0, le=1_000_000, description="Noisy passes that are scored.")
     selection_draws: int = Field(
-        100, gt=0, description="Separate noisy passes that fix the label and, where asked, the reference direction."
+        100,
+        gt=0,
+        le=100_000,
+        description="Separate noisy passes that fix the label and, where asked, the reference direction.",
     )
     reference: FeatureReference = Field(
         "clean", description="What similarity is measured to: the clean feature, or the smoothed feature's direction."
     )
-    embedding_draws: int = Field(8, gt=0, description="n0: noisy passes that a smoothed embedding is the mean of.")
-    embedding_alpha: float = Field(0.05, gt=0, le=0.5, description="Risk of an embedding's similarity bounds.")
+    embedding_draws: int = Field(
+        8, gt=0, le=1024, description="n0: noisy passes that a smoothed embedding is the mean of."
+    )
+    embedding_alpha: Alpha = Field(0.05, description="Risk of an embedding's similarity bounds.")
 
 
 class HeadInfo(Closed):

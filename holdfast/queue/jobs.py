@@ -4,6 +4,7 @@ Every change of state is one Lua script, so that of several processes that want 
 nothing is written for a job that has ended.
 """
 
+import hashlib
 import json
 import secrets
 import time
@@ -34,14 +35,19 @@ CERTIFICATE: TypeAdapter[Certificate | FeatureCertificate] = TypeAdapter(
 
 @dataclass(frozen=True)
 class JobRecord:
-    """What the service knows of one job; `input_size` is the image's (height, width), (0, 0) of none."""
+    """What the service knows of one job.
+
+    `input_size` is the image's (height, width), (0, 0) of none. `questions_asked` counts the distinct questions of its
+    client to its model within the retention time before it, itself included.
+    """
 
     id: str
     state: JobState
     spec: Spec
-    seed: str
+    seed: str = field(repr=False)  # secret until the certificate is out
     created_at: datetime
     input_size: tuple[int, int]
+    questions_asked: int = 1
     finished_at: datetime | None = None
     problem: Problem | None = None
     certificate: Certificate | FeatureCertificate | None = None
@@ -108,8 +114,23 @@ def made_at(job_id: str) -> datetime | None:
         return None
 
 
-async def create(redis: AsyncRedis, record: JobRecord, given: JobInput) -> None:
-    """Writes a queued job with its input and tells the certifiers."""
+async def create(
+    redis: AsyncRedis, record: JobRecord, given: JobInput, *, retention_s: int, client: str = "anonymous"
+) -> None:
+    """Writes a queued job with its input, counts its question and tells the certifiers.
+
+    Two jobs ask the same question if they have the same seed: then they get the same draws, and the second is no new
+    try. Under another root seed the same request is another question, and counts.
+
+    Args:
+        redis: The queue.
+        record: The job; its `questions_asked` is counted here, not taken from it.
+        given: Its input.
+        retention_s: How long a question counts.
+        client: Whose questions are counted together.
+    """
+    digest = hashlib.sha256(record.seed.encode()).hexdigest()
+    asked = keys.asked(client, record.spec.fingerprint)
     async with redis.pipeline(transaction=True) as pipe:
         pipe.hset(
             keys.job(record.id),
@@ -133,6 +154,7 @@ async def create(redis: AsyncRedis, record: JobRecord, given: JobInput) -> None:
             },
         )
         pipe.sadd(keys.ACTIVE_JOBS, record.id)
+        await scripts.run(pipe, "ask", [asked, keys.job(record.id)], digest, int(time.time()), retention_s)
         pipe.xadd(keys.TALLY_HINTS, {"job": record.id}, maxlen=10_000, approximate=True)
         await pipe.execute()
 
@@ -149,6 +171,7 @@ async def read(redis: AsyncRedis, job_id: str) -> JobRecord | None:
         seed=raw["seed"],
         created_at=datetime.fromisoformat(raw["created_at"]),
         input_size=(int(raw["input_height"]), int(raw["input_width"])),
+        questions_asked=int(raw["questions_asked"]),
         finished_at=datetime.fromisoformat(raw["finished_at"]) if "finished_at" in raw else None,
         problem=Problem.model_validate_json(raw["problem"]) if "problem" in raw else None,
         certificate=CERTIFICATE.validate_json(raw["certificate"]) if "certificate" in raw else None,

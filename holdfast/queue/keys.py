@@ -13,6 +13,7 @@
 | `events:{id}` | stream of progress and outcome | retention | certifier |
 | `dead:orders` | stream of orders that failed three times | last 1,000 | workers |
 | `workers` | set of worker ids | until found dead | workers |
+| `asked:{client}:{fingerprint}` | sorted set: distinct questions (digests), by when | retention | gateway |
 | `worker:{id}` | string: models it serves, names it loads | 10 s, renewed every 3 s | its heartbeat thread |
 
 All of them stand under `holdfast:`. Values are JSON, or bytes where the table says so; never pickle.
@@ -22,6 +23,7 @@ takes and answers.
 
 | script | what it does, if the job is open | called by |
 |---|---|---|
+| `ask.lua` | `asked`, and their number in `job`, whatever its state | gateway |
 | `issue.lua` | `plan`, `orders`, and the job runs | certifier |
 | `complete.lua` | `tallies` and its hint; the order is acknowledged even where the job has ended | worker |
 | `requeue.lua` | the order from one stream to another, whatever the job | worker |
@@ -72,6 +74,11 @@ def events(job_id: str) -> str:
 def orders(fingerprint: str) -> str:
     """Stream: the orders for one model."""
     return f"{PREFIX}orders:{fingerprint}"
+
+
+def asked(client: str, fingerprint: str) -> str:
+    """Sorted set: the distinct questions of a client to a model, as digests, by the second they were last asked."""
+    return f"{PREFIX}asked:{client}:{fingerprint}"
 
 
 def worker(worker_id: str) -> str:

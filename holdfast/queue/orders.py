@@ -84,7 +84,6 @@ class Tally:
         start: First draw index.
         stop: One past the last draw index.
         found: A guard's votes or an encoder's scores.
-        operator_norm: Of the resize from the image's own size to the noise space, rounded up; 1 without one.
     """
 
     __pydantic_config__ = _CLOSED
@@ -92,7 +91,6 @@ class Tally:
     start: int
     stop: int
     found: Votes | Scores
-    operator_norm: float = 1.0
 
     @property
     def draws(self) -> int:

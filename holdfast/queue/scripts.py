@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from holdfast.queue.broker import AsyncRedis
 
-Script = Literal["issue", "complete", "requeue", "finish", "settle"]
+Script = Literal["ask", "issue", "complete", "requeue", "finish", "settle"]
 
 
 async def run(redis: AsyncRedis, script: Script, keys: Sequence[str], *args: str | bytes | int) -> Any:

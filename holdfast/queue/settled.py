@@ -15,7 +15,6 @@ class Settled:
 
     Attributes:
         reference: The unit vector u, little-endian float32.
-        operator_norm: Of the resize from the image's own size to the noise space, rounded up; 1 without one.
         label: The class whose prediction is certified; None without a head.
         cosines: ⟨u, p_k⟩ for every prototype; None without prototypes.
         distances: ‖p_label − p_k‖ for every prototype; None without prototypes.
@@ -24,7 +23,6 @@ class Settled:
     """
 
     reference: bytes
-    operator_norm: float
     label: int | None = None
     cosines: tuple[float, ...] | None = None
     distances: tuple[float, ...] | None = None

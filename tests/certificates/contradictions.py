@@ -34,7 +34,7 @@ def without(*path: str | int) -> Change:
     return remove
 
 
-NO_IMAGE = {"input_height": None, "input_width": None, "native_operator_norm": None}
+NO_IMAGE = {"resize": None, "input_height": None, "input_width": None, "native_operator_norm": None}
 GUARD: dict[str, Contradiction] = {
     "draws that were taken before": ("suffix", lambda c: c["evidence"]["orders"].reverse(), "evidence", "fresh draws"),
     "a gap between orders": ("suffix", lambda c: c["evidence"]["orders"].pop(0), "evidence", "fresh draws from 0"),
@@ -56,8 +56,8 @@ GUARD: dict[str, Contradiction] = {
     "positions of no field": ("tabular", evidence(positions=2), "evidence", "categorical fields"),
     "masks beyond memory": ("l0", evidence(positions=10**6), "evidence", "33554432 masks"),
     "an image half there": ("text alone", within("space", input_height=4), "space", "or all be null"),
-    "an attacked image that is not there": ("suffix", within("space", **NO_IMAGE), "space", "or all be null"),
-    "fields without a norm": ("tabular", within("space", **NO_IMAGE), "space", "or all be null"),
+    "an attacked image that is not there": ("suffix", within("space", **NO_IMAGE), "space", "there at sigma=0.5"),
+    "fields without a norm": ("tabular", within("space", **NO_IMAGE), "space", "must be 1, 6 and 1"),
     "a radius at the own size of no image": (
         "text alone", lambda c: c["frontier"][0].update(native_radius=0.0), "frontier", "0.0 must be None"),
     "no radius at the image's own size": (
@@ -68,7 +68,7 @@ GUARD: dict[str, Contradiction] = {
     "a radius without image noise": (
         "text only", lambda c: c["worst_case"][0].update(epsilon=0.5), "worst_case", "epsilon must be 0"),
     "two alphabets of tokens": ("suffix", lambda c: c["space"].update(alphabets=[5, 6]), "space", "alphabets"),
-    "a range that descends": ("suffix", lambda c: c["space"].update(range=[1, 0]), "space", "ascend"),
+    "a range that descends": ("suffix", lambda c: c["space"].update(range=[1, 0]), "space", "must be [0, 1]"),
     "a guard per budget of the l0 threat": ("l0", lambda c: c["noise"].update(scope="per_budget"), "noise", "suffix"),
     "a budget without its point": ("suffix", lambda c: c["frontier"].pop(), "frontier", "9 budgets"),
     "a row left out": ("suffix", lambda c: c["worst_case"].pop(), "worst_case", "a row for every budget"),
@@ -131,5 +131,5 @@ FEATURE: dict[str, Contradiction] = {
     "similarity at other shifts": (
         "embedding", without("embedding", "similarity", 0), "embedding", "every epsilon of the bounds"),
     "another average": ("embedding", within("embedding", draws=5), "embedding", "inner_product_at_least"),
-    "a range that descends": ("feature", within("space", range=[1, 0]), "space", "ascend"),
+    "a range that descends": ("feature", within("space", range=[1, 0]), "space", "must be [0, 1]"),
 }  # fmt: skip

@@ -16,6 +16,7 @@ from holdfast.queue.jobs import JobRecord
 from holdfast.queue.settled import Settled
 from holdfast.signing import sign
 from holdfast_service.certifier.features.writing import write
+from holdfast_service.certifier.writing import operator_norm
 from tests.certificates.half_spaces import World, random_world
 from tests.certificates.issued import BORN, KEY
 
@@ -64,11 +65,11 @@ def issue(*, passes: int | None = None, stopped: Stopped | None = None, **change
     scored = asked.draws if passes is None else passes
     counts = _counts(asked, scored)
     settled = _settled(asked, counts)
+    record = JobRecord("feat_0", "running", asked, "ab" * 32, BORN, (80, 80))
     question = feature_question_of(
-        asked, label=settled.label, prototypes=settled.cosines is not None, operator_norm=settled.operator_norm
+        asked, label=settled.label, prototypes=settled.cosines is not None, operator_norm=operator_norm(record)
     )
     ended = stopped or ("draws_spent" if asked.stop == "fixed" else "target" if asked.target else "tolerance")
-    record = JobRecord("feat_0", "running", asked, "ab" * 32, BORN, (80, 80))
     made = write(record, asked, settled, counts, feature_answer(question, counts), scored, ended)
     made = made.model_copy(update={"signature": sign(made, KEY)})
     plain: dict[str, Any] = json.loads(made.model_dump_json())
@@ -101,7 +102,6 @@ def _settled(asked: FeatureSpec, counts: FeatureCounts) -> Settled:
     shape = (3,) if asked.dimension == 3 else (2, 2)
     return Settled(
         reference=world().reference.astype("<f4").tobytes(),
-        operator_norm=1.25,
         label=None if asked.head is None else world().label,
         cosines=counts.cosines,
         distances=counts.distances,

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import sys
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -10,19 +11,25 @@ from holdfast.certificates import answer
 from holdfast.contract.guard.certificates import Certificate
 from holdfast.contract.guard.spec import GuardSpec
 from holdfast.contract.jobs import Stopped
+from holdfast.contract.models import NoiseSpace
 from holdfast.questions import question_of
 from holdfast.queue.jobs import JobRecord
 from holdfast.queue.orders import Order
 from holdfast.signing import SigningKey, sign
 from holdfast_service.certifier.guard.evidence import Counted
 from holdfast_service.certifier.guard.writing import write
+from holdfast_service.certifier.writing import operator_norm
 from tests.certifier.specs import SEED, spec, tally
 
 KEY = SigningKey.from_text(base64.b64encode(bytes(32)).decode())
 BORN = datetime(2026, 1, 2, 3, 4, 5, 600_000, UTC)
 
 TARGET = {"tokens": 2, "epsilon": 0.5}
-FIELDS = {"kind": "tabular", "text": "l0", "slots": 3, "max_tokens": 2, "alphabets": (5, 4, 12), "beta": 0.6}
+NUMBERS = NoiseSpace(channels=1, height=1, width=6, range=(-sys.float_info.max, sys.float_info.max))
+FIELDS = {
+    "kind": "tabular", "text": "l0", "slots": 3, "max_tokens": 2, "alphabets": (5, 4, 12), "beta": 0.6,
+    "space": NUMBERS,
+}  # fmt: skip
 L0 = {"text": "l0", "slots": 0, "max_tokens": 2}
 KINDS: dict[str, dict[str, Any]] = {
     "suffix": {},
@@ -69,9 +76,10 @@ def issue(
     asked = spec(**changes)
     drawn = tally(asked, Order("job", 0, 0, draws), rate, near_tie=near_tie)
     counted = Counted.nothing(asked).with_tally(drawn).looked(asked, SEED)
-    question = question_of(asked, operator_norm=counted.operator_norm)
+    record = _record(asked, pictured)
+    question = question_of(asked, operator_norm=operator_norm(record))
     found = answer(question, counted.votes)
-    return signed(write(_record(asked, pictured), asked, question, counted, found, stopped))
+    return signed(write(record, asked, question, counted, found, stopped))
 
 
 def signed(certificate: Certificate) -> dict[str, Any]:
@@ -93,4 +101,5 @@ def issued(kind: str) -> dict[str, Any]:
 
 
 def _record(asked: GuardSpec, pictured: bool) -> JobRecord:
-    return JobRecord("cert_0", "running", asked, SEED, BORN, (4, 6) if pictured else (0, 0))
+    size = ((asked.space.height, asked.space.width) if asked.kind == "tabular" else (80, 96)) if pictured else (0, 0)
+    return JobRecord("cert_0", "running", asked, SEED, BORN, size)

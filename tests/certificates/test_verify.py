@@ -1,13 +1,20 @@
 """Verification of both chapters: what the certifier writes passes, and no part of it can be altered unseen."""
 
+import math
 from functools import partial
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from holdfast.certificates import verify
+from holdfast.certificates.document.envelope import RISK, SIGMA
+from holdfast.certificates.document.readers import Reader
 from holdfast.certificates.guard.reading import size_faults
 from holdfast.certificates.noise.space import native_radius
+from holdfast.contract.base import Confidence, Strict
+from holdfast.contract.features.requests import FeatureNoise
+from holdfast.contract.guard.requests import Noise
 from holdfast.signing import check_signature, key_set
 from tests.certificates import feature_issued, issued
 from tests.certificates.altering import Json, Path, alterations, altered, failing, leaves, lengthened, set_to, unsigned
@@ -33,8 +40,18 @@ SMALL: dict[str, dict[str, Json]] = {
 }  # fmt: skip
 FEW = {"guard": {"orders": 2, "epsilons": (0.5,)}, "feature": {"draws": 50, "epsilons": (0.05,)}}
 FIELDS = {
-    "guard": {"signature", "evidence", "frontier", "max_tokens", "verdict", "target", "worst_case"},
-    "feature": {"signature", "evidence", "bounds", "radii", "prediction", "embedding", "target"},
+    "guard": {
+        "signature",
+        "space",
+        "false_flag",
+        "evidence",
+        "frontier",
+        "max_tokens",
+        "verdict",
+        "target",
+        "worst_case",
+    },
+    "feature": {"signature", "notice", "space", "evidence", "bounds", "radii", "prediction", "embedding", "target"},
 }
 FEATURE_NUMBERS = {"inner_product_at_least", "cosine_at_least", "radius", "native_radius", "certified"}
 EVERY = [(chapter, kind) for chapter, module in CHAPTERS.items() for kind in module.KINDS]
@@ -104,7 +121,7 @@ def is_computed(chapter: str, path: Path, leaf: Any) -> bool:
     if chapter == "feature":
         return path[0] in FIELDS[chapter] and path[-1] in FEATURE_NUMBERS and leaf is not None
     numeric = isinstance(leaf, int | float) and not isinstance(leaf, bool)
-    return numeric and path[0] in FIELDS[chapter] and path != ("target", "epsilon")
+    return numeric and path[0] in FIELDS[chapter] - {"space"} and path != ("target", "epsilon")
 
 
 @each([*FEW_OF_EACH, *(case for case in EVERY if case[0] == "feature" and case not in FEW_OF_EACH)])
@@ -118,17 +135,17 @@ def test_without_a_signature_every_computed_number_is_guarded_still(case: Case) 
 
 
 PARAMETERS: dict[str, list[Path]] = {
-    "guard": [("tau",), ("noise", "beta"), ("noise", "sigma"), ("evidence", "alpha")],
+    "guard": [
+        ("tau",), ("noise", "beta"), ("noise", "sigma"), ("evidence", "alpha"), ("space", "native_operator_norm"),
+    ],
     "feature": [("sigma",), ("evidence", "alpha"), ("space", "native_operator_norm")],
-}
+}  # fmt: skip
 
 
 @each([*(("guard", kind) for kind in ("suffix", "safe", "target", "l0", "tabular")), *FEW_OF_EACH[-7:]])
 def test_without_a_signature_every_parameter_is_guarded_still(case: Case) -> None:
     certificate = unsigned(certificate_of(case))
     for path in PARAMETERS[case[0]]:
-        if path[-1] == "native_operator_norm" and not certificate["radii"]:
-            continue  # an embedding has no radius
         for factor in (0.99, 1.01):
             assert failing(altered(certificate, path, partial(scale, path[-1], factor))), (path, factor)
 
@@ -169,7 +186,7 @@ def test_the_same_holds_for_an_encoders_bounds_and_radii() -> None:
     wide["inner_product_at_least"] = wide["cosine_at_least"] = inner
     for step, passes in ((-1e-10, True), (-1e-8, False), (1e-15, False)):
         row["radius"] = radius + step
-        row["native_radius"] = native_radius(row["radius"], 1.25)
+        row["native_radius"] = native_radius(row["radius"], certificate["space"]["native_operator_norm"])
         assert (not failing(certificate)) == passes, step
 
 
@@ -300,3 +317,46 @@ def test_a_huge_budget_is_no_work(field: str) -> None:
     certificate = unsigned(issued.issued("suffix"))
     certificate["threat"][field] = 10**12
     assert [check.field for check in failing(certificate)] == ["threat"]
+
+
+RANGES: list[tuple[Reader, type[Strict], str, float, float]] = [
+    (RISK, Confidence, "alpha", 1e-12, 0.5),
+    (SIGMA, FeatureNoise, "sigma", 1e-6, 100.0),
+    (SIGMA, Noise, "sigma", 1e-6, 100.0),
+]
+
+
+def is_read(reader: Reader, value: float) -> bool:
+    try:
+        reader(value, "value")
+    except ValueError:
+        return False
+    return True
+
+
+def is_asked(request: type[Strict], name: str, value: float) -> bool:
+    try:
+        request.model_validate({name: value})
+    except ValidationError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(("reader", "request_of", "name", "least", "most"), RANGES)
+def test_the_service_and_the_verifier_refuse_the_same_values(
+    reader: Reader, request_of: type[Strict], name: str, least: float, most: float
+) -> None:
+    assert is_read(reader, least)
+    assert is_read(reader, most)
+    for value in (least, most, math.nextafter(least, 0), math.nextafter(most, math.inf), 0.0, 0.01, 1.0, -1.0):
+        assert is_read(reader, value) == is_asked(request_of, name, value), value
+
+
+@pytest.mark.parametrize(("kind", "alpha"), [("feature", 0.9e-12), ("embedding", 1e-14)])
+def test_a_risk_that_the_service_refuses_is_refused_here(kind: str, alpha: float) -> None:
+    certificate = unsigned(feature_issued.issued(kind))
+    shares = certificate["evidence"]["alpha_split"]
+    certificate["evidence"] |= {"alpha": alpha, "alpha_split": dict.fromkeys(shares, alpha / len(shares))}
+    if kind == "embedding":
+        certificate["embedding"]["alpha"] = 9 * alpha
+    assert any("must be 1e-12 to 0.5" in check.detail for check in failing(certificate))

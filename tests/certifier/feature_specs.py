@@ -42,7 +42,6 @@ def settled(asked: FeatureSpec) -> Settled:
     has_head, embeds = asked.head is not None, asked.embedding is not None
     return Settled(
         reference=values.tobytes(),
-        operator_norm=1.0,
         label=1 if has_head else None,
         cosines=(0.1, 0.9, 0.2) if has_head else None,
         distances=(1.2, 0.0, 1.1) if has_head else None,

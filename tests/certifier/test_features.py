@@ -24,7 +24,7 @@ async def redis() -> AsyncIterator[AsyncRedis]:
 
 async def certify(redis: AsyncRedis, asked: FeatureSpec, *, seed: int = 0, mean: float = 0.9) -> FeatureCertificate:
     record = jobs.JobRecord(JOB, "queued", asked, "ab" * 32, datetime(2026, 1, 1, tzinfo=UTC), (64, 64))
-    await jobs.create(redis, record, jobs.JobInput(image_png=b"png"))
+    await jobs.create(redis, record, jobs.JobInput(image_png=b"png"), retention_s=3600)
     await jobs.settle(redis, JOB, settled(asked).to_fields())
     certificate = await certified(redis, record, lambda order: tally(asked, order, mean), seed=seed)
     assert isinstance(certificate, FeatureCertificate)
@@ -86,4 +86,5 @@ async def test_every_statement_has_its_equal_share_of_alpha(redis: AsyncRedis) -
 async def test_a_finished_job_keeps_neither_image_nor_reference(redis: AsyncRedis) -> None:
     await certify(redis, spec())
     kept = {key.decode() for key in await redis.keys("*")}
-    assert kept == {keys.job(JOB), keys.tallies(JOB), keys.events(JOB), keys.TALLY_HINTS, keys.orders("sha256:0")}
+    jobs_own = {keys.job(JOB), keys.tallies(JOB), keys.events(JOB)}
+    assert kept == {*jobs_own, keys.TALLY_HINTS, keys.orders("sha256:0"), keys.asked("anonymous", "sha256:0")}

@@ -31,7 +31,7 @@ async def redis() -> AsyncIterator[AsyncRedis]:
 
 async def submit(redis: AsyncRedis, asked: GuardSpec = SPEC) -> jobs.JobRecord:
     record = jobs.JobRecord(JOB, "queued", asked, SEED, datetime.now(UTC), (64, 64))
-    await jobs.create(redis, record, jobs.JobInput("text", "", b"png"))
+    await jobs.create(redis, record, jobs.JobInput("text", "", b"png"), retention_s=3600)
     return record
 
 
@@ -73,8 +73,9 @@ async def test_a_certifier_that_starts_in_the_middle_finishes_the_job(redis: Asy
 async def test_a_finished_job_keeps_no_input_and_leaves_the_active_set(redis: AsyncRedis) -> None:
     await certify(redis)
     kept = {key.decode() for key in await redis.keys("*")}
-    expected = {keys.job(JOB), keys.tallies(JOB), keys.events(JOB), keys.TALLY_HINTS, keys.orders(SPEC.fingerprint)}
-    assert kept == expected
+    own = {keys.job(JOB), keys.tallies(JOB), keys.events(JOB)}
+    model = {keys.orders(SPEC.fingerprint), keys.asked("anonymous", SPEC.fingerprint)}
+    assert kept == own | model | {keys.TALLY_HINTS}
     for key in (keys.job(JOB), keys.tallies(JOB), keys.events(JOB)):
         assert 0 < await redis.ttl(key) <= SETTINGS.retention_s
 

@@ -16,6 +16,7 @@ ISSUED = {
     "finished_at": "2025-01-01T00:00:09Z",
     "target": None,
     "seed": "00",
+    "questions_asked": 1,
     "software": "holdfast 0.1.0",
     "signature": None,
 }
@@ -24,6 +25,7 @@ SPACE = {
     "height": 64,
     "width": 64,
     "range": [0, 1],
+    "resize": "antialiased_bicubic",
     "input_height": 128,
     "input_width": 128,
     "native_operator_norm": 0.5,

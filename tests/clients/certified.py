@@ -34,7 +34,7 @@ def certified_feature(encoder: EncoderInfo) -> dict[str, Any]:
     """Of an image whose feature hardly moves and whose label always wins."""
     asked = {"input": IMAGE, "prototypes": "animals", "sampling": {"draws": 200}}
     spec = resolve_features(FeatureCertificationRequest.model_validate(asked), encoder)
-    return _certified(spec, Settled(b"\x00" * 4, 1.0, label=0, cosines=(0.9, 0.5, 0.4), distances=(0.0, 0.8, 0.9)))
+    return _certified(spec, Settled(b"\x00" * 4, label=0, cosines=(0.9, 0.5, 0.4), distances=(0.0, 0.8, 0.9)))
 
 
 def certified_embedding(encoder: EncoderInfo) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def certified_embedding(encoder: EncoderInfo) -> dict[str, Any]:
     asked = {"input": IMAGE, "tokens": True, "sampling": {"draws": 8, "score_draws": 200}}
     spec = resolve_embedding(EmbeddingRequest.model_validate(asked), encoder)
     values = np.full(6, 0.125, "<f4").tobytes()
-    return _certified(spec, Settled(b"\x00" * 4, 1.0, embedding=values, shape=encoder.token_shape))
+    return _certified(spec, Settled(b"\x00" * 4, embedding=values, shape=encoder.token_shape))
 
 
 def _certified(spec: GuardSpec | FeatureSpec, settled: Settled | None) -> dict[str, Any]:

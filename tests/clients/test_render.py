@@ -59,7 +59,7 @@ def test_a_certificate_shows_its_radii_cut_with_their_method_and_says_where_noth
 
 def test_radii_in_the_images_own_pixels_are_left_out_where_they_are_the_same(certificate: Certificate) -> None:
     assert "at the image's own 128 x 128" in shown(certificate_view(certificate))
-    same = changed(certificate, space={"native_operator_norm": 1.0})
+    same = changed(certificate, space={"native_operator_norm": 1.0000152, "input_height": 64, "input_width": 64})
     assert rows(shown(certificate_view(same)))[1] == ["1", "0.987", "joint"]
 
 
@@ -185,7 +185,7 @@ def test_an_l0_certificate_counts_the_tokens_of_the_text(certificate: Certificat
 
 
 def test_a_tabular_certificate_speaks_of_fields(certificate: Certificate) -> None:
-    space = {"channels": 1, "height": 1, "width": 5, "alphabets": [2, 3, 9], "native_operator_norm": 1.0}
+    space = {"channels": 1, "height": 1, "width": 5, "alphabets": [2, 3, 9], "input_height": 1, "input_width": 5}
     text = shown(certificate_view(changed(certificate, kind="tabular", threat={"text": "l0"}, space=space)))
     assert "unsafe: certified against up to 2 of 3 categorical fields" in text
     assert "certified numeric radius\n(L2, 5 standardised numeric fields)" in text
@@ -272,6 +272,13 @@ def test_failed_checks_come_first_and_the_outcome_counts_them() -> None:
     text = shown(verification_view(Verification(valid=False, checks=checks)))
     assert text.startswith("NOT valid: 1 of 2 checks failed")
     assert rows(text) == [["tau", "FAILED", "was altered"], ["frontier", "ok", "as computed"]]
+
+
+def test_what_was_not_checked_is_named_below_the_checks() -> None:
+    checks = (Check(field="frontier", ok=True, detail="as computed"),)
+    text = shown(verification_view(Verification(valid=True, checks=checks, not_checked=("id", "model.name"))))
+    assert text.rstrip().endswith("held by the signature alone: id, model.name.")
+    assert "Not checked" not in shown(verification_view(Verification(valid=True, checks=checks)))
 
 
 def test_a_check_that_quotes_control_characters_does_not_reach_the_terminal() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 from PIL import Image
 
+from holdfast.certificates import resize_norm
 from holdfast.contract.guard.certificates import (
     CellEvidence,
     Certificate,
@@ -103,13 +104,16 @@ def certificate(job_id: str) -> Certificate:
             height=64,
             width=64,
             alphabets=(101,),
+            resize="antialiased_bicubic",
             input_height=4,
             input_width=6,
-            native_operator_norm=1.0,
+            native_operator_norm=resize_norm((4, 6), (64, 64)),
         ),
         model=ModelRef(name="reference-guard", fingerprint="sha256:0123"),
         false_flag=None,
         seed="5eed",
+        questions_asked=1,
+        notes=(),
         software="holdfast",
         notice=(),
         signature=None,

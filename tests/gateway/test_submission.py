@@ -44,10 +44,13 @@ async def test_the_input_is_queued_as_our_own_png(http: httpx.AsyncClient, redis
 
 
 @pytest.mark.usefixtures("worker")
-async def test_a_request_leaves_exactly_these_keys(http: httpx.AsyncClient, redis: AsyncRedis) -> None:
+async def test_a_request_leaves_exactly_these_keys(
+    http: httpx.AsyncClient, redis: AsyncRedis, model: GuardInfo
+) -> None:
     job = await submitted(http)
     assert {key.decode() for key in await redis.keys("*")} == {
         keys.job(job), keys.inputs(job), keys.ACTIVE_JOBS, keys.TALLY_HINTS, keys.WORKERS, keys.worker("worker"),
+        keys.asked("anonymous", model.fingerprint),
     }  # fmt: skip
 
 
@@ -121,3 +124,18 @@ async def test_the_log_tells_job_and_model_but_no_input(
     assert record.__dict__["model"] == "reference-guard"
     assert "Love" not in caplog.text
     assert body()["input"]["image"]["data"][:40] not in caplog.text
+
+
+@pytest.mark.usefixtures("worker")
+async def test_no_answer_log_or_event_tells_a_seed_before_the_certificate_does(
+    http: httpx.AsyncClient, redis: AsyncRedis, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    created = await http.post(URL, json=body())
+    job = created.json()["id"]
+    record = await jobs.read(redis, job)
+    assert record is not None
+    answers = [created, await http.get(f"{URL}/{job}"), await http.get(URL), await http.delete(f"{URL}/{job}")]
+    answers += [await http.get(f"{URL}/{job}/events"), await http.get(f"{URL}/{job}"), await http.get("/metrics")]
+    told = [answer.text + str(answer.headers) for answer in answers]
+    assert all(record.seed not in text for text in (*told, caplog.text, repr(record)))

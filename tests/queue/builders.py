@@ -16,7 +16,7 @@ RETENTION_S = 3600
 async def submit(redis: AsyncRedis, spec: GuardSpec) -> str:
     """Queues a job and returns its id."""
     record = jobs.JobRecord(jobs.new_id(), "queued", spec, "5eed", datetime.now(UTC), (48, 64))
-    await jobs.create(redis, record, jobs.JobInput("a text", "a tail", b"\x89PNG pixels"))
+    await jobs.create(redis, record, jobs.JobInput("a text", "a tail", b"\x89PNG pixels"), retention_s=3600)
     return record.id
 
 

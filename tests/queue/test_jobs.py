@@ -14,7 +14,7 @@ from tests.queue.builders import RETENTION_S, key_names, order, submit, take_one
 async def test_a_created_job_reads_back_whole(redis: AsyncRedis, spec: GuardSpec) -> None:
     written = jobs.JobRecord(jobs.new_id(), "queued", spec, "5eed", datetime.now(UTC), (48, 64))
     given = jobs.JobInput("τext", "", b"\x00\xff", {"job": "τeacher", "age": 31.5})
-    await jobs.create(redis, written, given)
+    await jobs.create(redis, written, given, retention_s=3600)
     assert await jobs.read(redis, written.id) == written
     assert await jobs.read_input(redis, written.id) == given
     assert await jobs.active_jobs(redis) == {written.id}
@@ -55,6 +55,7 @@ async def test_ending_a_job_deletes_its_input_and_what_was_settled_and_leaves_ex
     await jobs.finish(redis, job, "cancelled", retention_s=RETENTION_S)
     assert await key_names(redis) == {
         f"job:{job}", f"tallies:{job}", f"events:{job}", "tallies", f"orders:{spec.fingerprint}",
+        f"asked:anonymous:{spec.fingerprint}",
     }  # fmt: skip
     assert await jobs.read_input(redis, job) is None
 
@@ -119,3 +120,34 @@ def test_ids_sort_by_age_and_tell_it() -> None:
 )
 def test_a_foreign_id_tells_no_age(foreign: str) -> None:
     assert jobs.made_at(foreign) is None
+
+
+async def asked(redis: AsyncRedis, spec: GuardSpec, seed: str, *, client: str = "anonymous") -> int:
+    """How many questions the certificate of a job with this seed will say were asked."""
+    record = jobs.JobRecord(jobs.new_id(), "queued", spec, seed, datetime.now(UTC), (48, 64))
+    await jobs.create(redis, record, jobs.JobInput("a text"), retention_s=60, client=client)
+    read = await jobs.read(redis, record.id)
+    assert read is not None
+    return read.questions_asked
+
+
+async def test_a_clients_distinct_questions_to_a_model_are_counted_and_a_repeated_one_is_no_new_try(
+    redis: AsyncRedis, spec: GuardSpec
+) -> None:
+    other = spec.model_copy(update={"fingerprint": "sha256:another"})
+    assert [await asked(redis, spec, seed) for seed in ("one", "two", "one", "three")] == [1, 2, 2, 3]
+    assert await asked(redis, spec, "four", client="someone else") == 1
+    assert await asked(redis, other, "one") == 1
+    assert await asked(redis, spec, "four") == 4
+
+
+async def test_a_question_counts_for_the_retention_time(redis: AsyncRedis, spec: GuardSpec) -> None:
+    await asked(redis, spec, "old")
+    key = keys.asked("anonymous", spec.fingerprint)
+    ((member, when),) = await redis.zrange(key, 0, -1, withscores=True)
+    assert b"old" not in member
+    await redis.zadd(key, {member: when - 50})
+    assert await asked(redis, spec, "new") == 2
+    await redis.zadd(key, {member: when - 70})
+    assert await asked(redis, spec, "newest") == 2
+    assert 0 < await redis.ttl(key) <= 60

@@ -70,9 +70,9 @@ async def test_a_tally_that_arrives_twice_counts_once(redis: AsyncRedis, spec: G
 @pytest.mark.parametrize(
     ("counted", "draws"),
     [
-        (Tally(0, 10, Votes("//8=", near_tie="AIA=", positions=7), operator_norm=1.5), 10),
+        (Tally(0, 10, Votes("//8=", near_tie="AIA=", positions=7)), 10),
         (Tally(0, 10, Votes("//8=")), 10),
-        (Tally(6, 10, Scores("AAAAEA==", votes=9), operator_norm=1.25), 4),
+        (Tally(6, 10, Scores("AAAAEA==", votes=9)), 4),
         (Tally(0, 10, Scores("AAAAEA==")), 10),
     ],
 )
@@ -94,7 +94,7 @@ async def test_an_order_and_its_tally_are_plain_json(redis: AsyncRedis, spec: Gu
     (planned,), (counted,) = await redis.hvals(keys.plan(job)), await redis.hvals(keys.tallies(job))
     assert json.loads(planned) == {"job_id": job, "index": 0, "start": 0, "stop": 2}
     votes = {"unsafe": "gA==", "near_tie": None, "positions": 0}
-    assert json.loads(counted) == {"start": 0, "stop": 2, "found": votes, "operator_norm": 1.0}
+    assert json.loads(counted) == {"start": 0, "stop": 2, "found": votes}
 
 
 async def test_an_order_is_taken_as_it_was_issued_and_counts_its_draws(redis: AsyncRedis, spec: GuardSpec) -> None:
@@ -113,12 +113,12 @@ async def test_an_order_is_taken_as_it_was_issued_and_counts_its_draws(redis: As
         {"found": {"unsafe": "gA==", "levels": "AAAA"}},
         {"found": {}},
         {"cells": [0]},
-        {"operator_norm": None},
+        {"operator_norm": 1.0},
     ],
 )
 async def test_a_tally_of_another_shape_is_refused(redis: AsyncRedis, spec: GuardSpec, change: dict[str, Any]) -> None:
     job = await submit(redis, spec)
-    written = {"start": 0, "stop": 2, "found": {"unsafe": "gA=="}, "operator_norm": 1.0}
+    written = {"start": 0, "stop": 2, "found": {"unsafe": "gA=="}}
     await redis.hset(keys.tallies(job), 0, json.dumps(written))
     assert await orders.read_tallies(redis, job) == [Tally(0, 2, Votes("gA=="))]
     await redis.hset(keys.tallies(job), 0, json.dumps(written | change))
@@ -173,6 +173,7 @@ async def test_taking_and_completing_leaves_exactly_these_keys(redis: AsyncRedis
     stream = f"orders:{spec.fingerprint}"
     assert await key_names(redis) == {
         f"job:{job}", f"input:{job}", f"plan:{job}", f"tallies:{job}", "jobs:active", "tallies", stream,
+        f"asked:anonymous:{spec.fingerprint}",
     }  # fmt: skip
     assert await redis.xlen(keys.orders(spec.fingerprint)) == 0
     assert await pending(redis, spec) == 0

@@ -21,9 +21,9 @@ def documented() -> set[str]:
 
 
 def template(name: str) -> str:
-    (parameter,) = inspect.signature(FUNCTIONS[name]).parameters
-    placeholder = "{id}" if parameter.endswith("_id") else f"{{{parameter}}}"
-    return str(FUNCTIONS[name](placeholder)).removeprefix(keys.PREFIX)
+    parameters = inspect.signature(FUNCTIONS[name]).parameters
+    placeholders = ["{id}" if parameter.endswith("_id") else f"{{{parameter}}}" for parameter in parameters]
+    return str(FUNCTIONS[name](*placeholders)).removeprefix(keys.PREFIX)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -19,12 +19,11 @@ ORDERS, TALLIES = TypeAdapter(Order), TypeAdapter(Tally)
 COUNTS = st.integers(0, 2**53)
 PLANES = st.binary(max_size=30).map(lambda raw: b64encode(raw).decode())
 ANY_ORDER = st.builds(Order, st.text(max_size=30), COUNTS, COUNTS, COUNTS)
-NORMS = st.floats(1e-6, 1e6)
 
 
 VOTED = st.builds(Votes, PLANES, st.none() | PLANES, COUNTS)
 SCORES = st.builds(Scores, st.binary(max_size=30).map(lambda raw: raw.hex()), st.none() | COUNTS)
-ANY_TALLY = st.builds(Tally, COUNTS, COUNTS, VOTED | SCORES, NORMS)
+ANY_TALLY = st.builds(Tally, COUNTS, COUNTS, VOTED | SCORES)
 
 
 @pytest.fixture
@@ -59,7 +58,7 @@ async def test_tallies_are_read_in_the_order_of_their_indexes(broker: Broker, fo
 ORDER = {"job_id": "job", "index": 1, "start": 0, "stop": 8}
 VOTES = {"unsafe": "4A==", "near_tie": None, "positions": 0}
 SCORED = {"levels": "AAAA", "votes": 3}
-TALLY = {"start": 0, "stop": 8, "found": VOTES, "operator_norm": 1.0}
+TALLY = {"start": 0, "stop": 8, "found": VOTES}
 WRONG: list[object] = ["1", 1.5, True, None, [1], {}, float("nan")]
 
 
@@ -89,7 +88,7 @@ def test_what_was_found_has_the_fields_of_one_kind_and_no_other(found: dict[str,
         TALLIES.validate_json(json.dumps({**TALLY, "found": {**found, **change}}), strict=True)
 
 
-@pytest.mark.parametrize("name", ["start", "stop", "operator_norm"])
+@pytest.mark.parametrize("name", ["start", "stop"])
 @pytest.mark.parametrize("value", [value for value in WRONG if value != 1.5])
 def test_a_tally_of_ill_typed_numbers_is_refused(name: str, value: object) -> None:
     with pytest.raises(ValidationError):
@@ -109,7 +108,6 @@ SEVERAL = st.none() | st.lists(UNIT, max_size=5).map(tuple)
     st.builds(
         Settled,
         reference=st.binary(max_size=64),
-        operator_norm=NORMS,
         label=st.none() | st.integers(0, 10**6),
         cosines=SEVERAL,
         distances=SEVERAL,
@@ -128,7 +126,7 @@ def test_what_was_settled_is_read_as_it_was_written(found: Settled) -> None:
 
 @pytest.mark.parametrize("name", ["reference", "embedding", "numbers"])
 def test_what_was_settled_is_whole_or_an_error(name: str) -> None:
-    written = Settled(b"\x00" * 4, 1.0).to_fields()
+    written = Settled(b"\x00" * 4).to_fields()
     del written[name]
     with pytest.raises(KeyError, match=name):
         Settled.from_fields(written)

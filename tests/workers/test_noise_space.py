@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from holdfast.certificates.noise.resize import axis_matrix, resize_norm
 from holdfast_worker.models.errors import InputRefusedError
 from holdfast_worker.models.guard.llava import LlavaGuard
-from holdfast_worker.models.vision.noise_space import MAX_SIDE, resize_norm, to_noise_space
-from holdfast_worker.models.vision.resize import axis_matrix, resize
+from holdfast_worker.models.vision.noise_space import MAX_SIDE, to_noise_space
+from holdfast_worker.models.vision.resize import resize
 
 SIZES = [
     ((10, 12), (8, 8)),
@@ -46,7 +49,12 @@ def test_an_image_of_its_own_size_is_kept_exactly() -> None:
     image = picture((10, 12), 0)
     space = to_noise_space(torch.tensor(image), (10, 12))
     np.testing.assert_allclose(space.permute(1, 2, 0), image / 255, atol=1e-7)
-    assert resize_norm((10, 12), (10, 12)) == 1.0
+
+
+def test_without_a_resize_the_norm_pays_for_neighbouring_levels_that_floats_part() -> None:
+    levels = np.arange(256, dtype=np.uint8)
+    spaced = np.diff((torch.tensor(levels).float() / 255).double().numpy()) * 255
+    assert 1 < spaced.max() <= resize_norm((10, 12), (10, 12)) < 1.0000153
 
 
 def test_the_resize_is_linear_before_its_clamp() -> None:
@@ -59,6 +67,15 @@ def test_the_axis_matrices_are_the_resize(own: Size, size: Size) -> None:
     image = torch.rand(1, 1, *own, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     rows, columns = (axis_matrix(*axis) for axis in zip(own, size, strict=True))
     np.testing.assert_allclose(resize(image, size)[0, 0].numpy(), rows @ image[0, 0].numpy() @ columns.T, atol=1e-12)
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 600), st.integers(1, 400))
+def test_a_matrix_is_what_the_resize_makes_of_every_unit_vector(own: int, size: int) -> None:
+    # Two columns: torch's filter mixes up the memory layouts of an image one pixel wide.
+    units = torch.eye(own, dtype=torch.float64)[:, None, :, None].expand(own, 1, own, 2).contiguous()
+    made = resize(units, (size, 2))[:, 0, :, 0].T.numpy()
+    np.testing.assert_allclose(axis_matrix(own, size), made, rtol=0, atol=4e-15)
 
 
 @pytest.mark.parametrize(("own", "size"), SIZES)

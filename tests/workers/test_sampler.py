@@ -50,14 +50,16 @@ async def redis(guard: Guard, encoder: Encoder) -> AsyncIterator[AsyncRedis]:
 
 async def submit(redis: AsyncRedis, guard: Guard, job_id: str, *, text: str = "hello", suffix: str = "") -> None:
     record = jobs.JobRecord(job_id, "queued", spec_of(guard), SEED, datetime.now(UTC), (64, 64))
-    await jobs.create(redis, record, jobs.JobInput(text, suffix, png(), FIELDS if guard.info.fields else {}))
+    await jobs.create(
+        redis, record, jobs.JobInput(text, suffix, png(), FIELDS if guard.info.fields else {}), retention_s=3600
+    )
 
 
 async def submit_features(redis: AsyncRedis, encoder: Encoder, job_id: str, image: bytes, draws: int = 32) -> None:
     """A job on a head of an encoder, with one order out."""
     spec = feature_spec_of(encoder, prototypes="prototypes")
     record = jobs.JobRecord(job_id, "queued", spec, SEED, datetime.now(UTC), (24, 20))
-    await jobs.create(redis, record, jobs.JobInput(image_png=image))
+    await jobs.create(redis, record, jobs.JobInput(image_png=image), retention_s=3600)
     await orders.issue(redis, encoder.fingerprint, Order(job_id, 0, 0, draws))
 
 

@@ -46,7 +46,7 @@ def test_the_suffix_threat_votes_on_every_draw_by_every_tail_in_every_cell(guard
     unsafe = unsafe_of(tally, ready)
     assert unsafe.shape == (32, 3, 9)
     assert 0 < unsafe.mean() < 1
-    assert (tally.draws, tally.votes.positions, tally.operator_norm) == (32, 0, 1.0)
+    assert (tally.draws, tally.votes.positions) == (32, 0)
 
 
 def test_the_planes_are_the_margins_signs_and_those_within_the_band(guard: LlavaGuard) -> None:
@@ -243,11 +243,6 @@ def test_without_image_noise_each_draw_votes_as_it_would_alone(guard: LlavaGuard
     for draws, found in zip(batch, together, strict=True):
         alone = [guard.margins([draws.part(i, i + 1)])[0] for i in range(24)]
         np.testing.assert_allclose(found, np.concatenate(alone), atol=1e-5)
-
-
-def test_the_tally_says_how_far_the_resize_stretches_a_difference(guard: LlavaGuard) -> None:
-    tally = tally_of(guard, ready_for(guard, size=(32, 32)), 0, 2)
-    assert 1.9 < tally.operator_norm < 2.3
 
 
 def test_warming_up_runs_an_order_at_the_defaults(guard: LlavaGuard, monkeypatch: pytest.MonkeyPatch) -> None:

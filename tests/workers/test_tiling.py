@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from holdfast.certificates import resize_operator_norm
+from holdfast.certificates import resize_norm, resize_operator_norm
+from holdfast.certificates.noise.resize import axis_matrix
 from holdfast_worker.models.errors import InputRefusedError
-from holdfast_worker.models.vision.noise_space import MAX_SIDE, require_image, resize_norm, to_noise_space
+from holdfast_worker.models.vision.noise_space import MAX_SIDE, require_image, to_noise_space
 from holdfast_worker.models.vision.preprocessing import Pixels, to_tiles
-from holdfast_worker.models.vision.resize import axis_matrix
 from holdfast_worker.models.vision.tiling import grid_for, shortest_edge
 
 TILE, PATCHES = 32, 4
@@ -87,13 +87,10 @@ def dense(own: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
 def test_the_norm_is_the_largest_singular_value_of_the_dense_resize(a: int, b: int, c: int, d: int) -> None:
     exact = float(np.linalg.svd(dense((a, b), (c, d)), compute_uv=False)[0])
     norm = resize_norm((a, b), (c, d))
-    if (a, b) == (c, d):
-        assert norm == 1.0
-    else:
-        # The little above it pays for the rounding to float32, 255 half units in the last place for each pixel reached.
-        assert exact * (1 - 1e-12) <= norm <= exact + 255 * 2.0**-24 * 1.001 * math.sqrt(c * d) + 1e-9
-        rows, columns = axis_matrix(a, c), axis_matrix(b, d)
-        assert resize_operator_norm(rows, columns) >= exact * (1 - 1e-12)
+    # The little above it pays for the rounding to float32, 255 half units in the last place for each pixel reached.
+    assert exact * (1 - 1e-12) <= norm <= exact + 255 * 2.0**-24 * 1.001 * math.sqrt(c * d) + 1e-9
+    rows, columns = axis_matrix(a, c), axis_matrix(b, d)
+    assert resize_operator_norm(rows, columns) >= exact * (1 - 1e-12)
 
 
 @settings(max_examples=30)

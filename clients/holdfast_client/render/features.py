@@ -18,7 +18,7 @@ from holdfast.contract.features.certificates import (
 from holdfast.contract.models import FeatureReference, ImageSpace
 from holdfast_client.render import rounding
 from holdfast_client.render.bars import Bar, BarPlot
-from holdfast_client.render.units import STOPPED, certified, pixels
+from holdfast_client.render.units import STOPPED, certified, pixels, resized
 
 T = TypeVar("T")
 
@@ -111,7 +111,7 @@ def _prediction_table(prediction: Prediction, space: ImageSpace) -> RenderableTy
     """The label and, by method, the image radius within which it stays, and on what it wins."""
     head = prediction.head
     title = f"Prediction: {prediction.class_name} (of the {len(head.classes):,} classes of {head.name} {head.version})"
-    native = space.native_operator_norm != 1
+    native = resized(space)
     table = _table("method", "the label wins on", "radius", *(["native radius"] if native else []), words=2)
     for row in prediction.radii:
         radii = (row.radius, row.native_radius) if native else (row.radius,)
@@ -146,7 +146,7 @@ def _radius_table(certificate: FeatureCertificate) -> RenderableType | None:
     """The image radius within which the cosine stays above each floor; None where none was asked for."""
     if not certificate.radii:
         return None
-    native = certificate.space.native_operator_norm != 1
+    native = resized(certificate.space)
     methods = _distinct(row.method for row in certificate.radii)
     table = _table("cosine above", *methods, *(f"native, {method}" for method in methods if native))
     for floor in _distinct(row.cosine_floor for row in certificate.radii):
@@ -179,7 +179,7 @@ def _table(*columns: str, words: int = 0) -> Table:
 
 def _radius_unit(space: ImageSpace) -> str:
     own = f"; native: in the image's own {space.input_height} x {space.input_width}"
-    return f"({pixels(space)}{own if space.native_operator_norm != 1 else ''})"
+    return f"({pixels(space)}{own if resized(space) else ''})"
 
 
 def _distinct(values: Iterable[T]) -> list[T]:

@@ -11,7 +11,7 @@ from holdfast.contract.guard.certificates import Certificate, Evidence, Frontier
 from holdfast.contract.jobs import Verdict
 from holdfast_client.render import rounding
 from holdfast_client.render.bars import Bar, BarPlot
-from holdfast_client.render.units import STOPPED, certified, pixels
+from holdfast_client.render.units import STOPPED, certified, pixels, resized
 
 _STYLE: dict[Verdict, str] = {"unsafe": "bold red", "safe": "bold green", "abstained": "bold yellow"}
 
@@ -153,7 +153,7 @@ def _unit(certificate: Certificate) -> str:
 def _points(certificate: Certificate) -> Table:
     space = certificate.space
     shifts = certificate.threat.image != "none"
-    native = shifts and space.native_operator_norm != 1
+    native = shifts and resized(space)
     columns = ["d", "radius" if shifts else "certified"]
     if native:
         columns.append(f"radius at the image's own {space.input_height} x {space.input_width}")

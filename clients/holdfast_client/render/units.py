@@ -3,7 +3,7 @@
 from rich.text import Text
 
 from holdfast.contract.jobs import Stopped
-from holdfast.contract.models import NoiseSpace
+from holdfast.contract.models import ImageSpace, NoiseSpace
 from holdfast_client.render import rounding
 
 STOPPED: dict[Stopped, str] = {
@@ -18,6 +18,11 @@ def pixels(space: NoiseSpace) -> str:
     """The unit of an image radius."""
     low, high = space.range
     return f"L2, {space.channels} x {space.height} x {space.width} pixels in [{low:g}, {high:g}]"
+
+
+def resized(space: ImageSpace) -> bool:
+    """Whether the image came from another size, so that its own pixels are another unit."""
+    return (space.input_height, space.input_width) not in ((space.height, space.width), (None, None))
 
 
 def certified(radius: float | None) -> str | Text:

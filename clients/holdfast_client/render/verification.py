@@ -8,11 +8,18 @@ from holdfast.contract.jobs import Check, Verification
 
 
 def verification_view(verification: Verification) -> RenderableType:
-    """The outcome in one line, then every check, those that failed first."""
+    """The outcome in one line, then every check, those that failed first, and what was not checked."""
     table = Table("check", "outcome", "detail")
     for check in sorted(verification.checks, key=lambda check: check.ok):
         table.add_row(_shown(check.field), *_outcome(check))
-    return Group(_summary(verification), "", table)
+    return Group(_summary(verification), "", table, *_not_checked(verification))
+
+
+def _not_checked(verification: Verification) -> list[RenderableType]:
+    if not verification.not_checked:
+        return []
+    names = ", ".join(verification.not_checked)
+    return ["", _shown(f"Not checked, as no evidence decides it, and held by the signature alone: {names}.")]
 
 
 def _summary(verification: Verification) -> Text:

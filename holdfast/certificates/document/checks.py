@@ -48,3 +48,8 @@ def at_most(stated: float, exact: float, *, unit: float = 0.0) -> bool:
 def at_least(stated: float, exact: float) -> bool:
     """Whether an upper bound is stated soundly and closely."""
     return exact <= stated <= exact + _TOLERANCE * abs(exact)
+
+
+def close(stated: float, exact: float) -> bool:
+    """Whether a bound that has a margin of its own is stated closely: within less than that margin on either side."""
+    return abs(stated - exact) <= _TOLERANCE * abs(exact)

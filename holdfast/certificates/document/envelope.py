@@ -16,7 +16,12 @@ from holdfast.certificates.document.readers import (
 
 MOST_PASSES = 10_000_000
 ABOVE_0 = math.ulp(0.0)
-_FINITE = math.nextafter(math.inf, 0.0)  # standardised numeric fields have no range
+LEAST_RISK, MOST_RISK = 1e-12, 0.5
+"""The risk of one answer, as the service takes it; the shares of its parts may be smaller."""
+
+SIGMA = number(1e-6, 100.0)
+"""Standard deviation of the image noise, where there is any."""
+RISK = number(LEAST_RISK, MOST_RISK)
 
 STOPPED = one_of("target", "tolerance", "not_certifiable", "draws_spent")
 
@@ -27,23 +32,8 @@ ENVELOPE: dict[str, Reader] = {
     "finished_at": text,
     "model": object_of(name=text, fingerprint=text),
     "seed": text,
+    "questions_asked": whole(1, 10**12),
     "software": text,
     "notice": list_of(text, 100),
     "signature": optional(object_of(alg=one_of("EdDSA"), kid=text, digests=texts, value=text)),
 }
-
-
-def space_of(*, imageless: bool, **more: Reader) -> Reader:
-    """A reader of the tensor that noise is added to, and of the image that it was resized from; null without one."""
-    size, norm = whole(1, 10**6), number(ABOVE_0, 1e9)
-    given, stretch = (optional(size), optional(norm)) if imageless else (size, norm)
-    return object_of(
-        channels=size,
-        height=size,
-        width=size,
-        range=list_of(number(-_FINITE, _FINITE), 2, least=2),
-        input_height=given,
-        input_width=given,
-        native_operator_norm=stretch,
-        **more,
-    )

@@ -86,6 +86,18 @@ def optional(inner: Reader) -> Reader:
     return lambda value, path: None if value is None else inner(value, path)
 
 
+def either(first: Reader, second: Reader) -> Reader:
+    """A reader of what one of the two reads; the second says what is wrong."""
+
+    def read(value: Any, path: str) -> None:
+        try:
+            first(value, path)
+        except ValueError:
+            second(value, path)
+
+    return read
+
+
 def list_of(inner: Reader, most: int, *, least: int = 0) -> Reader:
     """A reader of lists of so many entries that `inner` reads."""
 

@@ -5,23 +5,31 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from holdfast.certificates.document.checks import Check, Fault, at_most, compared, failed
+from holdfast.certificates.document.space import space_faults
 from holdfast.certificates.features.answer import FeatureAnswer, feature_answer
 from holdfast.certificates.features.reading import contradictions, feature_counts_of, feature_question_of
+from holdfast.certificates.features.words import feature_notice
 from holdfast.certificates.noise.space import native_radius
 
-_COMPARED = ("evidence", "bounds", "radii", "prediction", "embedding", "target")
+_COMPARED = ("notice", "space", "evidence", "bounds", "radii", "prediction", "embedding", "target")
 _METHODS = {"mean": "feature_mean", "cdf": "feature_cdf"}
 
 
-def recomputed_feature(certificate: Mapping[str, Any]) -> list[Check]:
+def recomputed_feature(certificate: Mapping[str, Any], limited: bool) -> list[Check]:
     """Checks everything that `feature_answer` decides, of a certificate whose fields have passed `feature_shape`."""
-    if faults := [*contradictions(certificate), *_grid_faults(certificate)]:
+    space = space_faults(certificate["space"], tabular=False, limited=limited)
+    if faults := [*contradictions(certificate), *_grid_faults(certificate), *space]:
         return failed(faults)
     try:
         found = feature_answer(feature_question_of(certificate), feature_counts_of(certificate))
     except (ValueError, ArithmeticError) as error:
         return failed([("evidence", f"nothing can be computed from it: {error}")])
-    return compared(list(_differences(certificate, found)), _COMPARED)
+    return compared([*_differences(certificate, found), *_word_faults(certificate)], _COMPARED)
+
+
+def _word_faults(certificate: Mapping[str, Any]) -> Iterator[Fault]:
+    if [*certificate["notice"]] != (exact := feature_notice(certificate)):
+        yield "notice", f"must be the {len(exact)} sentences that the numbers give"
 
 
 def _grid_faults(certificate: Mapping[str, Any]) -> Iterator[Fault]:

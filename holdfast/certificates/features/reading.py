@@ -11,6 +11,7 @@ from typing import Any
 
 from holdfast.certificates.bounds.means import ScoreSample
 from holdfast.certificates.document.checks import Fault
+from holdfast.certificates.document.envelope import LEAST_RISK, MOST_RISK
 from holdfast.certificates.features.question import STATEMENTS, FeatureCounts, FeatureQuestion, sample_of_levels
 
 _UNIT = 1.0 + 1e-5  # norm of a mean of unit vectors in single precision, at most
@@ -61,8 +62,6 @@ def feature_counts_of(certificate: Mapping[str, Any]) -> FeatureCounts:
 
 def contradictions(certificate: Mapping[str, Any]) -> Iterator[Fault]:
     """Parameters and counts that contradict each other."""
-    if not certificate["space"]["range"][0] < certificate["space"]["range"][1]:
-        yield "space", f"range={list(certificate['space']['range'])} must ascend"
     yield from (("prediction", fault) for fault in _prediction_faults(certificate["prediction"]))
     yield from (("embedding", fault) for fault in _embedding_faults(certificate))
     yield from (("target", fault) for fault in _target_faults(certificate))
@@ -125,6 +124,10 @@ def _risk_faults(certificate: Mapping[str, Any]) -> Iterator[str]:
         "vote": head,
     }
     names = [name for name, stated in wanted.items() if stated]
+    embedding = certificate["embedding"]
+    asked = evidence["alpha"] + (0.0 if embedding is None else embedding["alpha"])
+    if not LEAST_RISK * (1 - _SHARE_ROUNDING) <= asked <= MOST_RISK:
+        yield f"alpha={asked}, an embedding's own included, must be {LEAST_RISK} to {MOST_RISK}"
     share = evidence["alpha"] / len(names)
     shares = evidence["alpha_split"]
     if set(shares) != set(names) or any(abs(given - share) > _SHARE_ROUNDING * share for given in shares.values()):

@@ -2,7 +2,7 @@
 
 import math
 
-from holdfast.certificates.document.envelope import ABOVE_0, ENVELOPE, MOST_PASSES, STOPPED, space_of
+from holdfast.certificates.document.envelope import ABOVE_0, ENVELOPE, MOST_RISK, SIGMA, STOPPED
 from holdfast.certificates.document.readers import (
     Reader,
     flag,
@@ -15,21 +15,23 @@ from holdfast.certificates.document.readers import (
     text,
     whole,
 )
+from holdfast.certificates.document.space import space_of
 from holdfast.certificates.features.question import LEVELS, STATEMENTS
 
 _MOST_CLASSES = 1024  # their margins, at every level, take half a minute to compute again
 _MOST_VALUES = 1 << 20
 _MOST_ROWS = 64  # epsilons, or cosine floors
 _MOST_AVERAGED = 1024
+_MOST_DRAWS = 1_000_000
 _ROUNDING = 2e-6  # of a product of unit vectors in single precision
 
-_count = whole(0, MOST_PASSES)
-_draws = whole(1, MOST_PASSES)
+_count = whole(0, _MOST_DRAWS)
+_draws = whole(1, _MOST_DRAWS)
 _epsilon = number(0.0, 1e6)
 _floor = number(0.0, math.nextafter(1.0, 0.0))
 _similarity = number(-1.0, 1.0)
 _radius = optional(number(0.0, 1e300))
-_risk = number(ABOVE_0, 0.5)
+_share = number(ABOVE_0, MOST_RISK)
 _method = one_of("mean", "cdf")
 
 FEATURE_CERTIFICATE: dict[str, Reader] = {
@@ -73,7 +75,7 @@ FEATURE_CERTIFICATE: dict[str, Reader] = {
         object_of(
             draws=whole(1, _MOST_AVERAGED),
             tokens=flag,
-            alpha=_risk,
+            alpha=_share,
             shape=list_of(whole(1, _MOST_VALUES), 2, least=1),
             values=list_of(number(-1e30, 1e30), _MOST_VALUES, least=1),
             similarity=list_of(
@@ -101,12 +103,12 @@ FEATURE_CERTIFICATE: dict[str, Reader] = {
         distances=optional(list_of(number(0.0, 2.0 + _ROUNDING), _MOST_CLASSES, least=2)),
         mean_bound=one_of("betting", "empirical_bernstein", "kl", "hoeffding"),
         horizon=_draws,
-        alpha=_risk,
+        alpha=_share,
         alpha_split=shares_of(*STATEMENTS),
         stopped=STOPPED,
     ),
     "reference": one_of("clean", "direction"),
-    "sigma": number(ABOVE_0, 100.0),
+    "sigma": SIGMA,
     "dimension": whole(1, 10**9),
     "space": space_of(imageless=False),
 }

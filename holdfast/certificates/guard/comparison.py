@@ -5,17 +5,34 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from holdfast.certificates.document.checks import Check, Fault, at_least, at_most, compared, failed
+from holdfast.certificates.document.space import space_faults
 from holdfast.certificates.guard.answer import Answer, answer
+from holdfast.certificates.guard.false_flag import false_flag_faults
+from holdfast.certificates.guard.question import Question
 from holdfast.certificates.guard.reading import evidence_faults, parameter_faults, question_of, size_faults, votes_of
 from holdfast.certificates.guard.sides import passes_to_detect
+from holdfast.certificates.guard.words import notice, reason, sharing
 from holdfast.certificates.noise.space import native_radius
 
-_COMPARED = ("evidence", "frontier", "max_tokens", "verdict", "target", "worst_case")
+_COMPARED = (
+    "reason",
+    "notice",
+    "space",
+    "false_flag",
+    "evidence",
+    "frontier",
+    "max_tokens",
+    "verdict",
+    "target",
+    "worst_case",
+)
 
 
 def recomputed_guard(certificate: Mapping[str, Any], limited: bool) -> list[Check]:
     """Checks everything that `answer` decides, of a certificate whose fields have passed `shape`."""
-    faults = [*parameter_faults(certificate), *(size_faults(certificate) if limited else ())]
+    space = space_faults(certificate["space"], tabular=certificate["kind"] == "tabular", limited=limited)
+    flag = false_flag_faults(certificate["false_flag"])
+    faults = [*parameter_faults(certificate), *space, *flag, *(size_faults(certificate) if limited else ())]
     if faults := faults or list(evidence_faults(certificate)):
         return failed(faults)
     question = question_of(certificate)
@@ -28,7 +45,24 @@ def recomputed_guard(certificate: Mapping[str, Any], limited: bool) -> list[Chec
         found = answer(question, votes_of(certificate, question))
     except (ValueError, ArithmeticError) as error:
         return failed([("evidence", f"nothing can be computed from it: {error}")])
-    return compared(list(_differences(certificate, found)), _COMPARED)
+    return compared([*_differences(certificate, found), *_word_faults(certificate, question, found)], _COMPARED)
+
+
+def _word_faults(certificate: Mapping[str, Any], question: Question, found: Answer) -> Iterator[Fault]:
+    evidence = certificate["evidence"]
+    sentences = notice(
+        question,
+        found,
+        pictured=certificate["space"]["input_height"] is not None,
+        tie_band=evidence["tie_band"],
+        asked=certificate["questions_asked"],
+    )
+    if tuple(certificate["notice"]) != sentences:
+        yield "notice", f"must be the {len(sentences)} sentences that parameters and numbers give"
+    if certificate["reason"] != (exact := reason(question, found, evidence["stopped"])):
+        yield "reason", f"must be: {exact}"
+    if evidence["sharing"] != (exact := sharing(question, evidence["positions"])):
+        yield "evidence", f"sharing must be: {exact}"
 
 
 def _differences(certificate: Mapping[str, Any], found: Answer) -> Iterator[Fault]:

@@ -2,9 +2,10 @@
 
 import math
 
-from holdfast.certificates.document.envelope import ABOVE_0, ENVELOPE, STOPPED, space_of
+from holdfast.certificates.document.envelope import ABOVE_0, ENVELOPE, RISK, SIGMA, STOPPED
 from holdfast.certificates.document.readers import (
     Reader,
+    either,
     flag,
     list_of,
     number,
@@ -16,6 +17,7 @@ from holdfast.certificates.document.readers import (
     text_up_to,
     whole,
 )
+from holdfast.certificates.document.space import space_of
 
 _MOST_CELLS = 1025
 _MOST_ROWS = 64 * _MOST_CELLS
@@ -30,6 +32,7 @@ _plane = text_up_to(_MOST_LETTERS)
 _probability = number(0.0, 1.0)
 _between = number(ABOVE_0, math.nextafter(1.0, 0.0))
 _length = number(0.0, 1e300)
+_sigma = either(number(0.0, 0.0), SIGMA)
 _method = one_of("joint", "stratified", "neyman_pearson", "erase_and_check")
 
 CERTIFICATE: dict[str, Reader] = {
@@ -37,6 +40,7 @@ CERTIFICATE: dict[str, Reader] = {
     "kind": one_of("hybrid", "tabular"),
     "verdict": one_of("unsafe", "safe", "abstained"),
     "reason": text,
+    "notes": list_of(text, 100),
     "frontier": list_of(
         object_of(tokens=_budget, radius=optional(_length), native_radius=optional(_length), method=optional(_method)),
         _MOST_CELLS,
@@ -83,7 +87,7 @@ CERTIFICATE: dict[str, Reader] = {
         ),
         positions=optional(whole(0, 10**6)),
         bound=one_of("any_time", "clopper_pearson"),
-        alpha=number(ABOVE_0, 0.5),
+        alpha=RISK,
         alpha_split=shares_of("unsafe", "safe"),
         sharing=text,
         stopped=STOPPED,
@@ -96,7 +100,7 @@ CERTIFICATE: dict[str, Reader] = {
     "noise": object_of(
         token_kernel=one_of("uniform", "absorbing"),
         beta=number(ABOVE_0, 1.0),
-        sigma=number(0.0, 100.0),
+        sigma=_sigma,
         scope=one_of("shared", "per_budget"),
     ),
     "tau": _between,

@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import FailFast, Field, model_validator
 
-from holdfast.contract.base import Confidence, Epsilon, ImageData, Stop, Strict
+from holdfast.contract.base import Confidence, Epsilon, ImageData, Sigma, Stop, Strict
 from holdfast.contract.models import FeatureReference, MeanBoundName
 
 Epsilons = Annotated[tuple[Epsilon, ...], FailFast()]
@@ -20,7 +20,7 @@ class FeatureInput(Strict):
 class FeatureNoise(Strict):
     """The smoothing noise: Gaussian of standard deviation σ on the image."""
 
-    sigma: float | None = Field(None, ge=1e-6, le=100)
+    sigma: Sigma | None = None
 
 
 class FeatureSampling(Strict):

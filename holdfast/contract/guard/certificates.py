@@ -129,11 +129,15 @@ class Space(ImageSpace):
 
 
 class Certificate(Issued):
-    """A (d, ε) frontier with the evidence to recompute it."""
+    """A (d, ε) frontier with the evidence to recompute it.
+
+    `notes` is what the model's operator says of it besides: no evidence decides that.
+    """
 
     kind: Literal["hybrid", "tabular"]
     verdict: Verdict
     reason: str
+    notes: tuple[str, ...]
     frontier: tuple[FrontierPoint, ...]
     max_tokens: int | None = Field(description="Largest certified token budget; null where none is certified.")
     target: TargetAnswer | None

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import FailFast, Field, field_validator, model_validator
 
-from holdfast.contract.base import MAX_DRAWS, MAX_FIELDS, MAX_TAILS, Confidence, Epsilon, ImageData, Stop, Strict
+from holdfast.contract.base import MAX_DRAWS, MAX_FIELDS, MAX_TAILS, Confidence, Epsilon, ImageData, Sigma, Stop, Strict
 from holdfast.contract.models import TokenKernelName
 
 AskedMethod = Literal["auto", "joint", "stratified", "neyman_pearson", "erase_and_check"]
@@ -89,7 +89,7 @@ class Noise(Strict):
 
     token_kernel: TokenKernelName | None = None
     beta: float | None = Field(None, gt=0, le=1)
-    sigma: float | None = Field(None, ge=1e-6, le=100)
+    sigma: Sigma | None = None
     scope: Scope = "shared"
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import hmac
-import json
 import logging
 import secrets
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pydantic import SecretStr
 from holdfast.contract.features.requests import EmbeddingRequest, FeatureCertificationRequest, FeatureInput
 from holdfast.contract.features.spec import resolve_embedding, resolve_features
 from holdfast.contract.guard.requests import CertificationRequest, Input
-from holdfast.contract.guard.spec import resolve
+from holdfast.contract.guard.spec import GuardSpec, resolve
 from holdfast.contract.models import EncoderInfo, GuardInfo
 from holdfast.contract.problems import (
     FieldError,
@@ -25,6 +24,7 @@ from holdfast.contract.problems import (
     QueueFullError,
 )
 from holdfast.images import decode
+from holdfast.questions import Identity, encoder_encoding, guard_encoding
 from holdfast.queue import jobs, keys
 from holdfast.queue.leases import Offer, offer
 from holdfast_service.gateway.context import Gateway
@@ -57,7 +57,7 @@ async def submit(gateway: Gateway, request: Request) -> jobs.JobRecord:
         created_at=datetime.now(UTC),
         input_size=prepared.size,
     )
-    await jobs.create(gateway.redis, record, prepared.given)
+    await jobs.create(gateway.redis, record, prepared.given, retention_s=gateway.settings.retention_s)
     _log.info("job %s queued for %s", record.id, model.name, extra={"job": record.id, "model": model.name})
     return record
 
@@ -122,11 +122,10 @@ def _prepared(asked: Input | FeatureInput, model: GuardInfo | EncoderInfo, gatew
 
 
 def _seed(root_seed: SecretStr | None, spec: jobs.Spec, prepared: _Prepared) -> str:
-    """The job's seed, 64 hexadecimal digits: fresh, or a function of everything that decides a draw."""
+    """The job's seed, 64 hexadecimal digits: fresh, or a function of the whole question under the root seed."""
     if root_seed is None:
         return secrets.token_hex(32)
     given = prepared.given
-    image = [*prepared.size, prepared.pixels_sha256]
-    what = [spec.model_dump(mode="json"), given.text, given.suffix, image, given.fields]
-    message = json.dumps(what, sort_keys=True, separators=(",", ":")).encode()
-    return hmac.new(root_seed.get_secret_value().encode(), message, hashlib.sha256).hexdigest()
+    identity = Identity(prepared.size, prepared.pixels_sha256, given.text, given.suffix, given.fields)
+    encoded = guard_encoding(spec, identity) if isinstance(spec, GuardSpec) else encoder_encoding(spec, identity)
+    return hmac.new(root_seed.get_secret_value().encode(), encoded, hashlib.sha256).hexdigest()

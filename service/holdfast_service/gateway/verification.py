@@ -6,7 +6,7 @@ from typing import Any
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Request, Response
 
-from holdfast.certificates import verify
+from holdfast.certificates import not_checked, verify
 from holdfast.contract.jobs import Check, KeySet, Verification
 from holdfast.contract.problems import (
     InternalError,
@@ -42,7 +42,7 @@ router = APIRouter(tags=["verification"])
 async def verify_certificate(request: Request, response: Response, gateway: GatewayOfApp) -> Verification:
     """Recomputes every number of the certificate from its evidence, and checks its signature.
 
-    An unsigned certificate is valid only where this service has no keys.
+    An unsigned certificate is valid only where this service has no keys. What no evidence decides is `not_checked`.
     """
     body = await request.body()
     response.headers["Cache-Control"] = "no-store"
@@ -60,7 +60,8 @@ def _verified(body: bytes, keys: KeySet) -> Verification:
     certificate = _certificate(body)
     found = [*check_signature(certificate, keys, required=bool(keys.keys)), *verify(certificate)]
     checks = tuple(Check(field=check.field, ok=check.ok, detail=check.detail) for check in found)
-    return Verification(valid=all(check.ok for check in checks), checks=checks)
+    valid = all(check.ok for check in checks)
+    return Verification(valid=valid, checks=checks, not_checked=tuple(not_checked(certificate)))
 
 
 def _certificate(body: bytes) -> Mapping[str, Any]:

@@ -23,13 +23,11 @@ class PreparedInput:
         prefix: Token ids before the slots, image placeholders expanded, shape (P,); none in a tabular input.
         tail_base: What token noise is written over, shape (slots,): the clean slot tokens, or each categorical field's
             value as an index into its values.
-        operator_norm: Of the resize from the image's own size to the noise space, rounded up; 1 without one.
     """
 
     clean: Tensor
     prefix: Tensor
     tail_base: NDArray[np.int64]
-    operator_norm: float = 1.0
 
     @property
     def pictured(self) -> bool:

@@ -111,7 +111,6 @@ def settle(encoder: Encoder, spec: FeatureSpec, seed: str, prepared: PreparedInp
     embedding = None if spec.embedding is None else _embedding(encoder, spec, spec.embedding, seed, prepared)
     return Settled(
         reference=_raw(unit),
-        operator_norm=prepared.operator_norm,
         label=label,
         cosines=cosines,
         distances=distances,
@@ -190,7 +189,6 @@ def _tally(order: Order, ready: ReadyFeatures, found: NDArray[np.int32]) -> Tall
             levels=base64.b64encode(found[:-1].astype("<u2").tobytes()).decode(),
             votes=int(found[-1]) if "vote" in ready.spec.statements else None,
         ),
-        operator_norm=ready.prepared.operator_norm,
     )
 
 

@@ -71,7 +71,6 @@ def tally(ready: Ready, order: Order, found: NDArray[np.float32]) -> Tally:
             near_tie=packed(near_tie) if near_tie.any() else None,
             positions=len(ready.prepared.tail_base) if ready.spec.masks_matter else 0,
         ),
-        operator_norm=ready.prepared.operator_norm,
     )
 
 

@@ -30,6 +30,7 @@ from holdfast.queue.orders import Order, Tally
 from holdfast.queue.settled import Settled
 from holdfast_service.certifier.features.writing import write
 from holdfast_service.certifier.views import is_checkpoint
+from holdfast_service.certifier.writing import operator_norm
 
 AHEAD = 8
 """Orders that are out beyond the counted prefix."""
@@ -99,7 +100,7 @@ class FeatureView:
             self.spec,
             label=settled.label,
             prototypes=settled.cosines is not None,
-            operator_norm=settled.operator_norm,
+            operator_norm=operator_norm(self.record),
         )
         counts = replace(self._counts(), cosines=settled.cosines, distances=settled.distances)
         found = feature_answer(question, counts)

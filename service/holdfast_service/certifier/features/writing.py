@@ -1,6 +1,5 @@
 """The certificate of an encoder: evidence, parameters and answer in the words of the contract."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from holdfast.certificates import FeatureAnswer, FeatureCounts, ScoreSample
 from holdfast.certificates.features.question import LEVELS
+from holdfast.certificates.features.words import feature_notice
 from holdfast.contract.features.certificates import (
     ChannelEvidence,
     FeatureBoundRow,
@@ -39,8 +39,8 @@ def write(
 ) -> FeatureCertificate:
     """The certificate, not yet signed, of a job whose sampling has stopped after so many scored passes."""
     target = spec.target
-    return FeatureCertificate(
-        **issued(record, _notice(spec)),
+    made = FeatureCertificate(
+        **issued(record),
         bounds=tuple(
             FeatureBoundRow(
                 epsilon=row.epsilon,
@@ -58,8 +58,10 @@ def write(
         reference=spec.reference,
         sigma=spec.sigma,
         dimension=spec.dimension,
-        space=ImageSpace(**image_space(record, settled.operator_norm)),
+        space=ImageSpace(**image_space(record)),
     )
+    plain = made.model_dump(mode="json", exclude={"embedding": {"values"}})
+    return made.model_copy(update={"notice": tuple(feature_notice(plain))})
 
 
 def _prediction(spec: FeatureSpec, settled: Settled, found: FeatureAnswer) -> Prediction | None:
@@ -125,44 +127,3 @@ def _channel(name: str, rival: int | None, sample: ScoreSample) -> ChannelEviden
     return ChannelEvidence.model_validate(
         {"name": name, "rival": rival, "levels": levels.tolist(), "counts": sample.counts.tolist()}
     )
-
-
-def _notice(spec: FeatureSpec) -> Iterator[str]:
-    what = "token-level feature" if spec.embedding is not None and spec.embedding.tokens else "feature"
-    yield (
-        f"The guarantee is for the smoothed {what}: the mean of the encoder's unit features under Gaussian noise"
-        f" (sigma={spec.sigma}) on the image. It compares that with a fixed reference:"
-        f" {_REFERENCES[spec.reference]}."
-    )
-    yield (
-        f"It holds with probability 1 - alpha, alpha = {_risk(spec.alpha)}, over the draws, for all numbers of the"
-        " bounds, radii and prediction together."
-    )
-    yield "The attacker shifts the image by at most epsilon, in the L2 norm of the noise space."
-    yield (
-        "A cosine is bounded only where the inner product's bound is positive: null says nothing of it there. A null"
-        " radius is not certified."
-    )
-    if spec.head is not None:
-        yield (
-            "The prediction is that of the head on the smoothed feature; clipped_cdf speaks of the label that wins by"
-            f" its mean margins clipped at {spec.head.clip} on their unit scale, vote of the one that wins most draws."
-        )
-    if spec.embedding is not None:
-        yield (
-            f"The embedding is the mean of {spec.embedding.draws} draws, an estimate of the smoothed feature and not"
-            " that feature itself. Its similarity rows speak of one such mean at an attacked image, and fail with"
-            f" probability at most {_risk(spec.alpha + spec.embedding.alpha)} each."
-        )
-
-
-def _risk(value: float) -> str:
-    """Short where that drops only float noise: a risk is never stated lower than it is."""
-    short = f"{value:g}"
-    return short if math.isclose(float(short), value, rel_tol=1e-12) else repr(value)
-
-
-_REFERENCES = {
-    "clean": "the encoder's feature of the image without noise",
-    "direction": "the direction of the mean of separate noisy features",
-}

@@ -22,7 +22,6 @@ class Counted:
         tallies: How many were counted.
         draws: How many image draws they have.
         positions: Eligible token positions of the input.
-        operator_norm: Of the resize from the image's own size, as the job's draws had it; 1 before the first.
     """
 
     votes: Votes
@@ -30,7 +29,6 @@ class Counted:
     tallies: int = 0
     draws: int = 0
     positions: int = 0
-    operator_norm: float = 1.0
 
     @classmethod
     def nothing(cls, spec: GuardSpec) -> "Counted":
@@ -46,7 +44,6 @@ class Counted:
             tallies=self.tallies + 1,
             draws=self.draws + tally.draws,
             positions=tally.votes.positions,
-            operator_norm=tally.operator_norm,
         )
 
     def looked(self, spec: GuardSpec, seed: str) -> "Counted":

@@ -14,6 +14,7 @@ from holdfast.queue.settled import Settled
 from holdfast_service.certifier.guard.evidence import Counted
 from holdfast_service.certifier.guard.stopping import AHEAD, is_look, order_draws, stopped
 from holdfast_service.certifier.guard.writing import write
+from holdfast_service.certifier.writing import operator_norm
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +68,7 @@ class GuardView:
     def certificate(self, stopped: Stopped, settled: Settled | None) -> Certificate:
         """The certificate, not yet signed, of a job whose sampling has stopped; a guard settles nothing beforehand."""
         evidence = self.evidence.looked(self.spec, self.record.seed)
-        question = question_of(self.spec, operator_norm=evidence.operator_norm)
+        question = question_of(self.spec, operator_norm=operator_norm(self.record))
         return write(self.record, self.spec, question, evidence, answer(question, evidence.votes), stopped)
 
     def _looked(self) -> "GuardView":
@@ -80,7 +81,7 @@ class GuardView:
     @property
     def _look(self) -> Question:
         """The parameters of a look on the way, which has no grid and never finds more than the certificate will say."""
-        return replace(question_of(self.spec, operator_norm=self.evidence.operator_norm), epsilons=())
+        return replace(question_of(self.spec, operator_norm=operator_norm(self.record)), epsilons=())
 
     def _orders(self) -> Iterator[Order]:
         start = self.evidence.draws

@@ -3,6 +3,7 @@
 from dataclasses import asdict
 
 from holdfast.certificates import Answer, Question, Row, packed
+from holdfast.certificates.guard.words import notice, reason, sharing
 from holdfast.contract.guard.certificates import (
     CellEvidence,
     Certificate,
@@ -19,7 +20,6 @@ from holdfast.contract.guard.spec import GuardSpec
 from holdfast.contract.jobs import Stopped
 from holdfast.queue.jobs import JobRecord
 from holdfast_service.certifier.guard.evidence import Counted
-from holdfast_service.certifier.guard.words import notice, reason, sharing
 from holdfast_service.certifier.writing import image_space, issued
 
 
@@ -29,8 +29,10 @@ def write(
     """The certificate, not yet signed, of a job whose sampling has stopped with this evidence."""
     # Without an image there are no pixels of its own that a radius could be stated in.
     native = {} if record.pictured else {"native_radius": None}
+    sentences = notice(question, found, pictured=record.pictured, tie_band=spec.tie_band, asked=record.questions_asked)
     return Certificate(
-        **issued(record, (*notice(question, found, pictured=record.pictured), *spec.notes)),
+        **issued(record, sentences),
+        notes=spec.notes,
         kind=spec.kind,
         verdict=found.verdict,
         reason=reason(question, found, stopped),
@@ -46,7 +48,7 @@ def write(
         ),
         noise=NoiseUsed(token_kernel=spec.token_kernel, beta=spec.beta, sigma=spec.sigma, scope=spec.scope),
         tau=spec.tau,
-        space=Space(**image_space(record, question.operator_norm), alphabets=spec.alphabets),
+        space=Space(**image_space(record), alphabets=spec.alphabets),
         false_flag=spec.false_flag,
     )
 

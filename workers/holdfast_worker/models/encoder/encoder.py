@@ -20,7 +20,7 @@ from holdfast_worker.models.draws import PreparedInput
 from holdfast_worker.models.encoder.config import EncoderConfig
 from holdfast_worker.models.encoder.heads import Head
 from holdfast_worker.models.errors import ModelOutputError
-from holdfast_worker.models.vision.noise_space import require_image, resize_norm, to_noise_space
+from holdfast_worker.models.vision.noise_space import require_image, to_noise_space
 from holdfast_worker.models.vision.towers import Tower, to_sphere
 from holdfast_worker.noise import gaussian
 
@@ -107,12 +107,10 @@ class Encoder:
             InputRefusedError: It is not 8-bit RGB, or too large.
         """
         require_image(image)
-        height, width = image.shape[:2]
         return PreparedInput(
             clean=to_noise_space(torch.tensor(image, device=self.device), self.space),
             prefix=torch.empty(0, dtype=torch.int64, device=self.device),
             tail_base=np.empty(0, dtype=np.int64),
-            operator_norm=resize_norm((height, width), self.space),
         )
 
     @torch.inference_mode()

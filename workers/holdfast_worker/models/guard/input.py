@@ -20,7 +20,7 @@ from holdfast_worker.models.examples import TEXTS, picture_png
 from holdfast_worker.models.guard.announced import default_spec, tails_worth, tie_band, with_cost, with_tails
 from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.prompt import Prompt
-from holdfast_worker.models.vision.noise_space import decoded, require_image, resize_norm, to_noise_space
+from holdfast_worker.models.vision.noise_space import decoded, require_image, to_noise_space
 from holdfast_worker.models.vision.preprocessing import Pixels
 from holdfast_worker.noise import cell_masks, kernel_of, replace_tokens
 
@@ -187,12 +187,10 @@ class GuardInput:
         if image is None:
             return PreparedInput(clean=torch.empty(0, device=self.device), prefix=ids, tail_base=tail)
         space = self.config.noise_height, self.config.noise_width
-        height, width = image.shape[:2]
         return PreparedInput(
             clean=to_noise_space(torch.tensor(image, device=self.device), space),
             prefix=ids,
             tail_base=tail,
-            operator_norm=resize_norm((height, width), space),
         )
 
     def _check_sizes(self, text: str, image: NDArray[np.uint8] | None) -> None:

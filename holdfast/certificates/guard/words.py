@@ -1,28 +1,36 @@
 """The sentences of a guard's certificate: pure functions of its parameters and its numbers.
 
-The notice says which attackers each number covers, one sentence for each method. Nothing here knows of jobs, so that
-whoever reads a certificate can derive its sentences again.
+The notice says which attackers each number covers, one sentence for each method. Whoever writes a certificate and
+whoever verifies it take the sentences from here, so that none can say anything but what the numbers say.
 """
 
 from collections.abc import Iterator
 
-from holdfast.certificates import Answer, Question, cover_count
+from holdfast.certificates.document.words import asked_so_far
+from holdfast.certificates.guard.answer import Answer
+from holdfast.certificates.guard.question import Question
+from holdfast.certificates.shifts.covers import cover_count
 from holdfast.certificates.shifts.joint import LEVELS
 
 
-def notice(question: Question, found: Answer, *, pictured: bool) -> tuple[str, ...]:
+def notice(question: Question, found: Answer, *, pictured: bool, tie_band: float, asked: int) -> tuple[str, ...]:
     """What a certificate holds for, on what, against whom, by each of its methods, and where it says nothing.
 
     Args:
         question: Its parameters.
         found: Its numbers.
         pictured: Whether an image was given, or the numeric fields of a tabular input.
+        tie_band: How near a tie a margin counts against whichever side claims.
+        asked: How many distinct questions its client has asked the model.
     """
     lines = [
         f"The guarantee is for the smoothed guard: {_smoothing(question)}, which says Unsafe where the guard does so"
         f" with probability above tau={question.tau}.",
         f"It holds with probability 1 - alpha, alpha = {question.alpha}, over the draws, for every number here"
         " together.",
+        asked_so_far(asked),
+        f"A vote whose margin is within {float(tie_band)} of a tie counts against the claim: that no margin moves"
+        " farther with the company of its batch is assumed, as it was measured.",
         _attacker(question),
         *_covered(question),
     ]

@@ -18,8 +18,8 @@ L0 = {"text": "l0", "slots": 0, "max_tokens": 2}
 DECIDING: list[dict[str, Any]] = [
     {"fingerprint": "sha256:1"}, {"kind": "tabular"}, {"slots": 7}, {"sigma": 0.25}, {"sigma": 0.0},
     {"token_kernel": "absorbing"}, {"beta": 0.8}, {"alphabets": (481,)}, {"scope": "per_budget"},
-    {"method": "neyman_pearson"}, {"target": {"tokens": 2, "epsilon": 0.25}}, {"verdict": "unsafe"}, {"stop": "fixed"}, {"tails": 3},
-    {"tie_band": 1e-3},
+    {"method": "neyman_pearson"}, {"target": {"tokens": 2, "epsilon": 0.25}}, {"verdict": "unsafe"}, {"stop": "fixed"},
+    {"tails": 3}, {"tie_band": 1e-3},
     {"max_tokens": 3, "target": {"tokens": 3, "epsilon": 0.5}}, {**L0, "target": None}, {"target": None},
 ]  # fmt: skip
 LEFT_OUT: list[dict[str, Any]] = [

@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
+from holdfast.certificates import packed
 from tests.certificates.altering import Json
 
 Change = Callable[[Json], None]
@@ -13,8 +16,13 @@ def evidence(**changes: object) -> Change:
     return lambda certificate: certificate["evidence"].update(changes)
 
 
-def first_order(**changes: object) -> Change:
-    return lambda certificate: certificate["evidence"]["orders"][0].update(changes)
+def first(field: str, **changes: object) -> Change:
+    """Changes the first of the evidence's cells or scores."""
+    return lambda certificate: certificate["evidence"][field][0].update(changes)
+
+
+def plane(name: str, change: Callable[[str], str]) -> Change:
+    return lambda certificate: certificate["evidence"].update({name: change(certificate["evidence"][name])})
 
 
 def channel(index: int, **changes: object) -> Change:
@@ -23,6 +31,10 @@ def channel(index: int, **changes: object) -> Change:
 
 def within(field: str, **changes: object) -> Change:
     return lambda certificate: certificate[field].update(changes)
+
+
+def top(**changes: object) -> Change:
+    return lambda certificate: certificate.update(changes)
 
 
 def without(*path: str | int) -> Change:
@@ -36,22 +48,45 @@ def without(*path: str | int) -> Change:
 
 NO_IMAGE = {"resize": None, "input_height": None, "input_width": None, "native_operator_norm": None}
 GUARD: dict[str, Contradiction] = {
-    "draws that were taken before": ("suffix", lambda c: c["evidence"]["orders"].reverse(), "evidence", "fresh draws"),
-    "a gap between orders": ("suffix", lambda c: c["evidence"]["orders"].pop(0), "evidence", "fresh draws from 0"),
-    "an order counted twice": (
-        "suffix", lambda c: c["evidence"]["orders"].append(c["evidence"]["orders"][-1]), "evidence", "fresh draws"),
-    "an order of no draws": ("suffix", first_order(stop=0), "evidence", "fresh draws"),
-    "cells out of order": ("suffix", first_order(cells=[1, 0, *range(2, 9)]), "evidence", "ascending"),
-    "a cell that was not asked for": ("target", first_order(cells=[0]), "evidence", "asked for"),
-    "more unsafe than draws": ("target", first_order(unsafe=[17]), "evidence", "a count of its 16 draws"),
-    "an outcome too few": ("l0", first_order(outcomes="ff"), "evidence", "a bit for each of its 16 draws"),
-    "an outcome too many": ("l0", first_order(outcomes="ffff80"), "evidence", "a bit for each of its 16 draws"),
-    "outcomes that no mask needs": ("suffix", first_order(outcomes="ffff"), "evidence", "must not be there"),
-    "no outcomes where masks matter": ("l0", first_order(outcomes=None), "evidence", "must be there"),
+    "a pass too many": ("suffix", evidence(passes=3457), "evidence", "passes=3457 must be 3456: draws, times tails"),
+    "a draw that was left out": ("suffix", evidence(draws=191, passes=3438), "evidence", "a bit for each of 3438"),
+    "a draw that was not scored": ("suffix", evidence(draws=193, passes=3474), "evidence", "a bit for each of 3474"),
+    "tails that are one": ("image only", evidence(tails=2, passes=384), "evidence", "tails=2 must be 1"),
+    "tails of what is appended": ("append", evidence(tails=2, passes=384), "evidence", "tails=2 must be 1"),
+    "a count of another cell": ("suffix", first("cells", unsafe=5), "evidence", "cells[0].unsafe=5 must be"),
+    "near ties that are in no plane": ("suffix", first("cells", near_ties=1), "evidence", "near_ties=1 must be 0"),
+    "near ties that are kept back": ("near a tie", evidence(near_tie=None), "evidence", "must be 0, the bits"),
+    "a plane of no near tie": (
+        "suffix", lambda c: c["evidence"].update(near_tie=packed(np.zeros(3456, dtype=np.bool_))), "evidence",
+        "near_tie must be null where no vote"),
+    "a vote turned round": (
+        "one tail", plane("unsafe", lambda text: ("8" if text[0] == "9" else "9") + text[1:]), "evidence", "bits of"),
+    "a plane that is none": ("suffix", plane("unsafe", lambda text: "!" + text[1:]), "evidence", "is no base64"),
+    "padding that is set": (
+        "target", lambda c: c["evidence"].update(unsafe=packed(np.ones(88, dtype=np.bool_)), draws=43, passes=86),
+        "evidence", "padding must be zero"),
+    "a cell left out": ("suffix", lambda c: c["evidence"]["cells"].pop(), "evidence", "passes=3456 must be 3072"),
+    "another cell": ("suffix", first("cells", leading_masked=1), "evidence", "cells[0] is not the cell"),
+    "the cell of another budget": ("target", first("cells", leading_masked=1), "evidence", "cells[0] is not the cell"),
+    "a cell beside the target's": (
+        "target", lambda c: c["evidence"]["cells"].append(c["evidence"]["cells"][0]), "evidence", "cells must be 1"),
+    "a score left out": ("suffix", lambda c: c["evidence"]["scores"].pop(), "evidence", "scores must be 9, not 8"),
+    "a score of other cells": ("suffix", first("scores", cells=[0, 1]), "evidence", "scores[0] must be for 0 tokens"),
+    "scores out of order": (
+        "suffix", lambda c: c["evidence"]["scores"].reverse(), "evidence", "scores[0] must be for 0 tokens"),
+    "erase-and-check of a suffix": ("suffix", top(method="erase_and_check"), "method", "does not certify"),
+    "masks against what is appended": ("append", top(method="joint"), "method", "does not certify"),
+    "strata of positions": ("l0", top(method="stratified"), "method", "no strata under text=l0"),
+    "strata of a guard for every budget": (
+        "per budget", top(method="stratified"), "method", "a guard for every budget"),
+    "Safe whatever is appended": ("append", top(asked_verdict="both"), "asked_verdict", "must be unsafe"),
+    "a target of what is appended": (
+        "append", top(target={"tokens": 20, "epsilon": 0.5, "verdict": None}), "target", "must be null"),
+    "appended without image noise": ("append", within("noise", sigma=0.0), "noise", "sigma=0 certifies nothing"),
+    "fields with a suffix": ("tabular", within("threat", text="append"), "threat", "no meaning for a tabular"),
     "a share too large": ("suffix", evidence(alpha_split={"unsafe": 1, "safe": 1}), "evidence", "equal share"),
     "a share for one side alone": ("suffix", evidence(alpha_split={"unsafe": 1}), "evidence", "equal share"),
-    "a fixed bound that stopped early": (
-        "suffix", evidence(bound="clopper_pearson"), "evidence", "draws_spent"),
+    "a fixed bound that stopped early": ("suffix", evidence(bound="clopper_pearson"), "evidence", "draws_spent"),
     "a target that was not reached": ("suffix", evidence(stopped="target"), "evidence", "target"),
     "positions of no field": ("tabular", evidence(positions=2), "evidence", "categorical fields"),
     "masks beyond memory": ("l0", evidence(positions=10**6), "evidence", "33554432 masks"),
@@ -76,7 +111,7 @@ GUARD: dict[str, Contradiction] = {
     "a radius that is kept back": (
         "suffix", lambda c: c["frontier"][3].update(radius=None, native_radius=None), "frontier", "[3].radius=None"),
     "a claim of the other method": (
-        "suffix", lambda c: c["frontier"][0].update(method="stratified"), "frontier", "by method neyman_pearson"),
+        "suffix", lambda c: c["frontier"][0].update(method="neyman_pearson"), "frontier", "by method joint"),
 }  # fmt: skip
 WHOLE = {"feature_mean": 0.01}
 FEATURE: dict[str, Contradiction] = {

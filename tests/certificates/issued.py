@@ -31,31 +31,33 @@ FIELDS = {
     "space": NUMBERS,
 }  # fmt: skip
 L0 = {"text": "l0", "slots": 0, "max_tokens": 2}
+APPEND = {"text": "append", "slots": 0, "max_tokens": 20, "tails": 1, "verdict": "unsafe"}
 KINDS: dict[str, dict[str, Any]] = {
     "suffix": {},
-    "one tail": {"tails": 1},
-    "joint": {"method": "joint", "tails": 4},
-    "near a tie": {"near_tie": 0.05},
-    "stratified": {"method": "stratified"},
-    "stratified target": {"method": "stratified", "target": TARGET, "max_tokens": 2, "stopped": "target", "draws": 48},
-    "append": {"text": "append", "slots": 0, "max_tokens": 20, "tails": 1, "verdict": "unsafe"},
     "safe": {"rate": 0.01},
     "abstained": {"rate": 0.3},
     "unsafe alone": {"verdict": "unsafe"},
     "absorbing": {"token_kernel": "absorbing"},
+    "one tail": {"tails": 1},
+    "joint": {"method": "joint", "tails": 4},
+    "near a tie": {"near_tie": 0.05},
+    "stratified": {"method": "stratified", "tails": 3},
+    "stratified target": {"method": "stratified", "target": TARGET, "max_tokens": 2, "stopped": "target", "draws": 40},
     "neyman_pearson": {"method": "neyman_pearson", "beta": 0.25, "slots": 3, "max_tokens": 3},
     "per budget": {"scope": "per_budget", "slots": 3, "max_tokens": 3},
     "per budget by neyman_pearson": {
         "scope": "per_budget", "slots": 2, "max_tokens": 2, "method": "neyman_pearson", "beta": 0.25},
-    "target": {"target": TARGET, "max_tokens": 2, "stopped": "target", "draws": 48},
-    "target per budget": {"target": TARGET, "max_tokens": 2, "scope": "per_budget", "stopped": "target", "draws": 48},
+    "target": {"target": TARGET, "max_tokens": 2, "stopped": "target", "draws": 40},
+    "target per budget": {"target": TARGET, "max_tokens": 2, "scope": "per_budget", "stopped": "target", "draws": 40},
     "fixed": {"stop": "fixed", "stopped": "draws_spent"},
     "image only": {"text": "none", "slots": 0, "max_tokens": 0, "tails": 1},
+    "append": APPEND,
+    "append by name": {**APPEND, "method": "erase_and_check", "max_tokens": 3, "near_tie": 0.01},
     "text only": {"sigma": 0.0, "epsilons": (0.0,)},
     "text alone": {"sigma": 0.0, "epsilons": (0.0,), "pictured": False},
     "text alone and l0": {**L0, "sigma": 0.0, "epsilons": (0.0,), "pictured": False},
     "l0": L0,
-    "l0 by covers": {**L0, "method": "joint"},
+    "l0 by covers": {**L0, "method": "joint", "tails": 1, "near_tie": 0.01},
     "l0 by neyman_pearson": {**L0, "method": "neyman_pearson", "beta": 0.25},
     "l0 and safe": {**L0, "rate": 0.02, "beta": 0.8},
     "tabular": FIELDS,
@@ -67,15 +69,18 @@ def issue(
     *,
     rate: float = 0.99,
     near_tie: float = 0.0,
-    draws: int = 100,
+    draws: int = 192,
     stopped: Stopped = "tolerance",
     pictured: bool = True,
     **changes: object,
 ) -> dict[str, Any]:
-    """A certificate after so many draws, as it is parsed from the wire."""
+    """A certificate after so many draws, of which these shares are Unsafe and near a tie, as parsed from the wire."""
     asked = spec(**changes)
-    drawn = tally(asked, Order("job", 0, 0, draws), rate, near_tie=near_tie)
-    counted = Counted.nothing(asked).with_tally(drawn).looked(asked, SEED)
+    counted = Counted.nothing(asked)
+    for index, start in enumerate(range(0, draws, 16)):
+        order = Order("job", index, start, min(start + 16, draws))
+        counted = counted.with_tally(tally(asked, order, rate, near_tie=near_tie))
+    counted = counted.looked(asked, SEED)
     record = _record(asked, pictured)
     question = question_of(asked, operator_norm=operator_norm(record))
     found = answer(question, counted.votes)

@@ -1,5 +1,6 @@
 """Verification of both chapters: what the certifier writes passes, and no part of it can be altered unseen."""
 
+import json
 import math
 from functools import partial
 from typing import Any
@@ -29,7 +30,8 @@ SMALL: dict[str, dict[str, Json]] = {
         "safe": {"slots": 1, "max_tokens": 1, "rate": 0.0},
         "per budget": {"slots": 1, "max_tokens": 1, "scope": "per_budget"},
         "target": {"target": {"tokens": 1, "epsilon": 0.5}, "max_tokens": 1, "stopped": "target"},
-        "l0": {**issued.KINDS["l0"], "max_tokens": 1, "method": "stratified", "orders": 4},
+        "append": {**issued.APPEND, "max_tokens": 1},
+        "l0": {**issued.KINDS["l0"], "max_tokens": 1, "method": "joint", "near_tie": 0.05},
         "tabular": {**issued.KINDS["tabular"], "max_tokens": 1},
     },
     "feature": {
@@ -38,10 +40,12 @@ SMALL: dict[str, dict[str, Json]] = {
                      "token embedding")
     },
 }  # fmt: skip
-FEW = {"guard": {"orders": 2, "epsilons": (0.5,)}, "feature": {"draws": 50, "epsilons": (0.05,)}}
+FEW = {"guard": {"draws": 35, "epsilons": (0.5,)}, "feature": {"draws": 50, "epsilons": (0.05,)}}
 FIELDS = {
     "guard": {
         "signature",
+        "reason",
+        "notice",
         "space",
         "false_flag",
         "evidence",
@@ -53,6 +57,7 @@ FIELDS = {
     },
     "feature": {"signature", "notice", "space", "evidence", "bounds", "radii", "prediction", "embedding", "target"},
 }
+CLAIMS_OF_ITS_OWN = {("target", "epsilon"), ("evidence", "tie_band")}
 FEATURE_NUMBERS = {"inner_product_at_least", "cosine_at_least", "radius", "native_radius", "certified"}
 EVERY = [(chapter, kind) for chapter, module in CHAPTERS.items() for kind in module.KINDS]
 FEW_OF_EACH = [(chapter, kind) for chapter, kinds in SMALL.items() for kind in kinds]
@@ -117,11 +122,11 @@ def near(leaf: Any) -> list[Any]:
 
 
 def is_computed(chapter: str, path: Path, leaf: Any) -> bool:
-    """Whether the verifier must have found this number itself: the target's epsilon is a claim of its own."""
+    """Whether the verifier must have found this number itself: a target and an assumption are claims of their own."""
     if chapter == "feature":
         return path[0] in FIELDS[chapter] and path[-1] in FEATURE_NUMBERS and leaf is not None
     numeric = isinstance(leaf, int | float) and not isinstance(leaf, bool)
-    return numeric and path[0] in FIELDS[chapter] - {"space"} and path != ("target", "epsilon")
+    return numeric and path[0] in FIELDS[chapter] - {"space"} and path not in CLAIMS_OF_ITS_OWN
 
 
 @each([*FEW_OF_EACH, *(case for case in EVERY if case[0] == "feature" and case not in FEW_OF_EACH)])
@@ -289,27 +294,62 @@ def test_a_field_of_guards_is_unknown_to_a_feature_certificate() -> None:
     assert (check.field, "no field 'tau'" in check.detail) == ("tau", True)
 
 
-@pytest.mark.parametrize("name", ["orders", "cells"])
+@pytest.mark.parametrize("name", ["scores", "cells"])
 def test_a_huge_certificate_costs_no_more_than_reading_it(name: str) -> None:
     certificate = unsigned(issued.issued("l0"))
     certificate["evidence"][name] = certificate["evidence"][name] * 5_000
     assert failing(certificate)
 
 
-def test_covers_that_would_take_minutes_to_count_are_over_the_limit() -> None:
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"draws": 10**6, "tails": 8, "passes": 72 * 10**6}, "a bit for each of 72000000 votes"),
+    ({"unsafe": "A" * 2**20}, "must have 432, a bit for each of 3456 votes"),
+])  # fmt: skip
+def test_a_plane_of_another_size_than_is_stated_is_not_laid_out(changes: Json, words: str) -> None:
+    certificate = unsigned(issued.issued("suffix"))
+    certificate["evidence"] |= changes
+    assert any(words in check.detail for check in failing(certificate))
+
+
+def test_votes_and_covers_that_would_take_minutes_to_count_are_over_the_limit() -> None:
     certificate = issued.issued("l0")
-    certificate["evidence"] |= {"positions": 600, "orders": [{"stop": 10_000}]}
+    certificate["evidence"] |= {"positions": 600, "draws": 5_000}
     assert not list(size_faults(certificate))
-    certificate["evidence"]["orders"] = [{"stop": 20_000}]
+    certificate["evidence"]["draws"] = 20_000
     ((field, fault),) = size_faults(certificate)
     assert field == "evidence"
-    assert "20000 draws must make at most 2147483648 with their covers" in fault
+    assert "40000 tails must make at most 2147483648 with their covers" in fault
+    certificate = issued.issued("suffix")
+    certificate["evidence"] |= {"draws": 1_000_000, "tails": 8}
+    assert not list(size_faults(certificate))
+    certificate["evidence"]["cells"] *= 2
+    ((field, fault),) = size_faults(certificate)
+    assert field == "evidence"
+    assert "144000000 votes must be at most 134217728" in fault
 
 
 def test_only_limits_stand_against_a_certificate_of_many_budgets() -> None:
-    certificate = issued.issue(slots=66, max_tokens=66, epsilons=(), orders=1, alphabets=(3,), beta=0.5)
+    certificate = issued.issue(slots=66, max_tokens=66, epsilons=(), draws=16, alphabets=(3,), beta=0.5)
     assert [check.field for check in failing(certificate)] == ["threat"]
     assert all(check.ok for check in verify(certificate, limited=False))
+
+
+@pytest.mark.parametrize(("tails", "near_tie"), [(4, 0.0), (4, 0.01), (8, 0.01)])
+def test_a_thousand_draws_in_nine_cells_are_a_certificate_of_under_forty_kilobytes(tails: int, near_tie: float) -> None:
+    certificate = issued.issue(draws=1000, tails=tails, near_tie=near_tie, method="stratified", tau=1e-4)
+    assert len(certificate["evidence"]["cells"]) == 9
+    assert len(json.dumps(certificate)) < 40_000
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.99])
+def test_near_ties_count_against_whichever_verdict_is_certified(rate: float) -> None:
+    with_ties, without = (issued.issue(rate=rate, near_tie=share) for share in (0.03, 0.0))
+    assert [one["verdict"] for one in (with_ties, without)] == ["unsafe" if rate > 0.5 else "safe"] * 2
+    pairs = list(zip(with_ties["frontier"], without["frontier"], strict=True))
+    assert all((one["radius"] or 0.0) <= (other["radius"] or 0.0) for one, other in pairs)
+    assert with_ties["frontier"][0]["radius"] < without["frontier"][0]["radius"]
+    for one, other in zip(with_ties["evidence"]["scores"], without["evidence"]["scores"], strict=True):
+        assert one["lower"] <= other["lower"] <= other["upper"] <= one["upper"]
 
 
 @pytest.mark.parametrize("field", ["max_tokens", "slots"])

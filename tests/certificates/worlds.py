@@ -61,7 +61,7 @@ class Worlds:
 
     @property
     def bin_chances(self) -> Floats:
-        return cast(Floats, np.diff(ndtr(self.bins)))
+        return np.diff(ndtr(self.bins))
 
     @cached_property
     def seen(self) -> Floats:
@@ -75,7 +75,7 @@ class Worlds:
     @cached_property
     def by_mask(self) -> Floats:
         """P[f = 1 | exactly this mask] at the clean input: [classifier, masked_1, ..., masked_L]."""
-        return cast(Floats, self.seen @ self.bin_chances)
+        return self.seen @ self.bin_chances
 
     def covered(self, masked: Iterable[int], kept: Sequence[int] = (), *, by_bin: bool = False) -> Floats:
         """q of every classifier given that these positions are masked and those are not; [classifier, bin] by bin."""

@@ -1,4 +1,4 @@
-"""The cells that a guard is sampled in (maths.md §5): which there are, what each is, and which of them count."""
+"""The cells in which every draw is scored (maths.md §§5 and 10): which there are, and what each is."""
 
 from typing import Any
 
@@ -8,12 +8,17 @@ from hypothesis import strategies as st
 
 from holdfast.certificates.noise.kernels import mask_probability
 from holdfast.contract.guard.requests import CertificationRequest
-from holdfast.contract.guard.spec import Cell, GuardSpec, resolve
+from holdfast.contract.guard.spec import GuardSpec, resolve
 from holdfast.questions import question_of
 from tests.contract.asking import guard_requests
 from tests.contract.served import GUARD, TABULAR, resolved
 
-SHARED, PER_BUDGET = (guard_requests(GUARD, kinds=["suffix"], scopes=[scope]) for scope in ("shared", "per_budget"))
+SHARED, PER_BUDGET = (
+    guard_requests(GUARD, kinds=["suffix"], scopes=[scope]).filter(
+        lambda asked: asked["target"] is None and asked["method"] != "neyman_pearson"
+    )
+    for scope in ("shared", "per_budget")
+)
 THRESHOLDS = st.floats(1e-6, 0.999)
 
 
@@ -27,25 +32,24 @@ def whole(beta: float, slots: int = 4, **more: Any) -> GuardSpec:
     return resolved(threat={"text": {"slots": slots}}, noise=noise, **more)
 
 
-def strata_of(spec: GuardSpec) -> list[Cell]:
-    return [*spec.cells[:-1]] if spec.natural else [*spec.cells]
-
-
 @pytest.mark.parametrize(
     ("spec", "cells"),
     [
+        (whole(0.5, decision={"tau": 0.2}), [(4, 0, False), (4, 1, False), (4, 2, True)]),
+        (whole(0.5, decision={"tau": 0.2}, method="joint"), [(4, 0, False), (4, 1, False), (4, 2, True)]),
         (whole(0.5, decision={"tau": 0.2}, method="stratified"), [(4, 0, False), (4, 1, False), (4, 2, True)]),
-        (whole(0.5, decision={"tau": 0.2}), [(4, 0, False), (4, 1, False), (4, 2, True), (4, 0, True)]),
         (whole(0.5, decision={"tau": 0.2}, method="neyman_pearson"), [(4, 0, True)]),
-        (whole(1.0, 2, decision={"tau": 0.2}), [(2, 0, False), (2, 1, False), (2, 2, True), (2, 0, True)]),
+        (whole(1.0, 2, decision={"tau": 0.2}), [(2, 0, False), (2, 1, False), (2, 2, True)]),
         (whole(0.5, decision={"tau": 0.5}), [(4, 0, True)]),
-        (whole(0.5, target={"tokens": 1}), [(4, 0, False), (4, 1, True)]),
+        (whole(0.5, target={"tokens": 1}), [(4, 1, True)]),
         (whole(0.5, target={"tokens": 0}), [(4, 0, True)]),
+        (whole(0.5, target={"tokens": 1}, method="neyman_pearson"), [(4, 0, True)]),
         (whole(0.5, 2, noise={"scope": "per_budget"}), [(0, 0, True), (1, 1, True), (2, 2, True)]),
         (whole(0.5, 2, noise={"scope": "per_budget"}, method="neyman_pearson"),
          [(0, 0, True), (1, 0, True), (2, 0, True)]),
-        (whole(0.5, 2, noise={"scope": "per_budget"}, target={"tokens": 1}), [(0, 0, True), (1, 1, True)]),
+        (whole(0.5, 2, noise={"scope": "per_budget"}, target={"tokens": 1}), [(1, 1, True)]),
         (resolved(threat={"text": {"kind": "none"}}), [(0, 0, True)]),
+        (resolved(threat={"text": {"kind": "append"}}, decision={"verdict": "unsafe"}), [(0, 0, True)]),
         (resolved(threat={"text": {"kind": "l0"}}), [(0, 0, True)]),
         (resolved(TABULAR), [(3, 0, True)]),
     ],
@@ -55,11 +59,16 @@ def test_the_cells_are_those_of_the_mathematics(spec: GuardSpec, cells: list[tup
 
 
 @given(guard_requests(GUARD) | guard_requests(TABULAR))
-def test_the_wanted_cells_are_cells_and_for_a_target_the_pooled_one_alone(asked: dict[str, Any]) -> None:
+def test_no_cell_is_there_twice_and_every_tail_of_a_draw_is_a_pass_in_each(asked: dict[str, Any]) -> None:
     spec = meant(asked)
-    every = tuple(range(len(spec.cells)))
-    assert spec.wanted_cells == (every if spec.target is None else every[-1:])
     assert len(set(spec.cells)) == len(spec.cells)
+    assert spec.draw_passes == spec.tails * len(spec.cells)
+
+
+@given(guard_requests(GUARD) | guard_requests(TABULAR))
+def test_without_noise_on_the_text_all_tails_of_a_draw_are_one(asked: dict[str, Any]) -> None:
+    spec = meant(asked)
+    assert spec.tails == 1 if spec.text in ("none", "append") else spec.tails >= 1
 
 
 @given(SHARED)
@@ -68,13 +77,13 @@ def test_every_draw_falls_into_exactly_one_stratum(asked: dict[str, Any]) -> Non
     for masked in range(spec.slots + 1):
         held = [
             cell
-            for cell in strata_of(spec)
+            for cell in spec.cells
             if (masked >= cell.leading_masked if cell.at_least else masked == cell.leading_masked)
         ]
         assert len(held) == 1
 
 
-@given(SHARED.filter(lambda asked: asked["target"] is None and asked["method"] != "neyman_pearson"))
+@given(SHARED)
 def test_strata_are_as_fine_as_thresholds_allow_and_no_finer(asked: dict[str, Any]) -> None:
     spec = meant(asked)
     masked = mask_probability(question_of(spec).kernels[0])
@@ -102,17 +111,6 @@ def test_strata_fall_with_the_threshold_and_grow_with_the_rate_of_masks(
 def test_trying_for_both_verdicts_is_as_fine_as_the_finer_of_the_two(tau: float, beta: float, slots: int) -> None:
     alone = [whole(beta, slots, decision={"tau": tau, "verdict": verdict}).strata for verdict in ("unsafe", "safe")]
     assert whole(beta, slots, decision={"tau": tau}).strata == max(alone)
-
-
-@given(guard_requests(GUARD) | guard_requests(TABULAR))
-def test_the_kernels_own_noise_is_a_cell_for_auto_alone_and_never_beside_itself(asked: dict[str, Any]) -> None:
-    spec = meant(asked)
-    own = [cell for cell in spec.cells if cell.leading_masked == 0 and cell.at_least and cell.slots == spec.slots]
-    assert len(own) <= 1
-    if spec.natural:
-        assert (spec.method, spec.text, spec.scope, spec.target) == ("auto", "suffix", "shared", None)
-        assert spec.cells[-1] == own[0]
-        assert len(spec.cells) == spec.strata + 2
 
 
 @given(PER_BUDGET)

@@ -65,7 +65,7 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> Life:
         until(lambda: answered(url).is_success, running)
         with Client(url) as client:
             image = ROOT / "examples/unsafe.png"
-            job = client.certify(text="a", image=image, max_passes=10**7, tolerance=0.0, stop="fixed")
+            job = client.certify(text="a", image=image, max_draws=10**6, tolerance=0.0, stop="fixed")
         follower = threading.Thread(target=_follow, args=(f"{url}/v1/certifications/{job.id}/events", seen))
         follower.start()
         until(lambda: seen.streamed, running)

@@ -13,13 +13,13 @@ from tests.system.processes import ROOT, Running, begin, compose_command, until_
 from tests.waiting import PATIENCE_S, free_port
 
 EXAMPLES = {example["name"]: example for example in json.loads((ROOT / "examples/examples.json").read_text())}
-PASSES = 5400
+DRAWS = 150
 
 
 def certify(client: Client, expected: str = "unsafe", **options: Any) -> Certificate:
     example = EXAMPLES[expected]
     image = ROOT / "examples" / example["image"]
-    return client.certify(text=example["text"], image=image, max_passes=PASSES, **options).wait(PATIENCE_S)
+    return client.certify(text=example["text"], image=image, max_draws=DRAWS, **options).wait(PATIENCE_S)
 
 
 def same(certificate: Certificate) -> dict[str, Any]:
@@ -74,8 +74,8 @@ def test_killing_a_worker_in_the_middle_changes_nothing_but_the_time(
     client, _, crew = distributed(start, redis_url, workers=2)
     example = EXAMPLES["unsafe"]
     with client:
-        job = client.certify(text=example["text"], image=ROOT / "examples" / example["image"], max_passes=PASSES)
-        next(progress for progress in job if progress.passes > 0)
+        job = client.certify(text=example["text"], image=ROOT / "examples" / example["image"], max_draws=DRAWS)
+        next(progress for progress in job if progress.draws > 0)
         crew[0].process.send_signal(signal.SIGKILL)
         assert same(job.wait(PATIENCE_S)) == same(embedded)
     assert crew[1].process.poll() is None

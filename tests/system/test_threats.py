@@ -26,7 +26,7 @@ def census(folder: Path) -> Path:
     folder.mkdir()
     fields = [{"name": "work", "values": ["none", "part", "full"]}, {"name": "home", "values": ["rent", "own"]}]
     means = {"fields": [*fields, {"name": "income"}], "means": [0.0], "stds": [1.0]}
-    defaults = {"beta": 0.4, "sigma": 0.5, "tau": 0.4, "max_passes": 2000}
+    defaults = {"beta": 0.4, "sigma": 0.5, "tau": 0.4, "max_draws": 500}
     described = {"name": "census", "kind": "tabular", **means, "defaults": defaults}
     (folder / "holdfast.json").write_text(json.dumps(described))
     weight = np.array([[-0.5, 0.0, 0.5, -0.5, 0.5, 2.0]], np.float32)
@@ -56,12 +56,15 @@ def scene(name: str) -> dict[str, Any]:
 
 ASKED: dict[str, tuple[dict[str, Any], str]] = {
     "suffix, unsafe": (scene("unsafe"), "unsafe"),
-    "suffix, safe": ({**scene("safe"), "max_passes": 3000}, "safe"),
+    "suffix, safe": ({**scene("safe"), "max_draws": 300}, "safe"),
     "a decision": ({**scene("unsafe"), "target": (4, 0.5)}, "unsafe"),
+    "characters appended": ({**scene("unsafe"), "threat": "append", "max_characters": 5}, "unsafe"),
     "image only": ({**scene("unsafe"), "threat": "none"}, "unsafe"),
     "text only": ({**scene("unsafe"), "image_threat": "none"}, "unsafe"),
     "l0": ({**scene("unsafe"), "threat": "l0", "max_tokens": 2}, "unsafe"),
     "a guard per budget": ({**scene("unsafe"), "scope": "per_budget"}, "unsafe"),
+    "joint alone": ({**scene("unsafe"), "method": "joint", "tails": 2}, "unsafe"),
+    "stratum by stratum": ({**scene("unsafe"), "method": "stratified"}, "unsafe"),
     "Neyman-Pearson": ({**scene("unsafe"), "method": "neyman_pearson"}, "unsafe"),
     "absorbing, fixed": ({**scene("unsafe"), "token_kernel": "absorbing", "stop": "fixed"}, "unsafe"),
     "tabular, unsafe": ({"model": "census", "fields": {"work": "full", "home": "own", "income": 2.0}}, "unsafe"),
@@ -72,7 +75,7 @@ ASKED: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", ASKED)
 def test_what_the_service_certifies_is_verified_offline_and_by_the_service(client: Client, name: str) -> None:
     asked, verdict = ASKED[name]
-    certificate = client.certify(**{"max_passes": 1200, **asked}).wait(PATIENCE_S)
+    certificate = client.certify(**{"max_draws": 120, **asked}).wait(PATIENCE_S)
     assert certificate.verdict == verdict
     plain = certificate.model_dump(mode="json")
     assert not [check for check in (*verify(plain), *check_signature(plain, client.keys())) if not check.ok]
@@ -96,10 +99,10 @@ def test_the_service_signs_with_the_key_it_publishes(client: Client) -> None:
 async def test_the_asynchronous_client_follows_certifies_and_checks(client: Client) -> None:
     async with AsyncClient(client.url) as other:
         job = await other.certify(**scene("unsafe"), target=(2, 0.25))
-        passes = [progress.passes async for progress in job]
+        draws = [progress.draws async for progress in job]
         certificate = await job.wait(600)
         assert (await other.verify(certificate)).valid
         keys = await other.keys()
-    assert passes == sorted(passes)
-    assert passes[-1] == certificate.evidence.passes
+    assert draws == sorted(draws)
+    assert draws[-1] == certificate.evidence.draws
     assert verify_here(certificate, keys).valid

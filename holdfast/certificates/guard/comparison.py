@@ -14,18 +14,8 @@ from holdfast.certificates.guard.sides import passes_to_detect
 from holdfast.certificates.guard.words import notice, reason, sharing
 from holdfast.certificates.noise.space import native_radius
 
-_COMPARED = (
-    "reason",
-    "notice",
-    "space",
-    "false_flag",
-    "evidence",
-    "frontier",
-    "max_tokens",
-    "verdict",
-    "target",
-    "worst_case",
-)
+_WORDS = ("reason", "notice")
+_COMPARED = (*_WORDS, "space", "false_flag", "evidence", "frontier", "max_tokens", "verdict", "target", "worst_case")
 
 
 def recomputed_guard(certificate: Mapping[str, Any], limited: bool) -> list[Check]:

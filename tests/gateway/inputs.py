@@ -10,7 +10,9 @@ from typing import Any
 import httpx
 from PIL import Image
 
-from holdfast.certificates import resize_norm
+from holdfast.certificates import answer, resize_norm
+from holdfast.certificates.guard.reading import question_of, votes_of
+from holdfast.certificates.guard.words import notice, reason, sharing
 from holdfast.contract.guard.certificates import (
     CellEvidence,
     Certificate,
@@ -67,7 +69,7 @@ def body(*, text: str = "Love the way you smell today", image: bytes | str = PNG
 def certificate(job_id: str) -> Certificate:
     """A certificate of this job that certifies nothing: image-only, one draw."""
     now = datetime.now(UTC)
-    return Certificate(
+    made = Certificate(
         id=job_id,
         kind="hybrid",
         created_at=now,
@@ -117,6 +119,16 @@ def certificate(job_id: str) -> Certificate:
         software="holdfast",
         notice=(),
         signature=None,
+    )
+    plain = made.model_dump(mode="json")
+    question = question_of(plain)
+    found = answer(question, votes_of(plain, question))
+    return made.model_copy(
+        update={
+            "notice": notice(question, found, pictured=True, tie_band=0.0, asked=1),
+            "reason": reason(question, found, "not_certifiable"),
+            "evidence": made.evidence.model_copy(update={"sharing": sharing(question, None)}),
+        }
     )
 
 

@@ -25,7 +25,7 @@ _GUARD_UNCHECKED = (
 def guard_unchecked(certificate: Mapping[str, Any]) -> tuple[str, ...]:
     """The names of what is not checked; a parameter that no number of this certificate reads is one of them."""
     unread: tuple[str, ...] = ()
-    if _within(certificate, "threat", "text") == "none":
+    if _within(certificate, "threat", "text") in ("none", "append"):
         unread += ("noise.token_kernel", "noise.beta", "space.alphabets")
     elif _within(certificate, "noise", "token_kernel") == "absorbing" or certificate.get("kind") == "tabular":
         unread += ("space.alphabets",)

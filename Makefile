@@ -73,6 +73,7 @@ upgrade: $(LOCK)/uv.stamp ## take the newest allowed versions into requirements/
 
 bench: $(VENV)/dev.stamp ## certificate, worker and feature benchmarks, each beside the published method
 	$(BIN)/python benchmarks/frontier.py
+	$(BIN)/python benchmarks/joint.py
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/features.py
 	$(BIN)/python benchmarks/smoothed_tower.py

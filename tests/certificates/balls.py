@@ -69,7 +69,16 @@ def kl_risk(sample: ScoreSample, q: flint.arb) -> flint.arb:
 
 def betting_risk(sample: ScoreSample, m: flint.arb, bets: list[flint.arb]) -> flint.arb:
     """1 / K_n(m) of the betting bound (section 6) with these bets below 1, beside the one that stakes all."""
-    shares = [(flint.arb(1), flint.arb(1) / 2), *((bet, flint.arb(1) / (2 * len(bets))) for bet in bets)]
+    return _wealth_risk(sample, m, bets, flint.arb(1) / 2)
+
+
+def standing_risk(sample: ScoreSample, m: flint.arb) -> flint.arb:
+    """The same of 11 bets that stand, 15/16, 10/16, ..., and 3/4 on the one that stakes all."""
+    return _wealth_risk(sample, m, [flint.arb(15) / 16 * (flint.arb(2) / 3) ** k for k in range(11)], flint.arb(3) / 4)
+
+
+def _wealth_risk(sample: ScoreSample, m: flint.arb, bets: list[flint.arb], on_all: flint.arb) -> flint.arb:
+    shares = [(flint.arb(1), on_all), *((bet, (1 - on_all) / len(bets)) for bet in bets)]
     wealth = flint.arb(0)
     for bet, share in shares:
         factors = [(1 - bet + bet * value / m, count) for value, count in _levels(sample)]

@@ -20,7 +20,7 @@ from holdfast.certificates import (
     joint_frontier,
 )
 from holdfast.certificates.bounds.counts import Bound
-from holdfast.certificates.bounds.means import betting_lower
+from holdfast.certificates.bounds.means import standing_lower
 from holdfast.certificates.noise.kernels import cell_weights
 from holdfast.certificates.shifts.joint import LEVELS, budget_shares, draw_scores, joint_shifts, score_shift
 from holdfast.certificates.shifts.mixtures import mean_mixture
@@ -129,7 +129,7 @@ def test_the_mean_and_the_law_have_half_of_a_budgets_risk_each() -> None:
     (first, second, third) = joint_shifts(hits, AbsorbingKernel(0.5), 0.04, "any_time", shares=(0.5, 0.25, 0.25))
     for budget, (entry, risk) in enumerate(zip((first, second, third), (0.02, 0.01, 0.01), strict=True)):
         scores = draw_scores(hits[:, :, budget:], cell_weights(AbsorbingKernel(0.5), 2)[budget:])
-        assert entry.own.lower == pytest.approx(any_time_lower(float(scores.sum()), 300, risk / 2), rel=1e-7)
+        assert entry.own.lower == standing_lower(scores, risk / 2)
         assert entry.own.law is not None
         assert entry.own.law.values.tolist() == list(LEVELS)
         reached = [int(np.count_nonzero(scores >= level)) for level in LEVELS]
@@ -142,10 +142,10 @@ def test_the_mean_and_the_law_have_half_of_a_budgets_risk_each() -> None:
         )
 
 
-def test_a_fixed_number_of_draws_has_the_betting_bound_on_its_mean() -> None:
+def test_a_fixed_number_of_draws_has_the_same_bound_on_its_mean_and_its_own_at_the_levels() -> None:
     scores = draw_scores(drawn(6, 300, 4, 3), cell_weights(AbsorbingKernel(0.5), 2))
     found = score_shift(scores, 0.02, "clopper_pearson")
-    assert found.lower == betting_lower(scores, 0.01)
+    assert found.lower == standing_lower(scores, 0.01)
     assert found.law is not None
     assert found.law.survival[6] == clopper_pearson_lower(int((scores >= LEVELS[6]).sum()), 300, 0.01 / 12)
 
@@ -154,7 +154,7 @@ def test_without_an_image_shift_the_mean_has_the_whole_risk() -> None:
     scores = draw_scores(drawn(7, 300, 4, 3), cell_weights(AbsorbingKernel(0.5), 2))
     found = score_shift(scores, 0.02, "any_time", imageless=True)
     assert found.law is None
-    assert found.lower == pytest.approx(any_time_lower(float(scores.sum()), 300, 0.02), rel=1e-7)
+    assert found.lower == standing_lower(scores, 0.02)
     assert found.lower > score_shift(scores, 0.02, "any_time").lower
     for budget in joint_shifts(drawn(7, 300, 4, 3), AbsorbingKernel(0.5), 0.02, "any_time", imageless=True):
         assert budget.own.law is None

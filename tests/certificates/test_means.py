@@ -17,14 +17,15 @@ from holdfast.certificates.bounds.means import (
     hoeffding_lower,
     kl_lower,
     mean_lower,
+    standing_lower,
 )
 from tests.certificates import encoders, oracle
 
 Floats = NDArray[np.float64]
 Lower = Callable[..., float]
 
-BOUNDS = [betting_lower, empirical_bernstein_lower, kl_lower, hoeffding_lower]
-MONOTONE = [betting_lower, kl_lower, hoeffding_lower]
+BOUNDS = [betting_lower, empirical_bernstein_lower, kl_lower, hoeffding_lower, standing_lower]
+MONOTONE = [betting_lower, kl_lower, hoeffding_lower, standing_lower]
 # Beyond it a search gives up no more than this share of the exact bound.
 LOOSE = 1e-8
 # Unsound bounds are missed, and sound ones reported, with at most this probability per simulation.
@@ -59,6 +60,22 @@ def test_the_betting_bound_fails_anywhere_along_a_path_with_at_most_its_risk(p: 
     assert oracle.prefix_failure(lower, p, 60) <= 0.1
 
 
+@pytest.mark.parametrize("p", [0.3, 0.5, 0.8])
+def test_the_standing_bound_fails_anywhere_along_a_path_with_at_most_its_risk(p: float) -> None:
+    def lower(successes: int, draws: int) -> float:
+        return standing_lower(np.repeat([1.0, 0.0], [successes, draws - successes]), 0.3)
+
+    assert 0.03 < oracle.prefix_failure(lower, p, 40) <= 0.3
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(scores=scores_of_any_kind, alpha=st.floats(1e-9, 0.9), share=st.floats(1e-3, 1.0))
+def test_the_standing_bound_fails_at_a_smaller_risk_only_where_it_fails_at_a_larger_one(
+    scores: list[float], alpha: float, share: float
+) -> None:
+    assert standing_lower(scores, share * alpha) <= standing_lower(scores, alpha)
+
+
 def test_a_bound_for_one_number_of_draws_fails_more_often_than_its_risk_along_a_path() -> None:
     def lower(successes: int, draws: int) -> float:
         return kl_lower(np.repeat([1.0, 0.0], [successes, draws - successes]), 0.1)
@@ -76,7 +93,7 @@ def test_the_highest_betting_bound_of_a_path_of_scores_covers_in_simulation() ->
     assert wrong <= binom.isf(NEVER, 300, 0.1)
 
 
-@pytest.mark.parametrize(("bound", "width"), [*zip(BOUNDS, [0.00120, 0.00295, 0.00852, 0.01859], strict=True)])
+@pytest.mark.parametrize(("bound", "width"), [*zip(BOUNDS, [0.00120, 0.00295, 0.00852, 0.01859, 0.00117], strict=True)])
 def test_widths_at_ten_thousand_concentrated_scores(bound: Lower, width: float) -> None:
     scores = beta_scores(0.95, 0.03, 10000)
     assert scores.mean() - bound(scores, 0.001) == pytest.approx(width, abs=1e-5)
@@ -147,7 +164,7 @@ def test_a_larger_score_never_lowers_a_bound_that_ignores_the_spread(
 def test_every_name_has_its_bound_and_the_betting_bound_comes_first() -> None:
     scores = beta_scores(0.9, 0.1, 100)
     names: list[MeanBound] = ["betting", "empirical_bernstein", "kl", "hoeffding"]
-    assert [mean_lower(scores, 0.01, bound=name) for name in names] == [bound(scores, 0.01) for bound in BOUNDS]
+    assert [mean_lower(scores, 0.01, bound=name) for name in names] == [bound(scores, 0.01) for bound in BOUNDS[:4]]
     assert mean_lower(scores, 0.01, horizon=1000) == betting_lower(scores, 0.01, horizon=1000)
     with pytest.raises(ValueError, match=r"bound='bootstrap' must be one of betting, .*; name one"):
         mean_lower(scores, 0.01, bound="bootstrap")  # type: ignore[arg-type]

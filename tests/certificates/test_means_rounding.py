@@ -14,6 +14,7 @@ from holdfast.certificates.bounds.means import (
     empirical_bernstein_lower,
     hoeffding_lower,
     kl_lower,
+    standing_lower,
 )
 from tests.certificates import balls
 
@@ -54,6 +55,15 @@ def test_the_betting_bound_stays_below_an_exact_one_just_below_the_grid(name: st
         assert balls.betting_risk(sample, flint.arb(betting_lower(sample, risk)), bets) <= risk
 
 
+@pytest.mark.parametrize("alpha", RISKS)
+@pytest.mark.parametrize("name", SAMPLES)
+def test_the_standing_bound_stays_below_an_exact_one_just_below_the_grid(name: str, alpha: float) -> None:
+    sample = SAMPLES[name]
+    near = standing_lower(sample, alpha)
+    for risk in balls.hard_risks(near, lambda m: balls.standing_risk(sample, m), 8):
+        assert balls.standing_risk(sample, flint.arb(standing_lower(sample, risk))) <= risk
+
+
 @pytest.mark.parametrize("share", [1e-3, 1e-9])
 def test_a_risk_of_nearly_one_leaves_the_kl_bound_below_the_exact_one(share: float) -> None:
     # Near its peak the divergence is flat, and its rounding moves the bound furthest.
@@ -82,6 +92,8 @@ def test_no_searched_bound_is_above_the_exact_one(scores: list[float], times: in
     assert kl == 0.0 or balls.kl_risk(sample, flint.arb(kl)) <= alpha
     bets = balls.bets(alpha, sample.size)
     assert betting == 0.0 or balls.betting_risk(sample, flint.arb(betting), bets) <= alpha
+    standing = standing_lower(sample, alpha)
+    assert standing == 0.0 or balls.standing_risk(sample, flint.arb(standing)) <= alpha
 
 
 @settings(derandomize=True, max_examples=300, deadline=None)
@@ -105,7 +117,7 @@ def exact_bernstein(sample: ScoreSample, alpha: float) -> flint.arb:
     return balls.mean(sample) - width
 
 
-@pytest.mark.parametrize("bound", [betting_lower, kl_lower])
+@pytest.mark.parametrize("bound", [betting_lower, kl_lower, standing_lower])
 @pytest.mark.parametrize("size", [0.9e-290, 1.1e-290, 1e-280])
 def test_scores_near_the_end_of_the_floats_prove_little_and_break_nothing(
     bound: Callable[[ScoreSample, float], float], size: float

@@ -52,6 +52,7 @@ def unsafe_certificate() -> Certificate:
         "space": {**SPACE, "alphabets": [485]},
         "model": {"name": "reference-guard", "fingerprint": "sha256:" + "0" * 64},
         "false_flag": None,
+        "notes": ["It was trained on drawings."],
         "notice": ["The guarantee is for the smoothed guard.", "It holds with probability 1 - alpha."],
     }
     return Certificate.model_validate(document)

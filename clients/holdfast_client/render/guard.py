@@ -17,7 +17,7 @@ _STYLE: dict[Verdict, str] = {"unsafe": "bold red", "safe": "bold green", "absta
 
 
 def certificate_view(certificate: Certificate) -> RenderableType:
-    """Everything that a certificate says: the answer to its question, verdict, frontier, worst case, notice."""
+    """Everything that a certificate says: the answer to its question, verdict, frontier, worst case, notice and notes."""
     parts: list[RenderableType] = []
     if certificate.target is not None:
         parts += [_answer(certificate, certificate.target), ""]
@@ -26,7 +26,8 @@ def certificate_view(certificate: Certificate) -> RenderableType:
         parts += ["", _frontier(certificate)]
     for table in _worst_case_tables(certificate):
         parts += ["", table]
-    return Group(*parts, "", *(Text(line, style="dim") for line in certificate.notice))
+    said = (*certificate.notice, *certificate.notes)
+    return Group(*parts, "", *(Text(line, style="dim") for line in said))
 
 
 def _answer(certificate: Certificate, target: TargetAnswer) -> Text:

@@ -134,14 +134,13 @@ async def test_a_text_only_certificate_has_no_image_budget(redis: AsyncRedis) ->
     certificate = await certify(redis, asked=spec(sigma=0.0, epsilons=(0.0,), max_draws=200), rate=1.0)
     assert {point.radius for point in certificate.frontier} == {0.0}
     assert certificate.threat.image == "none"
-    assert "leaves the rest as it is" in certificate.notice[2]
+    assert "leaves the rest as it is" in certificate.notice[4]
 
 
-async def test_the_notice_says_what_the_guard_must_have_said_of_it(redis: AsyncRedis) -> None:
+async def test_the_certificate_carries_what_the_guards_operator_says_of_it(redis: AsyncRedis) -> None:
     notes = ("The guard sees each image as one tile.", "An answer that gives neither verdict counts as Unsafe.")
     certificate = await certify(redis, asked=spec(notes=notes, max_draws=200), rate=1.0)
-    plain = await certify(redis, asked=spec(max_draws=200), rate=1.0)
-    assert certificate.notice == (*plain.notice, *notes)
+    assert certificate.notes == notes
     assert all(check.ok for check in verify(certificate.model_dump(mode="json")))
 
 

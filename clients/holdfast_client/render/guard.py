@@ -17,7 +17,7 @@ _STYLE: dict[Verdict, str] = {"unsafe": "bold red", "safe": "bold green", "absta
 
 
 def certificate_view(certificate: Certificate) -> RenderableType:
-    """Everything that a certificate says: the answer to its question, verdict, frontier, worst case, notice and notes."""
+    """Everything that a certificate says: the answer to its question, verdict, frontier, worst case, notice, notes."""
     parts: list[RenderableType] = []
     if certificate.target is not None:
         parts += [_answer(certificate, certificate.target), ""]

@@ -174,7 +174,7 @@ def test_no_appended_text_and_shift_of_the_image_undoes_erase_and_check() -> Non
     rng, bins = np.random.default_rng(8), Worlds(np.zeros((1, 1)), (), (), True).bins
     texts = [text for length in range(5) for text in product(range(3), repeat=length)]
     certified, spoiled = 0, 0
-    for _ in range(10_000 // 4):
+    for _ in range(10_000):
         lean = rng.normal(size=(len(texts), 1)) + rng.uniform(0, 2) * rng.normal(size=(1, 8)) + rng.normal(size=(1, 8))
         verdicts, tau = (lean + rng.uniform(-0.5, 1.5) > 0).astype(float), float(rng.choice([0.05, 0.3, 0.6]))
         for clean in ((), (0, 1)):
@@ -187,8 +187,8 @@ def test_no_appended_text_and_shift_of_the_image_undoes_erase_and_check() -> Non
                     for suffix in product(range(3), repeat=length):
                         assert unsafe_rule(chances, (*clean, *suffix), 2, tau)
                         spoiled += bool(chances[(*clean, *suffix)] <= tau)
-    assert certified > 2500
-    assert spoiled > 10_000  # the appended text by itself would often have passed as Safe
+    assert certified > 10_000
+    assert spoiled > 40_000  # the appended text by itself would often have passed as Safe
 
 
 def test_what_is_appended_may_turn_safe_into_unsafe_so_nothing_is_said_of_safe() -> None:

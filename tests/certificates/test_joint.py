@@ -22,7 +22,7 @@ from holdfast.certificates import (
 from holdfast.certificates.bounds.counts import Bound
 from holdfast.certificates.bounds.means import standing_lower
 from holdfast.certificates.noise.kernels import cell_weights
-from holdfast.certificates.shifts.joint import LEVELS, budget_shares, draw_scores, joint_shifts, score_shift
+from holdfast.certificates.shifts.joint import LEVELS, budget_shares, draw_scores, joint_shifts, risk_part, score_shift
 from holdfast.certificates.shifts.mixtures import mean_mixture
 
 Votes = NDArray[np.bool_]
@@ -70,16 +70,45 @@ def test_scores_stay_below_their_exact_value_where_weights_are_subnormal() -> No
         assert Fraction(float(score)) <= exact_scores(hits, kernel, budget)[0]
 
 
+def test_scores_stay_below_their_exact_value_where_nothing_is_left_of_the_weights_last_digits() -> None:
+    kernel = AbsorbingKernel(0.4)
+    for budget in range(806, 814):
+        for missed in range(budget, 814):
+            hits = np.ones((1, 1, 814), dtype=bool)
+            hits[0, 0, missed] = False
+            (score,) = draw_scores(hits[:, :, budget:], cell_weights(kernel, 813)[budget:])
+            assert Fraction(float(score)) <= exact_scores(hits, kernel, budget)[0]
+
+
+def test_a_score_whose_loss_came_out_two_digits_too_small_is_below_its_exact_value() -> None:
+    kernel, misses = AbsorbingKernel(0.5181342184625699), np.array([3, 0, 3, 3, 3, 0, 0, 0, 0])
+    hits = np.arange(3)[None, :, None] >= misses
+    (score,) = draw_scores(hits[:, :, 2:], cell_weights(kernel, 8)[2:])
+    assert Fraction(float(score)) <= exact_scores(hits, kernel, 2)[0]
+
+
+def test_steps_between_levels_are_exact() -> None:
+    steps = np.diff(LEVELS, prepend=0.0).tolist()
+    assert np.cumsum(list(map(Fraction, steps))).tolist() == list(map(Fraction, LEVELS))
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.05, 0.01, 0.3 / 7])
+def test_parts_of_a_risk_are_together_at_most_the_whole(alpha: float) -> None:
+    for parts in range(1, 30):
+        assert parts * Fraction(risk_part(alpha, Fraction(1, parts))) <= Fraction(alpha)
+    assert risk_part(alpha, Fraction(1)) == alpha
+
+
 def test_a_score_is_exactly_one_where_all_tails_hit_and_reaches_a_level_that_it_equals() -> None:
     for beta in np.linspace(0.001, 1.0, 97).tolist():
         weights = cell_weights(AbsorbingKernel(beta), 8)
         for budget in range(9):
             assert draw_scores(np.ones((1, 3, 9 - budget), dtype=bool), weights[budget:]).tolist() == [1.0]
-    for tails in (2, 3, 4, 6, 12):
+    for tails in (1, 2, 3, 4, 6, 8, 24):
         hits = np.tri(tails, dtype=bool)[:, :, None]
         scores = draw_scores(hits, [0.37])
         assert np.count_nonzero(scores[:, None] >= np.array(LEVELS), axis=0).tolist() == [
-            tails + 1 - max(1, -(-tails * level // 12)) for level in range(1, 13)
+            tails + 1 - max(1, -(-tails * level // 24)) for level in range(1, 25)
         ]
 
 
@@ -147,7 +176,7 @@ def test_a_fixed_number_of_draws_has_the_same_bound_on_its_mean_and_its_own_at_t
     found = score_shift(scores, 0.02, "clopper_pearson")
     assert found.lower == standing_lower(scores, 0.01)
     assert found.law is not None
-    assert found.law.survival[6] == clopper_pearson_lower(int((scores >= LEVELS[6]).sum()), 300, 0.01 / 12)
+    assert found.law.survival[6] == clopper_pearson_lower(int((scores >= LEVELS[6]).sum()), 300, 0.01 / 24)
 
 
 def test_without_an_image_shift_the_mean_has_the_whole_risk() -> None:

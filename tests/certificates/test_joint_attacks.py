@@ -131,13 +131,13 @@ def test_one_tail_of_one_cell_fails_as_often_as_its_bound_and_just_below_it_uses
 
 @pytest.mark.parametrize("q", [0.1, 0.3, 0.45, 0.7])
 def test_several_tails_pay_for_levels_that_this_guard_does_not_need_and_still_can_fail(q: float) -> None:
-    assert 0.01 < overreach(q, 3, 0.9) <= min(0.9, overreach(q, 1, 0.9))
+    assert 0.001 < overreach(q, 3, 0.9) <= min(0.9, overreach(q, 1, 0.9))
 
 
 def test_a_law_fails_as_often_as_its_decisive_level() -> None:
     # The cell without masks always hits, the other as the image says: T is 1/2, or 1 with probability q.
     q, alpha = 0.6, 0.9
-    rate = sum(binom(20, q).pmf(k) for k in range(21) if clopper_pearson_lower(k, 20, alpha / 24) > q)
+    rate = sum(binom(20, q).pmf(k) for k in range(21) if clopper_pearson_lower(k, 20, alpha / 48) > q)
     truth, risk = 0.5 + 0.5 * ndtr(ndtri(q) - 0.5), 0.0
     for hits in range(21):
         votes = np.ones((20, 1, 2), dtype=bool)
@@ -147,8 +147,8 @@ def test_a_law_fails_as_often_as_its_decisive_level() -> None:
         # The lower half is certain, and known to be but for its own bound.
         known = Law(law.values, np.where(law.values <= 0.5, 1.0, law.survival)).shift
         risk += float(binom(20, q).pmf(hits)) * (known.at(0.5) > truth)
-    assert 0.01 < risk == pytest.approx(rate)
-    assert risk <= alpha / 24
+    assert 0.001 < risk == pytest.approx(rate)
+    assert risk <= alpha / 48
 
 
 def test_at_any_time_no_look_at_a_frontier_is_wrong_but_for_the_risk() -> None:
@@ -174,7 +174,7 @@ def test_no_appended_text_and_shift_of_the_image_undoes_erase_and_check() -> Non
     rng, bins = np.random.default_rng(8), Worlds(np.zeros((1, 1)), (), (), True).bins
     texts = [text for length in range(5) for text in product(range(3), repeat=length)]
     certified, spoiled = 0, 0
-    for _ in range(10_000 // 4):
+    for _ in range(10_000):
         lean = rng.normal(size=(len(texts), 1)) + rng.uniform(0, 2) * rng.normal(size=(1, 8)) + rng.normal(size=(1, 8))
         verdicts, tau = (lean + rng.uniform(-0.5, 1.5) > 0).astype(float), float(rng.choice([0.05, 0.3, 0.6]))
         for clean in ((), (0, 1)):
@@ -187,8 +187,8 @@ def test_no_appended_text_and_shift_of_the_image_undoes_erase_and_check() -> Non
                     for suffix in product(range(3), repeat=length):
                         assert unsafe_rule(chances, (*clean, *suffix), 2, tau)
                         spoiled += bool(chances[(*clean, *suffix)] <= tau)
-    assert certified > 2500
-    assert spoiled > 10_000  # the appended text by itself would often have passed as Safe
+    assert certified > 10_000
+    assert spoiled > 40_000  # the appended text by itself would often have passed as Safe
 
 
 def test_what_is_appended_may_turn_safe_into_unsafe_so_nothing_is_said_of_safe() -> None:

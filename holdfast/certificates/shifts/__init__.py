@@ -8,5 +8,6 @@ asks `at`, whoever asks for a radius asks `reach`, and neither knows what it was
 - `Worst` (`neyman_pearson`): the worst classifier of one mean, against groups of likelihood ratios.
 - `Least` and `Greatest` (`shift`): of several shifts, where the attacker chooses, and where every one of them holds.
 
-What the draws prove becomes one of these in `scores` and `covers`; a bound that is new is a new maker and nothing else.
+What the draws prove becomes one of these in `scores`, `covers` and `joint`; a bound that is new is a new maker
+and nothing else.
 """

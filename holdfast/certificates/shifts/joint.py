@@ -33,12 +33,12 @@ from holdfast.certificates.shifts.shift import Greatest, Shift
 
 Votes = NDArray[np.bool_]
 
-LEVELS = (*(step / 12 - 2.0**-20 for step in range(1, 12)), 1.0)
-"""The v_j of every law: twelfths, which serve 1, 2, 3, 4 and 6 tails of one cell, constants whatever is drawn.
+LEVELS = (*(step / 24 - 2.0**-20 for step in range(1, 24)), 1.0)
+"""The v_j of every law: constants, whatever is drawn. 24ths serve 1, 2, 3, 4, 6 and 8 tails of one cell.
 
-All but the last lie a hair below, so that a score which is one and was rounded down still reaches it. Of the sets that
-were tried (6 to 16 levels, evenly or dense at the low end; 240 synthetic budgets) fewer lost up to 6 % of the mean
-radius and none gained more than .2 %; shares of alpha that rise or fall along the levels gained nothing.
+All but the last lie a hair below, so that a score which is one and was rounded down still reaches it. Over 576
+synthetic budgets the mean radius is .8 % above that of twelfths and 2 % above eight levels; 48 levels would add .4 %.
+Levels that are denser at one end, and shares of alpha that rise or fall along them, gained less than .2 %.
 """
 
 
@@ -61,7 +61,7 @@ class ScoreShift:
         mean = Mixture(np.array([self.mass]), quantile_down(np.array([self.lower])))
         if self.law is None:
             return Greatest((mean,))
-        steps = down(self.mass * np.diff(self.law.values, prepend=0.0), 2)
+        steps = self.mass * np.diff(self.law.values, prepend=0.0)  # one rounding: the steps of `LEVELS` are exact
         return Greatest((mean, Mixture(steps, quantile_down(self.law.survival))))
 
     @cached_property
@@ -159,9 +159,14 @@ def score_shift(
     lower = standing_lower(values, share) if len(values) else 0.0
     if imageless:
         return ScoreShift(lower, None, mass)
-    each = fraction_down(Fraction(share) / len(LEVELS))
+    each = risk_part(share, Fraction(1, len(LEVELS)))
     survival = [below(int(np.count_nonzero(values >= level)), len(values), each) for level in LEVELS]
     return ScoreShift(lower, Law(np.array(LEVELS), np.array(survival)), mass)
+
+
+def risk_part(alpha: float, part: Fraction) -> float:
+    """A part of a risk, rounded down, so that parts of sum 1 are together at most the whole."""
+    return fraction_down(Fraction(alpha) * part)
 
 
 def budget_shares(budgets: int) -> list[Fraction]:
@@ -238,5 +243,4 @@ def _risks(alpha: float, budgets: int, shares: Sequence[float] | None) -> list[f
                 f"shares of number {len(parts)} and sum {math.fsum(shares)!r} must be {budgets} of sum at most 1; "
                 "share alpha over the budgets"
             )
-    whole = Fraction(ranges.open_unit("alpha", alpha))
-    return [fraction_down(whole * part) for part in parts]
+    return [risk_part(ranges.open_unit("alpha", alpha), part) for part in parts]

@@ -42,8 +42,20 @@ MAY_IMPORT = {
 # Only inside functions: `pip install holdfast` brings nothing that these need.
 MAY_IMPORT_LATE = {"holdfast_client": {"holdfast.certificates", "holdfast.signing"}}
 CERTIFICATES_MAY_USE = {
-    *("collections", "dataclasses", "decimal", "fractions", "functools", "hashlib", "itertools", "json", "math"),
-    *("numbers", "operator", "re", "typing", "numpy", "scipy"),
+    *(
+        "base64",
+        "binascii",
+        "collections",
+        "dataclasses",
+        "decimal",
+        "fractions",
+        "functools",
+        "hashlib",
+        "itertools",
+        "json",
+        "math",
+    ),
+    *("itertools", "json", "math", "numbers", "operator", "re", "typing", "numpy", "scipy"),
 }
 
 

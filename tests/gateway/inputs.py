@@ -125,8 +125,8 @@ def certificate(job_id: str) -> Certificate:
     found = answer(question, votes_of(plain, question))
     return made.model_copy(
         update={
-            "notice": notice(question, found, pictured=True, tie_band=0.0, asked=1),
-            "reason": reason(question, found, "not_certifiable"),
+            "notice": notice(question, found.verdict, pictured=True, tie_band=0.0, asked=1),
+            "reason": reason(question, found.verdict, max_tokens=None, target=None, stopped="not_certifiable"),
             "evidence": made.evidence.model_copy(update={"sharing": sharing(question, None)}),
         }
     )

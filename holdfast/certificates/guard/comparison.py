@@ -42,14 +42,16 @@ def _word_faults(certificate: Mapping[str, Any], question: Question, found: Answ
     evidence = certificate["evidence"]
     sentences = notice(
         question,
-        found,
+        found.verdict,
         pictured=certificate["space"]["input_height"] is not None,
         tie_band=evidence["tie_band"],
         asked=certificate["questions_asked"],
     )
     if tuple(certificate["notice"]) != sentences:
         yield "notice", f"must be the {len(sentences)} sentences that parameters and numbers give"
-    if certificate["reason"] != (exact := reason(question, found, evidence["stopped"])):
+    tokens, target, stopped = found.max_tokens, found.target, evidence["stopped"]
+    exact = reason(question, found.verdict, max_tokens=tokens, target=target, stopped=stopped)
+    if certificate["reason"] != exact:
         yield "reason", f"must be: {exact}"
     if evidence["sharing"] != (exact := sharing(question, evidence["positions"])):
         yield "evidence", f"sharing must be: {exact}"

@@ -7,18 +7,17 @@ whoever verifies it take the sentences from here, so that none can say anything 
 from collections.abc import Iterator
 
 from holdfast.certificates.document.words import asked_so_far
-from holdfast.certificates.guard.answer import Answer
 from holdfast.certificates.guard.question import Question
 from holdfast.certificates.shifts.covers import cover_count
 from holdfast.certificates.shifts.joint import LEVELS
 
 
-def notice(question: Question, found: Answer, *, pictured: bool, tie_band: float, asked: int) -> tuple[str, ...]:
+def notice(question: Question, verdict: str, *, pictured: bool, tie_band: float, asked: int) -> tuple[str, ...]:
     """What a certificate holds for, on what, against whom, by each of its methods, and where it says nothing.
 
     Args:
         question: Its parameters.
-        found: Its numbers.
+        verdict: `unsafe`, `safe` or `abstained`.
         pictured: Whether an image was given, or the numeric fields of a tabular input.
         tie_band: How near a tie a margin counts against whichever side claims.
         asked: How many distinct questions its client has asked the model.
@@ -36,7 +35,7 @@ def notice(question: Question, found: Answer, *, pictured: bool, tie_band: float
     ]
     if not pictured:
         lines.append("No image was given: the guard answered the text alone, by its prompt without the image.")
-    if found.verdict == "abstained":
+    if verdict == "abstained":
         lines.append(
             f"Not certified: the evidence supports {_tried(question, 'neither verdict', 'no {} verdict')}. This is no"
             " certificate of safety."
@@ -44,22 +43,22 @@ def notice(question: Question, found: Answer, *, pictured: bool, tie_band: float
     return tuple(lines)
 
 
-def reason(question: Question, found: Answer, stopped: str) -> str:
-    """Which verdict is certified and why, or why none is."""
-    if found.verdict == "abstained":
+def reason(question: Question, verdict: str, *, max_tokens: int | None, target: str | None, stopped: str) -> str:
+    """Which verdict is certified against how many tokens, and at the target, or why none is."""
+    if verdict == "abstained":
         why = {
             "draws_spent": "the draws are spent; more draws may decide it",
             "not_certifiable": "more draws would not change that",
         }.get(stopped, "sampling stopped")
         tried = _tried(question, "neither verdict is", "the {} verdict is not")
         return f"Abstained: {tried} certified even without an attack, and {why}."
-    beside = "above" if found.verdict == "unsafe" else "below"
+    beside = "above" if verdict == "unsafe" else "below"
     what = "appended code points" if question.text == "append" else "tokens"
-    line = f"{found.verdict.title()}: the smoothed Unsafe probability stays {beside} tau={question.tau}"
-    line += f" against up to {found.max_tokens} {what} at the radii of the frontier."
+    line = f"{verdict.title()}: the smoothed Unsafe probability stays {beside} tau={question.tau}"
+    line += f" against up to {max_tokens} {what} at the radii of the frontier."
     if question.target is not None:
         tokens, epsilon = question.target
-        answered = f"certified {found.target.title()}" if found.target else "not certified"
+        answered = f"certified {target.title()}" if target else "not certified"
         line += f" The target ({tokens} tokens, radius {epsilon}) is {answered}."
     return line
 

@@ -29,13 +29,15 @@ def write(
     """The certificate, not yet signed, of a job whose sampling has stopped with this evidence."""
     # Without an image there are no pixels of its own that a radius could be stated in.
     native = {} if record.pictured else {"native_radius": None}
-    sentences = notice(question, found, pictured=record.pictured, tie_band=spec.tie_band, asked=record.questions_asked)
+    sentences = notice(
+        question, found.verdict, pictured=record.pictured, tie_band=spec.tie_band, asked=record.questions_asked
+    )
     return Certificate(
         **issued(record, sentences),
         notes=spec.notes,
         kind=spec.kind,
         verdict=found.verdict,
-        reason=reason(question, found, stopped),
+        reason=reason(question, found.verdict, max_tokens=found.max_tokens, target=found.target, stopped=stopped),
         frontier=tuple(FrontierPoint(**asdict(point) | native) for point in found.frontier),
         max_tokens=found.max_tokens,
         target=None if spec.target is None else TargetAnswer(**dict(spec.target), verdict=found.target),

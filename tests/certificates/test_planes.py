@@ -1,6 +1,7 @@
 """Votes as text, and masks drawn again: what was written is read back bit by bit, and nothing else is read at all."""
 
 import base64
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,7 +55,7 @@ def test_what_is_no_plane_of_five_votes_is_refused(text: str, words: str) -> Non
 @pytest.mark.parametrize("tabular", [False, True])
 @pytest.mark.parametrize("tails", [1, 3])
 def test_the_masks_of_any_range_of_draws_are_those_of_the_whole(tails: int, tabular: bool) -> None:
-    changes = {"tabular": True, "alphabets": (3, 4, 5)} if tabular else {}
+    changes: dict[str, Any] = {"tabular": True, "alphabets": (3, 4, 5)} if tabular else {}
     question = asked(kernel="uniform", beta=0.5, text="l0", tails=tails, **changes)
     positions = 3 if tabular else 7
     whole = tail_masks(question, positions=positions, seed="s", start=0, stop=50)
@@ -66,7 +67,7 @@ def test_the_masks_of_any_range_of_draws_are_those_of_the_whole(tails: int, tabu
 
 @pytest.mark.parametrize("tabular", [False, True])
 def test_every_tail_masks_every_position_at_its_rate_and_by_itself(tabular: bool) -> None:
-    changes = {"tabular": True, "alphabets": (3, 4, 5)} if tabular else {}
+    changes: dict[str, Any] = {"tabular": True, "alphabets": (3, 4, 5)} if tabular else {}
     question = asked(kernel="uniform", beta=0.4, text="l0", tails=2, **changes)
     masks = tail_masks(question, positions=3, seed="s", start=0, stop=20_000)
     rates = [mask_probability(kernel) for kernel in question.kernels] * (1 if tabular else 3)

@@ -32,8 +32,8 @@ def verify(certificate: Mapping[str, object], *, limited: bool = True) -> list[C
     7. Every bound, radius, verdict and decision is what `answer` or `feature_answer` gives for its evidence, or lies
        on the cautious side of it within 1e-9; masks are drawn again from the seed.
 
-    What no evidence decides (times, model, notice, the band of a tie) is held by step 1 alone. Evidence that was invented but agrees
-    passes: check the signature too.
+    What no evidence decides (times, model, notice, the band of a tie) is held by step 1 alone. Evidence that was
+    invented but agrees passes: check the signature too.
 
     Args:
         certificate: the plain JSON object, as it was parsed. It may come from anyone.

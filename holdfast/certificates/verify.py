@@ -26,14 +26,14 @@ def verify(certificate: Mapping[str, object], *, limited: bool = True) -> list[C
     1. Where the certificate is signed, every field has its signed digest, and no field that was signed is missing.
     2. It has the fields of its kind and no other, each of its type and within its legal range (`shape`).
     3. Its parameters do not contradict each other: threat, noise, cells, target and the shares of alpha (`reading`).
-    4. Its evidence does not contradict itself: planes have a bit for every vote, and counts are theirs (`reading`).
+    4. Its evidence does not contradict itself: orders take fresh draws, and counts are their sums (`reading`).
     5. It is small enough to be computed again for a stranger, if `limited`.
     6. It has a row for every budget, epsilon, cosine floor and method that the parameters ask for (`comparison`).
     7. Every bound, radius, verdict and decision is what `answer` or `feature_answer` gives for its evidence, or lies
        on the cautious side of it within 1e-9; masks are drawn again from the seed.
 
-    What no evidence decides (times, model, notice, the band of a tie) is held by step 1 alone. Evidence that was
-    invented but agrees passes: check the signature too.
+    What no evidence decides (times, model, notice) is held by step 1 alone. Evidence that was invented but agrees
+    passes: check the signature too.
 
     Args:
         certificate: the plain JSON object, as it was parsed. It may come from anyone.

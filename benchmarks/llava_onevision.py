@@ -6,9 +6,10 @@
 
 The architecture is the published one (Qwen2 language model, SigLIP-so400m-384 tower, anyres_max_9), the weights are
 random, since time does not depend on them; nothing is downloaded. Ours is ``LlavaGuard`` on its default request: noise,
-tiles, tower, prefix once per image draw, the tails of all cells. The published way is image first, one whole pass per
-cell, noise by NumPy and PIL, processor and tokenizer per pass, full logits, batches of 20 on a GPU and of 1 on a CPU.
-``base`` is one tile in place of the published two: half the work, and another guard than the published one.
+tiles, tower, prefix once per image draw, its tails in all cells. The published way is image first, one tail for each
+image draw, noise by NumPy and PIL, processor and tokenizer per pass, full logits, batches of 20 on a GPU and of 1 on a
+CPU. ``base`` is one tile in place of the published two: half the work, and another guard than the published
+one.
 """
 
 import argparse
@@ -112,8 +113,9 @@ def rows(model: Any, folder: Path, options: argparse.Namespace) -> Iterator[Row]
         assert found.peak_flops is not None
         assert found.utilisation is not None
         stages = ", ".join(f"{stage} {share:.0%}" for stage, share in found.stages.items())
-        per_pass, passes = found.flops_per_draw / found.cells, found.draws * found.cells
-        rate, peak, frontier = found.passes_per_s, found.peak_flops, found.passes
+        a_draw = found.tails * found.cells
+        per_pass, passes = found.flops_per_draw / a_draw, found.draws * a_draw
+        rate, peak, frontier = found.passes_per_s, found.peak_flops, found.max_draws * a_draw
         yield Row(f"holdfast, {tiles}", passes, rate, per_pass, found.utilisation, found.frontier_s, stages)
     if not options.no_published:
         guard = guard_of(model, folder, load_config(GuardConfig, folder, {"tiles": "anyres"}))
@@ -124,18 +126,18 @@ def published(model: Any, guard: LlavaGuard, folder: Path, batches: int, peak: f
     size = PUBLISHED_BATCH[model.device.type]
     image_tokens = guard.inputs.pixels.image_tokens
     loop = PublishedLoop(model, folder, guard.config, QUESTION, SIGMA, anyres=True, image_tokens=image_tokens)
-    tails = input_draws(guard, example(guard, 0), size).tails
+    tails = input_draws(guard, example(guard, 0), size).tails[:, 0, -1]  # one for each image draw
     image = np.random.default_rng(0).integers(0, 256, (384, 384, 3), dtype=np.uint8)
     if model.device.type != "cpu":
         loop.votes(image, tails, 1)
     start = time.perf_counter()
     loop.votes(image, tails, batches)  # ends with the votes on the host
     rate = batches * size / (time.perf_counter() - start)
-    tokens, text = len(loop.prompt(tails[0, -1])), model.config.text_config
+    tokens, text = len(loop.prompt(tails[0])), model.config.text_config
     logits = 2.0 * tokens * text.hidden_size * text.vocab_size
     flops = vision_flops(model.config, guard.inputs.pixels.tiles) + language_flops(text, tokens, tokens) + logits
     way = f"published, by {size}"
-    return Row(way, batches * size, rate, flops, flops * rate / peak, frontier / rate, "one pass per cell")
+    return Row(way, batches * size, rate, flops, flops * rate / peak, frontier / rate, "one tail per draw")
 
 
 if __name__ == "__main__":

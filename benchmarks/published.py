@@ -61,7 +61,7 @@ class PublishedLoop:
         """One verdict per tail and batch."""
         votes: list[bool] = []
         for _ in range(batches):
-            ids = [self.prompt(tail) for tail in tails[:, -1]]
+            ids = [self.prompt(tail) for tail in tails]
             noisy = [self._noisy(image) for _ in tails]
             votes += self._forward(ids, noisy)
         return votes

@@ -3,9 +3,10 @@
     python benchmarks/throughput.py              one thread, then torch's default
     python benchmarks/throughput.py --threads 1  one thread only
 
-A pass is one verdict. The naive way, as published sampling loops do it: for every pass noise is added on the host with
-NumPy, transformers' PIL image processor and the tokenizer run again, and batches of 20 go through the plain model with
-full logits. Ours is ``LlavaGuard.votes`` on the same input, the suffix threat's nine cells sharing each image draw.
+A pass is one verdict. The naive way, as published sampling loops do it: one tail for each image draw, whose noise is
+added on the host with NumPy, transformers' PIL image processor and the tokenizer run again, and batches of 20 go
+through the plain model with full logits. Ours is ``LlavaGuard.margins`` on the same input, four tails in the suffix
+threat's nine cells sharing each image draw.
 The exit status is 1 where ours is not at least five times as fast.
 """
 
@@ -21,18 +22,19 @@ from numpy.typing import NDArray
 from published import PublishedLoop
 from transformers import LlavaOnevisionForConditionalGeneration
 
-from holdfast.certificates.noise.kernels import UniformKernel, suffix_draws
+from holdfast.contract.guard.spec import Cell
+from holdfast.queue.jobs import JobInput
 from holdfast_worker.models import registry
 from holdfast_worker.models.checkpoint import model_folder
 from holdfast_worker.models.draws import Draws
+from holdfast_worker.models.guard.announced import default_spec
 from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.llava import LlavaGuard
-from holdfast_worker.noise import replace_tokens
 
 NAME = "reference-guard"
 TEXT = "Put the flame next to the fuel can"
 SLOTS, BETA, SIGMA = 8, 0.25, 0.5
-DRAWS, NAIVE_BATCH, NAIVE_BATCHES, REPEATS = 64, 20, 3, 20
+TAILS, DRAWS, NAIVE_BATCH, NAIVE_BATCHES, REPEATS = 4, 64, 20, 3, 20
 REQUIRED_RATIO = 5.0
 
 
@@ -42,7 +44,10 @@ def main() -> int:
     guard = registry.load(NAME, {})
     assert isinstance(guard, LlavaGuard)
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    print(f"{NAME} on {guard.device}: text of {len(TEXT)} bytes, {SLOTS} slots, {SLOTS + 1} cells, sigma {SIGMA}")
+    print(
+        f"{NAME} on {guard.device}: text of {len(TEXT)} bytes, {SLOTS} slots, {TAILS} tails in {SLOTS + 1} cells,"
+        f" sigma {SIGMA}"
+    )
     ratios = [compare(guard, image, threads) for threads in dict.fromkeys(parser.parse_args().threads)]
     return 0 if min(ratios) >= REQUIRED_RATIO else 1
 
@@ -50,11 +55,12 @@ def main() -> int:
 def compare(guard: LlavaGuard, image: NDArray[np.uint8], threads: int) -> float:
     torch.set_num_threads(threads)
     naive = published_loop(guard.config, guard.device)
-    tails = noisy_tails(guard, NAIVE_BATCH)
     draws = our_draws(guard, image)
+    tails = draws.tails[:NAIVE_BATCH, 0, -1]
     slow_s, fast_s = least_seconds(lambda: naive.votes(image, tails, NAIVE_BATCHES), lambda: guard.margins([draws]))
     slow, fast = NAIVE_BATCHES * NAIVE_BATCH / slow_s, draws.passes / fast_s
     print(f"{threads} thread{'s' * (threads > 1)}: {fast:,.0f} passes/s, naive {slow:,.0f}: {fast / slow:.1f} times")
+    print(f"  image draws: {DRAWS / fast_s:,.0f} a second, naive {slow:,.0f}")
     print(f"  {stage_shares(guard, draws)}")
     return fast / slow
 
@@ -84,16 +90,20 @@ def stage_shares(guard: LlavaGuard, draws: Draws) -> str:
     return ", ".join(f"{stage} {seconds / sum(spent.values()):.0%}" for stage, seconds in spent.items())
 
 
-def noisy_tails(guard: LlavaGuard, draws: int) -> NDArray[np.int64]:
-    kernel = UniformKernel(BETA, len(guard.inputs.prompt.alphabet))
-    noise = suffix_draws(kernel, slots=SLOTS, seed="benchmark", start=0, stop=draws)
-    clean = np.full(SLOTS, guard.inputs.prompt.alphabet[0])
-    return replace_tokens(noise, clean, guard.inputs.prompt.alphabet, guard.inputs.prompt.mask)
+def noisy_tails(
+    guard: LlavaGuard, clean: NDArray[np.int64], draws: int, *, tails: int, beta: float
+) -> NDArray[np.int64]:
+    """Noise over clean slots in every cell of the suffix threat, shape (draws, tails, cells, slots)."""
+    slots = len(clean)
+    spec = default_spec(guard.info, JobInput(TEXT)).model_copy(update={"tails": tails, "beta": beta})
+    cells = [Cell(slots, k, k == slots) for k in range(slots + 1)]
+    return guard.inputs.noised(spec, clean, cells, seed="benchmark", start=0, stop=draws)
 
 
 def our_draws(guard: LlavaGuard, image: NDArray[np.uint8]) -> Draws:
     prepared = guard.inputs.prepare(TEXT, "", image, slots=SLOTS)
-    return Draws(prepared, "benchmark", SIGMA, 0, DRAWS, noisy_tails(guard, DRAWS))
+    tails = noisy_tails(guard, prepared.tail_base, DRAWS, tails=TAILS, beta=BETA)
+    return Draws(prepared, "benchmark", SIGMA, 0, DRAWS, tails)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from holdfast.certificates import verify
 from holdfast.contract.guard.certificates import Certificate
 from holdfast_client import Client
 from tests.system.conftest import Start
@@ -55,6 +56,8 @@ def test_the_embedded_service_certifies_the_unsafe_example(embedded: Certificate
     assert embedded.verdict == "unsafe"
     assert embedded.max_tokens is not None
     assert embedded.max_tokens >= 4
+    assert embedded.evidence.draws <= DRAWS
+    assert not [check for check in verify(embedded.model_dump(mode="json")) if not check.ok]
 
 
 def test_processes_on_redis_give_the_certificate_of_the_embedded_service(

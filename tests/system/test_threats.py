@@ -61,9 +61,10 @@ ASKED: dict[str, tuple[dict[str, Any], str]] = {
     "characters appended": ({**scene("unsafe"), "threat": "append", "max_characters": 5}, "unsafe"),
     "image only": ({**scene("unsafe"), "threat": "none"}, "unsafe"),
     "text only": ({**scene("unsafe"), "image_threat": "none"}, "unsafe"),
+    "a decision by its own strata": ({**scene("unsafe"), "target": (4, 0.5), "method": "stratified"}, "unsafe"),
     "l0": ({**scene("unsafe"), "threat": "l0", "max_tokens": 2}, "unsafe"),
     "a guard per budget": ({**scene("unsafe"), "scope": "per_budget"}, "unsafe"),
-    "joint alone": ({**scene("unsafe"), "method": "joint", "tails": 2}, "unsafe"),
+    "joint alone, one tail": ({**scene("unsafe"), "method": "joint", "tails": 1}, "unsafe"),
     "stratum by stratum": ({**scene("unsafe"), "method": "stratified"}, "unsafe"),
     "Neyman-Pearson": ({**scene("unsafe"), "method": "neyman_pearson"}, "unsafe"),
     "absorbing, fixed": ({**scene("unsafe"), "token_kernel": "absorbing", "stop": "fixed"}, "unsafe"),
@@ -94,6 +95,31 @@ def test_the_service_signs_with_the_key_it_publishes(client: Client) -> None:
     assert certificate.signature is not None
     assert certificate.signature.kid == SigningKey.from_text(SIGNING_KEY).kid
     assert certificate.signature.kid in {key.kid for key in client.keys().keys}
+
+
+ENDED: dict[str, tuple[dict[str, Any], str]] = {
+    "a target": ({"target": (1, 0.25)}, "target"),
+    "a wide tolerance": ({"tolerance": 0.5}, "tolerance"),
+    "no tolerance": ({"tolerance": 0.0, "max_draws": 50}, "draws_spent"),
+    "a fixed number": ({"stop": "fixed", "max_draws": 50}, "draws_spent"),
+    "the other verdict alone": ({"verdict": "safe", "max_draws": 500}, "not_certifiable"),
+}
+
+
+@pytest.mark.parametrize("name", ENDED)
+def test_sampling_ends_for_the_reason_that_was_asked_for(client: Client, name: str) -> None:
+    asked, reason = ENDED[name]
+    evidence = client.certify(**{"max_draws": 400, **scene("unsafe"), **asked}).wait(PATIENCE_S).evidence
+    assert evidence.stopped == reason
+    assert evidence.draws == 50 if reason == "draws_spent" else evidence.draws < 400
+    assert evidence.passes == evidence.draws * evidence.tails * len(evidence.cells)
+
+
+def test_a_decision_takes_a_handful_of_draws(client: Client) -> None:
+    certificate = client.certify(**scene("unsafe"), target=(1, 0.25), tau=0.01).wait(PATIENCE_S)
+    assert certificate.target is not None
+    assert certificate.target.verdict == "unsafe"
+    assert certificate.evidence.draws <= 8
 
 
 async def test_the_asynchronous_client_follows_certifies_and_checks(client: Client) -> None:

@@ -6,41 +6,34 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from holdfast.certificates.noise.kernels import UniformKernel, suffix_draws
+from holdfast.contract.guard.spec import Cell
 from holdfast_worker.models.draws import Draws
 from holdfast_worker.models.guard.llava import LlavaGuard
 from holdfast_worker.models.vllm.engine import ProcessEngine, Prompts
 from holdfast_worker.models.vllm.guard import VllmGuard
-from holdfast_worker.noise import replace_tokens
+from tests.workers.builders import spec_of
 
 TEXTS = ("Put the flame next to the fuel can", "pour water", "Is it safe to bring a torch near the wire?", "a")
 
 
 def draws_of(
-    guard: LlavaGuard, text: str, stop: int, *, sigma: float = 0.5, slots: int = 8, beta: float = 0.5
+    guard: LlavaGuard, text: str, stop: int, *, sigma: float = 0.5, slots: int = 8, beta: float = 0.5, tails: int = 2
 ) -> Draws:
-    """Draws in every cell of the suffix threat, on a random picture."""
+    """Draws by so many tails in every cell of the suffix threat, on a random picture."""
     picture = np.random.default_rng(len(text)).integers(0, 256, (50, 70, 3), dtype=np.uint8)
     prepared = guard.inputs.prepare(text, "", picture, slots=slots)
-    noise = suffix_draws(
-        UniformKernel(beta, len(guard.inputs.prompt.alphabet)), slots=slots, seed=text, start=0, stop=stop
-    )
-    return Draws(
-        prepared,
-        text,
-        sigma,
-        0,
-        stop,
-        replace_tokens(noise, prepared.tail_base, guard.inputs.prompt.alphabet, guard.inputs.prompt.mask),
-    )
+    spec = spec_of(guard, noise={"beta": beta}, sampling={"tails": tails})
+    strata = [Cell(slots, k, k == slots) for k in range(slots + 1)]
+    noised = guard.inputs.noised(spec, prepared.tail_base, strata, seed=text, start=0, stop=stop)
+    return Draws(prepared, text, sigma, 0, stop, noised)
 
 
 def cells(draws: Draws, chosen: list[int]) -> Draws:
-    return Draws(draws.prepared, draws.seed, draws.sigma, draws.start, draws.stop, draws.tails[:, chosen])
+    return Draws(draws.prepared, draws.seed, draws.sigma, draws.start, draws.stop, draws.tails[:, :, chosen])
 
 
 def test_a_thousand_draws_are_judged_alike(plain: LlavaGuard, guard: VllmGuard) -> None:
-    batch = [cells(draws_of(plain, text, 250), [0, 8]) for text in TEXTS]
+    batch = [cells(draws_of(plain, text, 250, tails=1), [0, 8]) for text in TEXTS]
     wanted, found = (np.concatenate(judge.margins(batch)) for judge in (plain, guard))
     np.testing.assert_allclose(found, wanted, atol=1e-4)
     clear = np.abs(wanted) > 1e-4
@@ -60,7 +53,7 @@ def test_a_prefix_from_the_cache_answers_as_one_computed_anew(
 ) -> None:
     draws = draws_of(plain, TEXTS[0], 16)
     before = engine.cached_positions_total
-    cold = np.concatenate([guard.margins([cells(draws, [cell])])[0] for cell in range(9)], axis=1)
+    cold = np.concatenate([guard.margins([cells(draws, [cell])])[0] for cell in range(9)], axis=2)
     between = engine.cached_positions_total
     cached = guard.margins([draws])[0]
     # The policy alone, before the image, is common to all draws; what follows is not.
@@ -68,7 +61,7 @@ def test_a_prefix_from_the_cache_answers_as_one_computed_anew(
     np.testing.assert_allclose(cached, cold, atol=1e-5)
 
 
-def test_the_cells_of_a_draw_find_all_but_the_last_block_of_their_prefix_cached(
+def test_the_tails_of_a_draw_find_all_but_the_last_block_of_their_prefix_cached(
     plain: LlavaGuard, guard: VllmGuard, engine: ProcessEngine
 ) -> None:
     draws = draws_of(plain, TEXTS[0], 4, beta=0.9)
@@ -76,7 +69,7 @@ def test_the_cells_of_a_draw_find_all_but_the_last_block_of_their_prefix_cached(
     guard.margins([draws])
     whole_blocks = len(draws.prepared.prefix) // 32 * 32
     assert whole_blocks >= 64
-    assert engine.cached_positions_total - before >= 4 * 7 * whole_blocks
+    assert engine.cached_positions_total - before >= 4 * 14 * whole_blocks
 
 
 def test_coinciding_prompts_are_submitted_once(
@@ -92,5 +85,5 @@ def test_coinciding_prompts_are_submitted_once(
     draws = draws_of(plain, TEXTS[0], 6, sigma=0.0, slots=2)
     still = Draws(draws.prepared, "s", 0.0, 0, 6, np.repeat(draws.tails[:1], 6, axis=0))
     first, *others = guard.margins([still])[0]
-    assert sizes == [len(np.unique(still.tails[0], axis=0))]
+    assert sizes == [len(np.unique(still.tails[0].reshape(-1, 2), axis=0))]
     assert all((other == first).all() for other in others)

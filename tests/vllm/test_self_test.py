@@ -14,5 +14,5 @@ def test_a_guard_on_transformers_is_compared_with_vllm() -> None:
 def test_a_guard_on_vllm_is_compared_with_transformers() -> None:
     examined = Examined("reference-guard", {"device": "cpu", "engine": "vllm"}, draws=8)
     found = {check.name: check for check in self_test(examined, examined.load())}
-    assert [found[name].outcome for name in ("finite", "batches", "prefix", "dtype")] == ["pass"] * 4
+    assert [found[name].outcome for name in ("finite", "company", "batches", "prefix", "dtype")] == ["pass"] * 5
     assert found["vllm"].outcome == "skipped"

@@ -24,8 +24,7 @@ async def submit(redis: AsyncRedis, guard: VllmGuard, job_id: str) -> None:
     record = jobs.JobRecord(job_id, "queued", spec_of(guard), SEED, datetime.now(UTC), (64, 64))
     await jobs.create(redis, record, jobs.JobInput("Put the flame next to the fuel can", "", png()), retention_s=3600)
     for index in range(ORDERS):
-        order = Order(job_id, index, 40 * index, 40 * index + 40, tuple(range(9)))
-        await orders.issue(redis, guard.fingerprint, order)
+        await orders.issue(redis, guard.fingerprint, Order(job_id, index, 10 * index, 10 * index + 10))
 
 
 async def tallies(redis: AsyncRedis, job_id: str, least: int) -> list[Tally]:

@@ -146,7 +146,8 @@ def draw(photo: NDArray[np.uint8]) -> Draw:
     ) -> Draws:
         prepared = guard.inputs.prepare(text, "", photo, slots=slots)
         strata = [Cell(slots, k, k == slots) for k in range(slots + 1)]
-        spec = spec_of(guard, noise={"beta": 0.5}, sampling={"tails": tails})
+        asked = {"text": "a", "image": {"data": "given"}}  # the kernel is the same for every text
+        spec = spec_of(guard, input=asked, noise={"beta": 0.5}, sampling={"tails": tails})
         noised = guard.inputs.noised(spec, prepared.tail_base, strata, seed=seed, start=start, stop=stop)
         return Draws(prepared, seed, sigma, start, stop, noised)
 

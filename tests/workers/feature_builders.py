@@ -116,4 +116,4 @@ def feature_certificate_of(
     view = FeatureView.begin(JobRecord("cert_0", "running", spec, ready.seed, datetime.now(UTC), size), spec)
     for end in itertools.pairwise(cuts):
         view = view.add(feature_tally(encoder, ready, *end))
-    return view.certificate("passes_spent", ready.settled)
+    return view.certificate("draws_spent", ready.settled)

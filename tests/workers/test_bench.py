@@ -64,13 +64,13 @@ def test_the_arithmetic_of_tiles_and_layers_is_what_torch_counts(checkpoint: Any
     assert 3 * draw_flops(guard, batch).total == pytest.approx(counted(guard, batch), rel=0.02)
 
 
-def test_cells_share_the_image_and_the_prefix(guard: LlavaGuard) -> None:
+def test_tails_and_cells_share_the_image_and_the_prefix(guard: LlavaGuard) -> None:
     batch = default_draws(guard, 2)
-    one = Draws(batch.prepared, batch.seed, batch.sigma, 0, 2, batch.tails[:, :1])
+    one = Draws(batch.prepared, batch.seed, batch.sigma, 0, 2, batch.tails[:, :1, :1])
     whole, single = draw_flops(guard, batch), draw_flops(guard, one)
     assert (whole.vision, whole.prefix) == (single.vision, single.prefix)
     assert whole.tails > single.tails
-    assert whole.total < batch.tails.shape[1] * single.total / 2
+    assert whole.total < batch.draw_passes * single.total / 2
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -85,10 +85,12 @@ def test_the_figures_of_a_guard_hang_together(guard: LlavaGuard) -> None:
     assert set(found.stages) == {"noise", "preprocess", "vision", "prefix", "tails"}
     assert found.flops_per_draw is not None
     assert found.peak_flops is not None
-    used = found.flops_per_draw * found.passes_per_s / found.cells
-    assert found.utilisation == pytest.approx(used / found.peak_flops)
+    assert found.utilisation == pytest.approx(found.flops_per_draw * found.draws_per_s / found.peak_flops)
+    assert found.passes_per_s == pytest.approx(found.draws_per_s * found.tails * found.cells)
     assert found.certificate_s is not None
-    assert found.frontier_s == pytest.approx(found.passes / found.passes_per_s + found.certificate_s)
+    assert found.frontier_s == pytest.approx(found.max_draws / found.draws_per_s + found.certificate_s)
+    assert guard.cost is not None
+    assert (found.prefill_s, found.position_s) == (guard.cost.prefill_s, guard.cost.position_s)
 
 
 def test_a_guard_is_run_with_as_many_draws_as_fill_a_pass(guard: LlavaGuard) -> None:
@@ -100,11 +102,12 @@ def test_a_guard_is_run_with_as_many_draws_as_fill_a_pass(guard: LlavaGuard) -> 
 def test_the_figures_of_an_encoder_hang_together(tmp_path: Path) -> None:
     encoder = small_encoder(tmp_path)
     found = bench(encoder, seconds=0.05, draws=4)
-    assert (found.draws, found.cells, found.certificate_s) == (4, 1, None)
+    assert (found.draws, found.tails, found.cells, found.certificate_s) == (4, 1, 1, None)
+    assert (found.prefill_s, found.position_s) == (None, None)
     assert set(found.stages) == {"noise", "vision", "pooling"}
     # two layers: a convolution of 16 places with 48 weights into 6 channels, and 96 into 12
     assert found.flops_per_draw == 2 * (16 * 48 * 6 + 96 * 12)
-    assert found.frontier_s == pytest.approx(found.passes / found.passes_per_s)
+    assert found.frontier_s == pytest.approx(found.max_draws / found.draws_per_s)
 
 
 def test_a_tabular_guard_has_a_rate_and_a_frontier_but_no_stages(tmp_path: Path) -> None:
@@ -148,7 +151,7 @@ def test_the_command_prints_a_table_or_json(tmp_path: Path, capsys: Capture) -> 
     folder = str(encoder_folder(tmp_path))
     assert command([folder, "batch_limit=4", "--seconds", "0.01"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
-        "small", "passes/s", "stages", "utilisation", "frontier",
+        "small", "draws/s", "passes/s", "stages", "utilisation", "frontier",
     ]  # fmt: skip
     assert command([folder, "--draws", "2", "--seconds", "0.01", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["draws"] == 2

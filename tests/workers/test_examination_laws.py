@@ -159,7 +159,7 @@ def test_each_part_of_a_fingerprint_changes_with_its_own_files(tmp_path: Path) -
 def draws_of(start: int, many: int) -> Draws:
     """A range of draws of one empty input, each tail holding its draw's own number."""
     prepared = PreparedInput(torch.zeros(3, 1, 1), torch.zeros(0, dtype=torch.int64), np.zeros(1, dtype=np.int64))
-    tails = np.arange(start, start + many, dtype=np.int64)[:, None, None]
+    tails = np.arange(start, start + many, dtype=np.int64)[:, None, None, None]
     return Draws(prepared, "s", 0.5, start, start + many, tails)
 
 
@@ -174,7 +174,7 @@ def test_whatever_is_cut_off_nothing_is_lost_doubled_or_moved(lengths: list[int]
         part, pending = take(pending, most)
         assert 1 <= size(part) <= most
         for draws in part:
-            assert draws.tails[:, 0, 0].tolist() == list(range(draws.start, draws.stop))
+            assert draws.tails[:, 0, 0, 0].tolist() == list(range(draws.start, draws.stop))
             numbers += range(draws.start, draws.stop)
     assert numbers == list(range(sum(lengths)))
 

@@ -21,7 +21,8 @@ from holdfast_worker.models.guard.loading import load_guard
 from holdfast_worker.models.vision.preprocessing import to_tiles
 from holdfast_worker.noise import gaussian
 from holdfast_worker.replay.guard import replay
-from tests.workers.builders import TEXT, Draw, certificate_of, png, ready_for, votes
+from tests.workers.builders import TEXT, Draw, png, ready_for, votes
+from tests.workers.certificates import certificate_of
 
 TALKS = ["Safe", "Unsafe", ".", '"', "<|im_end|>"]
 RULES: dict[str, dict[str, Any]] = {
@@ -57,12 +58,12 @@ def load(folder: Path) -> Callable[..., LlavaGuard]:
     return load
 
 
-def published_answer(guard: LlavaGuard, draws: Draws, index: int, cell: int) -> str:
+def published_answer(guard: LlavaGuard, draws: Draws, index: int, tail: int, cell: int) -> str:
     """What transformers' own greedy `generate` writes behind one full prompt."""
     prepared, most = draws.prepared, guard.config.max_new_tokens
     noise = gaussian(draws.seed, draws.start, draws.stop, prepared.clean.shape, guard.device)
     pixels = to_tiles(prepared.clean + draws.sigma * noise, guard.inputs.pixels)[index, None, None]
-    ids = torch.tensor([[*prepared.prefix.tolist(), *draws.tails[index, cell], *guard._prompt.after]])
+    ids = torch.tensor([[*prepared.prefix.tolist(), *draws.tails[index, tail, cell], *guard._prompt.after]])
     image = {"pixel_values": pixels, "image_sizes": torch.tensor([[32, 32]]), "batch_num_images": [2]}
     mask = torch.ones_like(ids)
     written = guard._model.generate(input_ids=ids, attention_mask=mask, **image, do_sample=False, max_new_tokens=most)
@@ -86,7 +87,7 @@ def test_votes_are_what_transformers_own_greedy_answers_say(
     guard = load(rule)
     draws = draw(guard, 0, 8)
     found = votes(guard, [draws])[0]
-    answers = np.array([[published_answer(guard, draws, i, c) for c in range(5)] for i in range(8)])
+    answers = np.array([published_answer(guard, draws, *at) for at in np.ndindex(8, 2, 5)]).reshape(8, 2, 5)
     verdicts = np.vectorize(lambda text: expected(guard, text), otypes=[object])(answers)
     assert {True, False, None} <= set(verdicts.ravel())
     assert (found == np.where(verdicts == None, True, verdicts)).all()  # noqa: E711
@@ -128,7 +129,7 @@ def test_nothing_is_written_after_the_verdict(load: Callable[..., LlavaGuard], d
     guard = load("word", max_new_tokens=100, max_text_bytes=20)
     calls = []
     guard._model.lm_head.register_forward_hook(lambda _, __, logits: calls.append(len(logits)))
-    guard.margins([draw(guard, 0, 8)])
+    guard.margins([draw(guard, 0, 8, tails=1)])
     assert calls == sorted(calls, reverse=True)
     assert len(calls) < 20
 
@@ -153,4 +154,4 @@ def test_votes_of_written_answers_are_replayed(load: Callable[..., LlavaGuard]) 
     ready = ready_for(guard, size=(48, 40), noise={"beta": 0.5}, threat={"text": {"slots": 4}})
     stated = certificate_of(guard, ready, (0, 4, 8), (48, 40))
     compared = list(replay(guard, stated, JobInput(TEXT, "", png(48, 40)), share=1))
-    assert [found.differing for found in compared] == [0, 0]
+    assert [(found.passes, found.differing) for found in compared] == [(8 * ready.spec.draw_passes, 0)]

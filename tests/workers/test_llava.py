@@ -24,17 +24,17 @@ from tests.workers.builders import Checkpoint, Draw, spec_of, votes
 
 
 def plain_margins(guard: LlavaGuard, draws: Draws) -> NDArray[np.float32]:
-    """One full forward pass per draw and cell, by the model's own path: no cache, no packing, full logits."""
+    """One full forward pass per draw, tail and cell, by the model's own path: no cache, no packing, full logits."""
     model, prompt, prepared = guard._model, guard._prompt, draws.prepared
     noise = gaussian(draws.seed, draws.start, draws.stop, prepared.clean.shape, guard.device)
     pixels = to_tiles(prepared.clean + draws.sigma * noise, guard.inputs.pixels)
-    margins = np.empty(draws.tails.shape[:2])
-    for i, cell in np.ndindex(margins.shape):
-        ids = torch.tensor([*prepared.prefix.tolist(), *draws.tails[i, cell], *prompt.after])[None]
+    margins = np.empty(draws.tails.shape[:3])
+    for i, tail, cell in np.ndindex(margins.shape):
+        ids = torch.tensor([*prepared.prefix.tolist(), *draws.tails[i, tail, cell], *prompt.after])[None]
         image = {"pixel_values": pixels[i, None, None], "image_sizes": torch.tensor([[32, 32]])}
         with torch.inference_mode():
             logits = model(input_ids=ids, **image, batch_num_images=[2]).logits[0, -1]
-        margins[i, cell] = logits[[*prompt.unsafe]].logsumexp(0) - logits[[*prompt.safe]].logsumexp(0)
+        margins[i, tail, cell] = logits[[*prompt.unsafe]].logsumexp(0) - logits[[*prompt.safe]].logsumexp(0)
     return margins.astype(np.float32)
 
 
@@ -114,13 +114,13 @@ def test_the_policy_before_the_image_is_read_once_for_all_draws(
 @pytest.mark.parametrize("cells", [[0], [4], [2, 0], [1, 1, 3]])
 def test_any_selection_of_cells_equals_the_plain_forward(guard: LlavaGuard, draw: Draw, cells: list[int]) -> None:
     whole = draw(guard, 0, 3)
-    some = Draws(whole.prepared, whole.seed, whole.sigma, 0, 3, whole.tails[:, cells])
+    some = Draws(whole.prepared, whole.seed, whole.sigma, 0, 3, whole.tails[:, :, cells])
     np.testing.assert_allclose(guard.margins([some])[0], plain_margins(guard, some), atol=1e-5)
 
 
-def test_a_text_without_slots_has_one_cell(guard: LlavaGuard, draw: Draw) -> None:
+def test_a_text_without_slots_has_one_cell_of_empty_tails(guard: LlavaGuard, draw: Draw) -> None:
     draws = draw(guard, 0, 3, slots=0)
-    assert draws.tails.shape == (3, 1, 0)
+    assert draws.tails.shape == (3, 2, 1, 0)
     np.testing.assert_allclose(guard.margins([draws])[0], plain_margins(guard, draws), atol=1e-5)
 
 
@@ -187,7 +187,7 @@ def test_a_draw_that_does_not_fit_alone_is_an_error_and_poisons_nothing(
 def test_a_margin_that_is_not_a_number_is_no_vote(guard: LlavaGuard, draw: Draw) -> None:
     with torch.no_grad():
         guard._model.model.image_newline[0] = float("nan")
-    with pytest.raises(ModelOutputError, match="15 of 15 margins are not finite"):
+    with pytest.raises(ModelOutputError, match="30 of 30 margins are not finite"):
         guard.margins([draw(guard, 0, 3)])
 
 

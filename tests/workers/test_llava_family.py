@@ -151,7 +151,7 @@ def test_features_are_the_models_own(load: Callable[..., LlavaGuard], kind: str,
 
 def plain_margin(guard: LlavaGuard, draws: Draws, image: Any) -> float:
     """The margin of one clean pass by the model's own forward, given what its processor makes of the picture."""
-    ids = torch.tensor([[*draws.prepared.prefix.tolist(), *draws.tails[0, 0], *guard._prompt.after]])
+    ids = torch.tensor([[*draws.prepared.prefix.tolist(), *draws.tails[0, 0, 0], *guard._prompt.after]])
     with torch.inference_mode():
         logits = guard._model(input_ids=ids, **image).logits[0, -1]
     return float(logits[[*guard._prompt.unsafe]].logsumexp(0) - logits[[*guard._prompt.safe]].logsumexp(0))
@@ -159,7 +159,7 @@ def plain_margin(guard: LlavaGuard, draws: Draws, image: Any) -> float:
 
 def clean_draw(guard: LlavaGuard, image: NDArray[np.uint8]) -> Draws:
     prepared = guard.inputs.prepare("how are you?", "", image, slots=2)
-    return Draws(prepared, "s", 0.0, 0, 1, prepared.tail_base[None, None])
+    return Draws(prepared, "s", 0.0, 0, 1, prepared.tail_base[None, None, None])
 
 
 @pytest.mark.parametrize("kind", KINDS)

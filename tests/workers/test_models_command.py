@@ -171,7 +171,7 @@ def test_a_folder_is_checked_without_being_served(base_folder: Path, capsys: Cap
     found = json.loads(capsys.readouterr().out)
     assert found["failed"] == []
     assert set(found["parts"]) == {"weights", "config", "tokenizer", "preprocessing", "policy", "alphabet"}
-    assert {"finite", "batches", "prefix", "dtype", "vllm"} == {row["name"] for row in found["checks"]}
+    assert {"finite", "company", "batches", "prefix", "dtype", "vllm"} == {row["name"] for row in found["checks"]}
 
 
 def test_a_served_name_is_checked_with_its_settings(settings: Path, tmp_path: Path, capsys: Capture) -> None:

@@ -25,15 +25,15 @@ def attacked(ready: Ready, tokens: Any) -> Ready:
 
 
 def votes(guard: LlavaGuard, ready: Ready) -> NDArray[np.bool_]:
-    """Unsafe or not, of every draw in every cell."""
-    order = Order("job", 0, 0, DRAWS, tuple(range(len(ready.spec.cells))))
+    """Unsafe or not, of every draw and tail in every cell."""
+    order = Order("job", 0, 0, DRAWS)
     return margins(guard, [(order, ready)])[0] > 0
 
 
 @pytest.fixture(params=KERNELS)
 def ready(guard: LlavaGuard, request: pytest.FixtureRequest) -> Ready:
     noise = {"beta": 0.5, "token_kernel": request.param}
-    return ready_for(guard, size=(48, 40), method="stratified", noise=noise, threat={"text": {"slots": SLOTS}})
+    return ready_for(guard, size=(48, 40), sampling={"tails": 2}, noise=noise, threat={"text": {"slots": SLOTS}})
 
 
 def test_the_tokens_are_indeed_outside_the_alphabet(guard: LlavaGuard) -> None:
@@ -43,12 +43,12 @@ def test_the_tokens_are_indeed_outside_the_alphabet(guard: LlavaGuard) -> None:
 @pytest.mark.parametrize("budget", range(1, SLOTS + 1))
 def test_draws_that_mask_the_attack_vote_as_without_it(guard: LlavaGuard, ready: Ready, budget: Any) -> None:
     clean = votes(guard, ready)
-    assert clean.shape == (DRAWS, SLOTS + 1)
+    assert clean.shape == (DRAWS, 2, SLOTS + 1)
     for tokens in itertools.product(SPECIAL, repeat=budget):
-        np.testing.assert_array_equal(votes(guard, attacked(ready, tokens))[:, budget:], clean[:, budget:])
+        np.testing.assert_array_equal(votes(guard, attacked(ready, tokens))[..., budget:], clean[..., budget:])
 
 
 def test_draws_that_leave_the_attack_in_sight_do_not(guard: LlavaGuard, ready: Ready) -> None:
     clean = votes(guard, ready)
     moved = [votes(guard, attacked(ready, tokens)) != clean for tokens in itertools.product(SPECIAL, repeat=2)]
-    assert np.any(moved, axis=(0, 1)).tolist() == [True, True, False]
+    assert np.any(moved, axis=(0, 1, 2)).tolist() == [True, True, False]

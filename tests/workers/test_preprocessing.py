@@ -112,7 +112,7 @@ def test_anyres_margins_equal_transformers_own_path(
     guard = load_guard(folder, load_config(GuardConfig, folder, {}))
     image = picture(size)
     prepared = guard.inputs.prepare("how are you?", "", image, slots=2)
-    draws = Draws(prepared, "s", 0.0, 0, 1, prepared.tail_base[None, None])
+    draws = Draws(prepared, "s", 0.0, 0, 1, prepared.tail_base[None, None, None])
     ids = [*prepared.prefix.tolist(), *prepared.tail_base, *guard._prompt.after]
     processor = LlavaOnevisionImageProcessorPil.from_pretrained(folder)
     with torch.inference_mode():

@@ -6,9 +6,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from holdfast.certificates import unpacked
 from holdfast.queue import jobs, keys, orders
 from holdfast.queue.broker import AsyncRedis, connect
 from holdfast.queue.leases import Heartbeat, served_models
@@ -28,7 +30,7 @@ from tests.workers.builders import FIELDS, SEED, png, ready_for, spec_of, table_
 from tests.workers.engines import split_guard
 from tests.workers.feature_builders import feature_spec_of, feature_tally, ready_features, small_encoder
 
-CELLS = tuple(range(9))
+SHAPE = (4, 9)  # tails and cells of the default request
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +87,7 @@ async def tallies(
 ) -> list[Tally]:
     await submit(redis, guard, job_id)
     for index, (start, stop) in enumerate(cuts):
-        await orders.issue(redis, guard.fingerprint, Order(job_id, index, start, stop, CELLS))
+        await orders.issue(redis, guard.fingerprint, Order(job_id, index, start, stop))
 
     async def all_in() -> bool:
         return len(await orders.read_tallies(redis, job_id)) == len(cuts)
@@ -94,13 +96,16 @@ async def tallies(
     return await orders.read_tallies(redis, job_id)
 
 
-def total(found: list[Tally]) -> list[int]:
-    return [sum(column) for column in zip(*(tally.votes.unsafe for tally in found), strict=True)]
+def total(found: list[Tally]) -> list[bool]:
+    """Every vote, one draw behind the other."""
+    planes = [unpacked(tally.votes.unsafe, (tally.draws, *SHAPE)) for tally in found]
+    return [bool(vote) for vote in np.concatenate(planes).ravel()]
 
 
 async def test_orders_become_tallies_and_leave_the_stream(redis: AsyncRedis, guard: Guard) -> None:
     found = await tallies(redis, guard, [(0, 16), (16, 32)])
-    assert [(tally.start, tally.stop, tally.votes.cells) for tally in found] == [(0, 16, CELLS), (16, 32, CELLS)]
+    assert [(tally.start, tally.stop) for tally in found] == [(0, 16), (16, 32)]
+    assert len(total(found)) == 32 * 36
     assert await redis.xlen(keys.orders(guard.fingerprint)) == 0
 
 
@@ -113,7 +118,7 @@ async def test_the_votes_are_the_same_however_the_draws_are_cut_into_orders(redi
 
 async def test_an_input_the_guard_refuses_fails_its_job_and_says_why(redis: AsyncRedis, guard: Guard) -> None:
     await submit(redis, guard, "long", suffix="this tail has many more words than the slots can hold, far more")
-    await orders.issue(redis, guard.fingerprint, Order("long", 0, 0, 16, CELLS))
+    await orders.issue(redis, guard.fingerprint, Order("long", 0, 0, 16))
 
     async def failed() -> bool:
         return not await jobs.is_open(redis, "long")
@@ -128,15 +133,19 @@ async def test_an_input_the_guard_refuses_fails_its_job_and_says_why(redis: Asyn
 
 
 async def test_a_bad_order_fails_its_own_job_three_times_and_no_other(redis: AsyncRedis, guard: Guard) -> None:
-    for job_id, cells in (("bad", (99,)), ("good", CELLS)):
+    worker = Worker(WorkerSettings(), by_fingerprint([guard]))
+    sound = ready_for(guard)
+    beyond = torch.cat((sound.prepared.prefix, torch.tensor([400_000])))  # no token of the model
+    worker.inputs["bad"] = replace(sound, prepared=replace(sound.prepared, prefix=beyond))
+    for job_id in ("bad", "good"):
         await submit(redis, guard, job_id)
-        await orders.issue(redis, guard.fingerprint, Order(job_id, 0, 0, 16, cells))
+        await orders.issue(redis, guard.fingerprint, Order(job_id, 0, 0, 16))
 
     async def settled() -> bool:
         counted = await orders.read_tallies(redis, "good")
         return bool(counted) and not await jobs.is_open(redis, "bad")
 
-    await work_until(redis, guard, settled)
+    await work_until(redis, guard, settled, worker)
     record = await jobs.read(redis, "bad")
     assert record is not None
     assert record.problem is not None
@@ -147,7 +156,7 @@ async def test_a_bad_order_fails_its_own_job_three_times_and_no_other(redis: Asy
 
 async def test_orders_of_a_cancelled_job_are_dropped_unrun(redis: AsyncRedis, guard: Guard) -> None:
     await submit(redis, guard, "gone")
-    await orders.issue(redis, guard.fingerprint, Order("gone", 0, 0, 16, CELLS))
+    await orders.issue(redis, guard.fingerprint, Order("gone", 0, 0, 16))
     await jobs.finish(redis, "gone", "cancelled", retention_s=60)
 
     async def drained() -> bool:
@@ -160,7 +169,7 @@ async def test_orders_of_a_cancelled_job_are_dropped_unrun(redis: AsyncRedis, gu
 async def test_an_order_that_an_outage_cut_loose_is_run_again(redis: AsyncRedis, guard: Guard) -> None:
     worker = Worker(WorkerSettings(claim_every_s=0.1), by_fingerprint([guard]))
     await submit(redis, guard, "a")
-    await orders.issue(redis, guard.fingerprint, Order("a", 0, 0, 16, CELLS))
+    await orders.issue(redis, guard.fingerprint, Order("a", 0, 0, 16))
     await orders.take(redis, [guard.fingerprint], worker.id, count=1, block_ms=None)  # and never completed
 
     async def counted() -> bool:
@@ -174,16 +183,17 @@ async def test_one_worker_serves_a_tabular_guard_beside_another(
 ) -> None:
     table = registry.require_guard(registry.load(table_folder(tmp_path), {}))
     await orders.open_streams(redis, [table.fingerprint])
-    for job_id, served, cells in (("rows", table, (0,)), ("words", guard, CELLS)):
+    for job_id, served in (("rows", table), ("words", guard)):
         await submit(redis, served, job_id)
-        await orders.issue(redis, served.fingerprint, Order(job_id, 0, 0, 16, cells))
+        await orders.issue(redis, served.fingerprint, Order(job_id, 0, 0, 16))
 
     async def counted() -> bool:
         return all([await orders.read_tallies(redis, job_id) for job_id in ("rows", "words")])
 
     await work_until(redis, guard, counted, Worker(WorkerSettings(), by_fingerprint([table, guard])))
     (rows,) = await orders.read_tallies(redis, "rows")
-    assert (rows.votes.positions, len(rows.votes.outcomes or "")) == (2, 4)
+    assert rows.votes.positions == 2
+    assert unpacked(rows.votes.unsafe, (16, 1, 1)).shape == (16, 1, 1)
 
 
 async def tally_by_worker(redis: AsyncRedis, encoder: Encoder, job_id: str) -> Tally:
@@ -262,7 +272,7 @@ async def test_a_job_that_cannot_be_settled_fails_alone(
 
 async def test_one_worker_serves_an_encoder_beside_a_guard(redis: AsyncRedis, guard: Guard, encoder: Encoder) -> None:
     await submit(redis, guard, "words")
-    await orders.issue(redis, guard.fingerprint, Order("words", 0, 0, 16, CELLS))
+    await orders.issue(redis, guard.fingerprint, Order("words", 0, 0, 16))
     await submit_features(redis, encoder, "pixels", png(24, 20))
 
     async def counted() -> bool:
@@ -303,9 +313,9 @@ async def test_an_order_that_kills_the_engine_fails_its_own_job_and_no_other(gua
     async with connect(None).client() as redis:
         await orders.open_streams(redis, [split.fingerprint])
         await submit(redis, split, "poisoned")
-        await orders.issue(redis, split.fingerprint, Order("poisoned", 0, 0, 8, CELLS))
+        await orders.issue(redis, split.fingerprint, Order("poisoned", 0, 0, 8))
         await submit(redis, split, "sound")
-        await orders.issue(redis, split.fingerprint, Order("sound", 0, 0, 8, CELLS))
+        await orders.issue(redis, split.fingerprint, Order("sound", 0, 0, 8))
         worker = Worker(WorkerSettings(), by_fingerprint([split]))
         worker.inputs["poisoned"] = poisoned
 

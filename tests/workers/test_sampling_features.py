@@ -255,12 +255,6 @@ def test_what_was_settled_for_another_encoder_is_refused(encoder: Encoder) -> No
             replace(ready, settled=Settled(**(vars(ready.settled) | change)))
 
 
-def test_an_encoder_has_no_cells(encoder: Encoder) -> None:
-    ready = ready_features(encoder, feature_spec_of(encoder))
-    with pytest.raises(ValueError, match=r"cells \(3,\) must be none"):
-        score(encoder, [(Order("job", 0, 0, 4, (3,)), ready)])
-
-
 def test_warming_up_runs_an_order_with_a_head(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     run, seen = scores, list[Any]()
 

@@ -38,18 +38,18 @@ def alone(request: pytest.FixtureRequest, base_folder: Path) -> LlavaGuard:
 
 def draws(guard: LlavaGuard, given: JobInput, start: int = 0, stop: int = 6, **asked: Any) -> Draws:
     ready = prepare(guard, spec_of(guard, **{**NO_IMAGE_THREAT, **asked}), SEED, given)
-    (found,) = draws_of(guard, ready, Order("j", 0, start, stop, ready.spec.wanted_cells))
+    (found,) = draws_of(guard, ready, Order("j", 0, start, stop))
     return found
 
 
 def language_model_alone(guard: LlavaGuard, found: Draws) -> NDArray[np.float64]:
-    """One full pass per draw and cell, by the language model's own forward on the whole prompt."""
-    prompt, result = guard.inputs.prompt, np.empty(found.tails.shape[:2])
-    for draw, cell in np.ndindex(result.shape):
-        ids = [*found.prepared.prefix.tolist(), *found.tails[draw, cell], *prompt.after]
+    """One full pass per draw, tail and cell, by the language model's own forward on the whole prompt."""
+    prompt, result = guard.inputs.prompt, np.empty(found.tails.shape[:3])
+    for at in np.ndindex(result.shape):
+        ids = [*found.prepared.prefix.tolist(), *found.tails[at], *prompt.after]
         with torch.inference_mode():
             logits = guard._model(input_ids=torch.tensor([ids])).logits[0, -1]
-        result[draw, cell] = logits[[*prompt.unsafe]].logsumexp(0) - logits[[*prompt.safe]].logsumexp(0)
+        result[at] = logits[[*prompt.unsafe]].logsumexp(0) - logits[[*prompt.safe]].logsumexp(0)
     return result
 
 
@@ -68,7 +68,7 @@ def test_its_prompt_is_the_chat_template_without_the_image(base_folder: Path) ->
     assert guard._model.config.image_token_id not in prefix.tolist()
 
 
-def test_what_is_shared_between_cells_changes_nothing(alone: LlavaGuard) -> None:
+def test_what_is_shared_between_tails_changes_nothing(alone: LlavaGuard) -> None:
     found = draws(alone, TEXT)
     np.testing.assert_allclose(alone.margins([found])[0], alone.plain_margins(found), atol=1e-5)
     assert len(np.unique(alone.margins([found])[0].round(4))) > 3
@@ -110,8 +110,8 @@ def test_an_image_changes_the_answer_so_that_the_two_are_different_questions(bas
 def test_an_order_of_it_runs_under_every_threat_to_the_text(base_folder: Path, asked: dict[str, Any]) -> None:
     guard = loaded(base_folder)
     ready = prepare(guard, spec_of(guard, **asked), SEED, TEXT)
-    (found,) = margins(guard, [(Order("j", 0, 0, 5, (0,)), ready)])
-    assert found.shape == (5, 1)
+    (found,) = margins(guard, [(Order("j", 0, 0, 5), ready)])
+    assert found.shape == (5, ready.spec.tails, len(ready.spec.cells))
 
 
 def test_a_guard_that_is_not_said_to_answer_it_refuses_it(base_folder: Path) -> None:

@@ -59,16 +59,17 @@ def test_it_judges_as_the_guard_on_transformers(
         np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
-def test_the_cells_of_a_draw_are_asked_together_and_coinciding_ones_once(
+def test_the_tails_of_a_draw_are_asked_together_and_coinciding_ones_once(
     split: tuple[VllmGuard, LocalEngine], draw: Callable[..., Draws]
 ) -> None:
     guard, engine = split
     draws = draw(guard, 0, 3)
-    repeated = replace(draws, tails=draws.tails[:, [0, 1, 0, 1]])
+    repeated = replace(draws, tails=draws.tails[:, [0, 0]][:, :, [0, 1, 0, 1]])
     margins = guard.margins([repeated])[0]
     (asked,) = engine.read
     np.testing.assert_array_equal(asked.images, np.repeat([0, 1, 2], 2))
-    np.testing.assert_array_equal(margins[:, :2], margins[:, 2:])
+    np.testing.assert_array_equal(margins[:, :, :2], margins[:, :, 2:])
+    np.testing.assert_array_equal(margins[:, 0], margins[:, 1])
 
 
 def test_a_still_image_is_sent_once_for_all_its_draws(
@@ -124,7 +125,7 @@ def test_an_answer_that_is_no_number_is_refused(
 ) -> None:
     guard, engine = split
     monkeypatch.setattr(engine, "logprobs", lambda prompts: np.full((len(prompts.lengths), 2), -np.inf, np.float32))
-    with pytest.raises(ModelOutputError, match="10 of 10 margins"):
+    with pytest.raises(ModelOutputError, match="20 of 20 margins"):
         guard.margins([draw(guard, 0, 2)])
 
 

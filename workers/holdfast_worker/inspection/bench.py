@@ -84,7 +84,8 @@ def bench(model: Model, *, seconds: float = 5.0, draws: int | None = None, warm_
         model: A guard or encoder.
         seconds: Time to spend on runs; one run at least.
         draws: Draws in a run; by default as many as fill one forward pass.
-        warm_up: Whether a run goes before those that are timed; one of a huge model on a CPU takes minutes.
+        warm_up: Whether a run goes before those that are timed, and draws of one tail are timed too, for the cost; a
+            draw of a huge model on a CPU takes minutes.
     """
     if isinstance(model, Encoder):
         return _encoder(model, seconds, draws, warm_up)
@@ -108,7 +109,8 @@ def _guard(guard: Guard, seconds: float, asked: int | None, warm_up: bool) -> Be
         flops = draw_flops(guard, batch).total
     draws, tails, cells = batch.tails.shape[:3]
     timed = _Timed(load, draws, tails, cells, least_s, spent)
-    guard.cost = measured_cost(guard, ready)
+    if warm_up:
+        guard.cost = measured_cost(guard, ready)
     return _bench(guard, timed, flops, example(guard, 0).spec)
 
 

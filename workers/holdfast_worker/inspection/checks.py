@@ -53,6 +53,29 @@ def equal_margins(name: str, here: Margins, there: Margins, *, remedy: str) -> C
     return Check(name, "pass", f"margins differ by at most {apart:.1e} (allowed: {allowed:.1e})", found)
 
 
+def within_band(name: str, ways: Sequence[Margins], *, band: float) -> Check:
+    """That margins move by no more than the guard's band of ties, whatever else is in their batch.
+
+    Args:
+        name: Of the check.
+        ways: The margins of the same draws in batches of several shapes.
+        band: What is assumed of their movement.
+    """
+    every = np.stack([np.concatenate([part.ravel() for part in way]).astype(np.float64) for way in ways])
+    moved = float(np.ptp(every, axis=0).max(initial=0.0))
+    near = float((np.abs(every[-1]) <= band).mean())
+    found = {"moved": moved, "band": band, "near_share": near, "passes": float(every.shape[1])}
+    detail = f"margins move by at most {moved:.1e} with their company (band of ties: {band:g}, {near:.2%} within it)"
+    if not moved <= band:
+        return Check(name, "fail", f"{detail}; serve it with a tie_band of {_twice(moved):g} or more", found)
+    return Check(name, "pass", detail, found)
+
+
+def _twice(moved: float) -> float:
+    """Twice what was measured, in one digit: some draws were tried, not all."""
+    return float(f"{2 * moved:.0e}")
+
+
 def same_verdicts(name: str, here: Margins, exact: Margins, *, near: float, remedy: str) -> Check:
     """The share of equal verdicts; none may differ where the exact margin is further than ``near`` from a tie."""
     one, two = (np.concatenate([part.ravel() for part in margins]).astype(np.float64) for margins in (here, exact))

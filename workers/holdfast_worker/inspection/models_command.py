@@ -46,8 +46,9 @@ examples:
 _CHECK = """\
 Fixed draws of the default request, in every way that must agree:
   finite   every margin, as it is served, is a number
+  company  how far a margin moves, as served, with what else is in its batch: no further than the guard's tie_band
   batches  the same draws one by one, three at a time and all at once (float32, within 1e-5)
-  prefix   cells that share a prefix against every pass by itself (float32, within 1e-5)
+  prefix   tails that share a prefix against every pass by itself (float32, within 1e-5)
   dtype    verdicts as served against float32: the share of equal ones; none may differ far from a tie
   vllm     vLLM's verdicts against transformers', where vLLM is installed
   layout   with --layouts: verdicts with the policy first against the published prompt

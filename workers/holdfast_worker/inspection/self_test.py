@@ -1,6 +1,7 @@
 """The self-test of a model: fixed draws, computed in every way that must agree.
 
-That numbers are finite is asked of the model as it is served. What batches and shared prefixes may not change is asked
+That numbers are finite, and that no margin moves with its company by more than the band of ties, is asked of the model
+as it is served. What batches and shared prefixes may not change is asked
 of the same checkpoint in float32, where rounding cannot hide a mistake. What the served number type, or the other
 engine, makes of the verdicts is measured against that, and may differ near a tie only.
 """
@@ -14,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from holdfast_worker.inspection.batch_size import positions_of
-from holdfast_worker.inspection.checks import Check, all_finite, equal_margins, same_verdicts
+from holdfast_worker.inspection.checks import Check, all_finite, equal_margins, same_verdicts, within_band
 from holdfast_worker.inspection.examined import Absent, Examined, close
 from holdfast_worker.inspection.feature_checks import feature_checks
 from holdfast_worker.inspection.fixed_draws import fixed_draws
@@ -57,6 +58,7 @@ def self_test(examined: Examined, model: Model) -> Iterator[Check]:
         yield Check("finite", "fail", str(error))
         return
     yield all_finite(served)
+    yield _in_company(model, batch, served)
     if not isinstance(model, LlavaGuard | VllmGuard):
         yield _one_by_one(model, batch, served)
         return
@@ -102,6 +104,17 @@ def _multimodal(examined: Examined, served: _Served, exact: Guard | Absent | Non
 def _against_exact(served: _Served, exact: Margins) -> Check:
     remedy = "use dtype=float32, or engine=transformers" if served.on_vllm else "use dtype=float32"
     return same_verdicts("dtype", served.margins, exact, near=_NEAR[served.in_half], remedy=remedy)
+
+
+def _in_company(guard: Guard, batch: Sequence[Draws], served: Margins) -> Check:
+    """How far a margin moves, as it is served, between a draw alone, its own range alone, and two mixed batches."""
+    alone = [
+        np.concatenate([guard.margins([draws.part(i, i + 1)])[0] for i in range(len(draws.tails))]) for draws in batch
+    ]
+    ranges = [guard.margins([draws])[0] for draws in batch]
+    halves = [draws.part(0, -(-len(draws.tails) // 2)) for draws in batch]
+    mixed = guard.margins([*halves, *batch, *halves])[len(batch) : 2 * len(batch)]
+    return within_band("company", [alone, ranges, mixed, served], band=guard.info.tie_band)
 
 
 def _on_transformers(model: Model) -> LlavaGuard:

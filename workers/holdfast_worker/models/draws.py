@@ -64,7 +64,7 @@ class Draws:
         if len(shape) != 4 or shape[0] != self.stop - self.start or shape[3] != len(self.prepared.tail_base):
             raise ValueError(
                 f"tails of shape {shape} must be (draws, tails, cells, slots) with {self.stop - self.start} draws and"
-                f" {len(self.prepared.tail_base)} slots; build them by replace_tokens for this range"
+                f" {len(self.prepared.tail_base)} slots; build them by noised for this range"
             )
 
     @property

@@ -15,7 +15,8 @@ WORDS = [
     "betting", "kl", "hoeffding", "empirical_bernstein", "any_time", "clopper_pearson", "passes_spent", "tolerance",
     "target", "not_certifiable", "mean", "cdf", "vote", "cap", "linear", "prototypes", "antialiased_bicubic",
 ]  # fmt: skip
-NUMBERS = [0, 1, 2, 255, 1e-6, 0.5, 1e6]
+NUMBERS = [0, 1, 255, 1e-6, 0.5, 1e6]
+_WORD = 24  # letters; what is longer is a sentence or a digest
 
 
 def forged(leaf: Any) -> Iterator[Any]:
@@ -23,10 +24,9 @@ def forged(leaf: Any) -> Iterator[Any]:
     if isinstance(leaf, bool):
         yield not leaf
     elif isinstance(leaf, int | float):
-        yield from (leaf + 1, leaf - 1, leaf * 2, leaf * 1.01, leaf * 0.99, leaf * 1e-6, -leaf)
-        yield from NUMBERS
+        yield from (leaf + 1, leaf - 1, leaf * 2, leaf * 0.99, *NUMBERS)
     elif isinstance(leaf, str):
-        yield from (leaf + " ", leaf[1:], leaf.swapcase(), *WORDS)
+        yield from (leaf + " ", leaf[1:], leaf.swapcase(), *(WORDS if len(leaf) < _WORD else ()))
     if leaf is not None:
         yield None
     else:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.folder import load_config
@@ -110,3 +111,15 @@ def test_a_false_flag_bound_does_not_outlive_what_it_was_measured_on() -> None:
     assert changed.defaults.l0 is not None
     assert changed.defaults.l0.false_flag is None
     assert measured_again.false_flag == kept.false_flag
+
+
+@pytest.mark.parametrize("where", ["false_flag", "l0"])
+def test_a_false_flag_bound_that_its_counts_do_not_give_is_refused(where: str) -> None:
+    invented = {"rate_at_most": 1e-6, "alpha": 0.01, "scenes": 100, "flagged": 0, "measured_on": "nothing"}
+    given = (
+        {where: invented}
+        if where == "false_flag"
+        else {"defaults": {"l0": {"beta": 0.5, "tau": 0.2, "false_flag": invented}}}
+    )
+    with pytest.raises(ValidationError, match=r"rate_at_most=1e-06 must be 0\.045.*rounded up to four digits"):
+        GuardConfig(name="guard", **given)

@@ -13,6 +13,7 @@ from holdfast.certificates.features.answer import FeatureAnswer, feature_answer,
 from holdfast.certificates.features.question import LEVELS, FeatureCounts, FeatureQuestion, sample_of_levels
 from holdfast.certificates.features.radii import feature_bound, feature_radius, margin_radius
 from holdfast.certificates.guard.answer import Answer, Row, Score, answer
+from holdfast.certificates.guard.detection import detection_probability, flags_above
 from holdfast.certificates.guard.frontier import (
     append_radius,
     decide,
@@ -59,12 +60,14 @@ __all__ = [
     "clopper_pearson_lower",
     "cover_count",
     "decide",
+    "detection_probability",
     "doubled",
     "feature_answer",
     "feature_bound",
     "feature_progress",
     "feature_radius",
     "field_draws",
+    "flags_above",
     "hoped",
     "joint_frontier",
     "l0_frontier",

@@ -37,7 +37,7 @@ class ImageSpace(NoiseSpace):
 
 
 class FalseFlag(Closed):
-    """The measured false-flag bound of the default operating point."""
+    """The measured false-flag bound of an operating point."""
 
     rate_at_most: float = Field(ge=0, le=1)
     alpha: float = Field(gt=0, lt=1)
@@ -70,6 +70,10 @@ class Defaults(Closed):
     )
     max_characters: int = Field(20, ge=0, description="C: code points that the attacker of the append threat adds.")
     l0: L0Defaults | None = Field(None, description="Of the l0 threat on text; none: a request must give beta and tau.")
+    append: FalseFlag | None = Field(
+        None,
+        description="What erase-and-check was measured to flag at sigma, tau and max_characters, by any truncation.",
+    )
 
 
 class Limits(Closed):

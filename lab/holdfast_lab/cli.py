@@ -9,8 +9,9 @@ from transformers.utils.logging import disable_progress_bar
 
 from holdfast_lab.booster.command import add_booster_commands
 from holdfast_lab.encoder.commands import add_encoder_commands
+from holdfast_lab.erasure import add_erasure_commands
 from holdfast_lab.evaluation import Guard, load
-from holdfast_lab.export import export, write_serving_config
+from holdfast_lab.export import export, serving_config, write_serving_config
 from holdfast_lab.model_card import measured_config, model_card
 from holdfast_lab.report import Report, measure
 from holdfast_lab.sample_inputs import write_sample_inputs
@@ -18,6 +19,9 @@ from holdfast_lab.saying import report_step, say
 from holdfast_lab.tokenizer import build_tokenizer
 from holdfast_lab.training import Recipe, train
 from holdfast_worker.models.checkpoint import model_folder
+from holdfast_worker.models.guard.voting import Guard as ServedGuard
+from holdfast_worker.models.registry import load as load_served
+from holdfast_worker.models.registry import require_guard
 
 SHIPPED = model_folder("reference-guard")
 
@@ -28,17 +32,24 @@ def _train(arguments: argparse.Namespace) -> None:
     export(train(tokenizer, recipe, report_step(25)), tokenizer, arguments.out)
     # Measured as it is served: from the folder, with the weights rounded to half precision.
     guard = load(arguments.out)
-    _record(measure(guard, say=say), guard, recipe, arguments.out)
+    _record(measure(guard, _served(arguments.out), say=say), guard, recipe, arguments.out)
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    measure(load(arguments.folder), examples=arguments.examples, scenes=arguments.scenes, say=say)
+    asked = {"examples": arguments.examples, "scenes": arguments.scenes}
+    measure(load(arguments.folder), _served(arguments.folder), **asked, say=say)
 
 
 def _measure(arguments: argparse.Namespace) -> None:
     guard = load(arguments.folder)
-    report = measure(guard, examples=arguments.examples, scenes=arguments.scenes, say=say)
+    asked = {"examples": arguments.examples, "scenes": arguments.scenes}
+    report = measure(guard, _served(arguments.folder), **asked, say=say)
     _record(report, guard, Recipe(steps=arguments.steps, seed=arguments.seed), arguments.folder)
+
+
+def _served(folder: Path) -> ServedGuard:
+    """The guard as a worker loads it, by the settings that it is exported with."""
+    return require_guard(load_served(folder, serving_config() | {"device": "cpu"}))
 
 
 def _record(report: Report, guard: Guard, recipe: Recipe, folder: Path) -> None:
@@ -73,6 +84,7 @@ def parser() -> argparse.ArgumentParser:
     drawing = commands.add_parser("draw-examples", help="write the quickstart's two inputs")
     drawing.add_argument("--out", type=Path, required=True, help="folder to write to")
     drawing.set_defaults(run=_draw)
+    add_erasure_commands(commands)
     add_booster_commands(commands)
     add_encoder_commands(commands)
     return parser

@@ -3,6 +3,7 @@
 import math
 from typing import Any, Final
 
+from holdfast_lab.erasure import UnionFlags
 from holdfast_lab.evaluation import HELD_OUT_SEED
 from holdfast_lab.export import ALPHA, DEFAULTS, NAME, serving_config
 from holdfast_lab.report import OperatingPoint, Report, Score
@@ -84,6 +85,15 @@ All eight slots are masked in {all_masked:.0%} of the passes, so τ={tau} leaves
 A token is masked in {one_masked:.0%} of the passes, so τ={l0_tau} leaves room for a certificate at one token, where
 more than {needed:.0%} of the passes that mask it say Unsafe, whichever token it is.
 
+### Append threat
+Erase-and-check: no token noise; flagged when of one of the texts without their last 0 to {characters} characters at
+least {flags} of {union_passes} passes, more than τ={tau} of them, say Unsafe.
+
+- False flags: {union} of {union_scenes} Safe examples, a rate of at most {union_at_most} (Clopper–Pearson, α={alpha}).
+- By characters that are erased at most: {by_characters}.
+
+A text that is cut within its action is judged by what is left of it, often wrongly; few characters leave it whole.
+
 ## Limits
 - On anything but the drawn task, photographs and other requests included, the verdict means nothing; it is still
   a fixed function of its input, so that certificates about it hold.
@@ -114,7 +124,11 @@ def _point_rows(point: OperatingPoint) -> str:
 
 def rate_at_most(point: OperatingPoint) -> float:
     """The false-flag bound to four digits, rounded up; at most 1."""
-    return min(1.0, math.ceil(point.false_flags_at_most * 1e4) / 1e4)
+    return _rounded_up(point.false_flags_at_most)
+
+
+def _rounded_up(rate: float) -> float:
+    return min(1.0, math.ceil(rate * 1e4) / 1e4)
 
 
 def false_flag(point: OperatingPoint, *, at: str = "the default operating point") -> dict[str, Any]:
@@ -128,15 +142,29 @@ def false_flag(point: OperatingPoint, *, at: str = "the default operating point"
     }
 
 
+def union_false_flag(found: UnionFlags) -> dict[str, Any]:
+    """The false-flag bound of erase-and-check, as `holdfast.json` carries it."""
+    rule = found.rule
+    return {
+        "rate_at_most": _rounded_up(found.at_most(ALPHA)),
+        "alpha": ALPHA,
+        "scenes": found.scenes,
+        "flagged": found.flagged,
+        "measured_on": f"held-out drawn scenes and wordings, {rule.passes} noisy passes of each truncation by 0 to"
+        f" {rule.characters} characters, flagged where {rule.flags} of one truncation's are Unsafe",
+    }
+
+
 def measured_config(report: Report) -> dict[str, Any]:
-    """The serving configuration, with the measured false-flag bound of either threat's operating point."""
+    """The serving configuration, with the measured false-flag bound of each threat's operating point."""
     l0 = DEFAULTS["l0"] | {"false_flag": false_flag(report.l0, at="the default operating point of the l0 threat")}
-    return serving_config() | {"defaults": DEFAULTS | {"l0": l0}, "false_flag": false_flag(report.suffix)}
+    defaults = DEFAULTS | {"l0": l0, "append": union_false_flag(report.append)}
+    return serving_config() | {"defaults": defaults, "false_flag": false_flag(report.suffix)}
 
 
 def model_card(report: Report, recipe: Recipe, *, parameters: int, alphabet: int) -> str:
     """The card in Markdown, every figure from `report`."""
-    l0 = DEFAULTS["l0"]
+    l0, append = DEFAULTS["l0"], report.append
     masked, one_masked = (min(1.0, beta * alphabet / (alphabet - 1)) for beta in (DEFAULTS["beta"], l0["beta"]))
     return _CARD.format(
         name=NAME,
@@ -163,5 +191,12 @@ def model_card(report: Report, recipe: Recipe, *, parameters: int, alphabet: int
         l0=_point_rows(report.l0),
         one_masked=one_masked,
         needed=l0["tau"] / one_masked,
+        characters=append.rule.characters,
+        flags=append.rule.flags,
+        union_passes=append.rule.passes,
+        union=append.flagged,
+        union_scenes=append.scenes,
+        union_at_most=_rounded_up(append.at_most(ALPHA)),
+        by_characters=", ".join(f"{k}: {append.within[k]}" for k in range(0, len(append.within), 5)),
         held_out_seed=HELD_OUT_SEED,
     )

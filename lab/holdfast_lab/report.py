@@ -8,9 +8,12 @@ from typing import Final
 import numpy as np
 
 from holdfast.certificates.bounds.counts import clopper_pearson_lower
+from holdfast_lab.erasure import UnionFlags, lines_of, safe_examples, union_flags
 from holdfast_lab.evaluation import CLEAN, Guard, Noise, accuracy, held_out, unsafe_shares, upper_bound
 from holdfast_lab.export import ALPHA, DEFAULTS
 from holdfast_lab.scenes import Example, Image
+from holdfast_worker.models.guard.erasure import ErasureRule
+from holdfast_worker.models.guard.voting import Guard as ServedGuard
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,7 @@ class Report:
     alone: tuple[Score, ...]
     suffix: OperatingPoint
     l0: OperatingPoint
+    append: UnionFlags
 
 
 def _grey(image: Image) -> Image:
@@ -134,14 +138,21 @@ def _operating_point(guard: Guard, setting: Setting, *, safe: int, unsafe: int, 
 
 
 def measure(
-    guard: Guard, *, examples: int = 2000, scenes: int = 1000, passes: int = 64, say: Callable[[str], None]
+    guard: Guard,
+    served: ServedGuard,
+    *,
+    examples: int = 2000,
+    scenes: int = 1000,
+    passes: int = 64,
+    say: Callable[[str], None],
 ) -> Report:
-    """Measure a guard on held-out scenes and wordings; some ten minutes on one core at the defaults.
+    """Measure a guard on held-out scenes and wordings; some twenty minutes on one core at the defaults.
 
     Args:
         guard: what to measure.
+        served: the same guard as the worker loads it: erase-and-check is measured as it is served.
         examples: for each accuracy.
-        scenes: Safe scenes for either threat's false-flag rate, and half as many Unsafe ones.
+        scenes: Safe scenes for each threat's false-flag rate, and half as many Unsafe ones.
         passes: noisy passes per scene.
         say: receives one line per figure.
     """
@@ -164,4 +175,8 @@ def measure(
     alone = tuple(score(name, inputs, CLEAN) for name, inputs in one_modality(pool).items())
     with ThreadPoolExecutor(2) as workers:  # each has noise of its own, so the figures are those of one after the other
         suffix, l0 = workers.submit(price, "suffix", SUFFIX), workers.submit(price, "l0", L0)
-        return Report(scores, alone, suffix=suffix.result(), l0=l0.result())
+        points = {"suffix": suffix.result(), "l0": l0.result()}
+    rule = ErasureRule.of(served.info.defaults, passes=passes)
+    append = union_flags(served, rule, list(safe_examples(scenes, seed=0)), seed=0, say=say)
+    say(lines_of(append, ALPHA)[0])
+    return Report(scores, alone, append=append, **points)

@@ -15,10 +15,12 @@ from holdfast_lab.encoder import card as encoder_card
 from holdfast_lab.encoder import report as encoder_report
 from holdfast_lab.encoder import training as encoder_training
 from holdfast_lab.encoder.comparison import CAP, VOTE, Row, mean_reach, table, write_rows
+from holdfast_lab.erasure import UnionFlags
 from holdfast_lab.evaluation import upper_bound
-from holdfast_lab.model_card import false_flag, measured_config, model_card, rate_at_most
+from holdfast_lab.model_card import false_flag, measured_config, model_card, rate_at_most, union_false_flag
 from holdfast_lab.report import OperatingPoint, Report, Score
 from holdfast_lab.training import Recipe
+from holdfast_worker.models.guard.erasure import ErasureRule
 
 counts = st.integers(1, 5000).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total)))
 reach = st.one_of(st.none(), st.floats(1e-6, 6))
@@ -65,6 +67,17 @@ def point(flagged: int, safe: int, unsafe: int = 7) -> OperatingPoint:
     return OperatingPoint(64, safe, flagged, unsafe, unsafe // 2, 0.5)
 
 
+def union(flagged: int, scenes: int) -> UnionFlags:
+    return UnionFlags(ErasureRule(20, 64, 20, 0.5), scenes, (0,) * 21, (0,) * 20 + (flagged,))
+
+
+@given(counts)
+def test_the_stated_rate_of_the_union_is_never_below_the_bound_either(count: tuple[int, int]) -> None:
+    stated, bound = union_false_flag(union(*count)), min(1.0, upper_bound(*count, 0.01))
+    assert bound <= stated["rate_at_most"] <= min(1.0, bound + 1.0001e-4)
+    assert (stated["flagged"], stated["scenes"]) == count
+
+
 @given(counts)
 def test_the_stated_false_flag_rate_is_never_below_the_bound_and_has_four_digits(count: tuple[int, int]) -> None:
     measured = point(*count)
@@ -79,7 +92,7 @@ def test_the_stated_false_flag_rate_is_never_below_the_bound_and_has_four_digits
 @given(counts)
 def test_the_guards_card_states_no_accuracy_above_its_lower_bound(count: tuple[int, int]) -> None:
     score = Score("clean", *count)
-    card = model_card(Report((score,), (), point(0, 9), point(0, 9)), Recipe(), parameters=1, alphabet=479)
+    card = model_card(Report((score,), (), point(0, 9), point(0, 9), union(0, 9)), Recipe(), parameters=1, alphabet=479)
     found = re.search(r"^\| clean \| (\S+) \| (\d+) \| (\S+) \|$", card, re.MULTILINE)
     assert found is not None
     assert float(found[1]) == pytest.approx(score.share, abs=5.1e-5)
@@ -101,7 +114,7 @@ def test_the_encoders_card_states_no_accuracy_above_its_lower_bound(count: tuple
 
 @pytest.mark.parametrize("alphabet", [2, 101, 479])
 def test_the_guards_card_says_how_often_noise_masks_what_it_speaks_of(alphabet: int) -> None:
-    card = model_card(Report((), (), point(0, 9), point(0, 9)), Recipe(), parameters=1, alphabet=alphabet)
+    card = model_card(Report((), (), point(0, 9), point(0, 9), union(0, 9)), Recipe(), parameters=1, alphabet=alphabet)
     slot, token = (min(1.0, beta * alphabet / (alphabet - 1)) for beta in (0.9, 0.4))
     assert f"All eight slots are masked in {slot**8:.0%} of the passes" in card
     assert f"A token is masked in {token:.0%} of the passes" in card
@@ -110,7 +123,7 @@ def test_the_guards_card_says_how_often_noise_masks_what_it_speaks_of(alphabet: 
 
 def test_a_card_names_the_recipe_and_holds_no_gap() -> None:
     recipe = Recipe(steps=12, batch=34, seed=56)
-    card = model_card(Report((), (), point(0, 9), point(1, 9)), recipe, parameters=1234567, alphabet=479)
+    card = model_card(Report((), (), point(0, 9), point(1, 9), union(2, 9)), recipe, parameters=1234567, alphabet=479)
     assert "--steps 12 --seed 56`: 12 AdamW steps of 34" in card
     assert "(1,234,567 parameters" in card
     assert not re.search(r"\{[a-z_0-9:%]*\}", card)
@@ -122,11 +135,12 @@ def test_a_card_names_the_recipe_and_holds_no_gap() -> None:
 
 
 def test_what_is_measured_of_a_guard_is_laid_over_its_configuration_and_changes_no_default() -> None:
-    first, second = (measured_config(Report((), (), point(k, 9), point(k, 9))) for k in (0, 5))
+    first, second = (measured_config(Report((), (), point(k, 9), point(k, 9), union(k, 9))) for k in (0, 5))
     assert first["false_flag"] != second["false_flag"]
     for config in (first, second):
         config.pop("false_flag")
         config["defaults"]["l0"].pop("false_flag")
+        config["defaults"].pop("append")
     assert first == second
 
 

@@ -31,10 +31,11 @@ def test_an_exported_model_loads_as_itself_rounded_to_half_precision(tmp_path: P
 def test_evaluating_prints_every_setting_and_the_operating_point(capsys: pytest.CaptureFixture[str]) -> None:
     main(["evaluate-reference-guard", "--examples", "20", "--scenes", "4"])
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 14
-    assert all("/20 = " in line for line in lines[:-2])
-    assert {line.split(" at τ=")[0] for line in lines[-2:]} == {"suffix", "l0"}  # side by side: either ends first
-    assert all("Safe flagged" in line and "/4 " in line for line in lines[-2:])
+    assert len(lines) == 15
+    assert all("/20 = " in line for line in lines[:-3])
+    assert {line.split(" at τ=")[0] for line in lines[-3:-1]} == {"suffix", "l0"}  # side by side: either ends first
+    assert all("Safe flagged" in line and "/4 " in line for line in lines[-3:])
+    assert lines[-1].startswith("append, σ=0.5, flagged where 20 of 64 passes of some truncation are Unsafe: ")
 
 
 def test_measuring_rewrites_the_configuration_and_the_card_and_nothing_else(tmp_path: Path) -> None:
@@ -47,9 +48,11 @@ def test_measuring_rewrites_the_configuration_and_the_card_and_nothing_else(tmp_
     assert defaults.l0 is not None
     assert defaults.l0.false_flag is not None
     assert defaults.l0.false_flag.scenes == 4
+    assert defaults.append is not None
+    assert defaults.append.scenes == 4
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert "--steps 7 " in card
-    assert "of 4 Safe examples" in card
+    assert card.count("of 4 Safe examples") == 3
     changed = filecmp.dircmp(SHIPPED, folder, ignore=["__pycache__"])
     assert set(changed.diff_files) == {"holdfast.json", "README.md"}
     assert changed.left_only == changed.right_only == []

@@ -31,16 +31,16 @@ def nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     for place in (
         "holdfast_lab.cli.load", "holdfast_lab.cli.train", "holdfast_lab.encoder.commands.load",
         "holdfast_lab.encoder.commands.train", "holdfast_lab.booster.command.load_encoder",
-        "holdfast_lab.booster.command.train_booster",
+        "holdfast_lab.booster.command.train_booster", "holdfast_lab.cli.load_served", "holdfast_lab.erasure.load",
     ):  # fmt: skip
         monkeypatch.setattr(place, reached)
 
 
 def test_the_commands_are_those_that_are_documented() -> None:
     assert EVERY == [
-        "compare-predictions", "draw-examples", "evaluate-booster", "evaluate-reference-guard",
-        "measure-reference-encoder", "measure-reference-guard", "train-booster", "train-head",
-        "train-reference-encoder", "train-reference-guard",
+        "compare-predictions", "draw-examples", "erase-and-check", "evaluate-booster", "evaluate-reference-guard",
+        "measure-erase-and-check", "measure-reference-encoder", "measure-reference-guard", "train-booster",
+        "train-head", "train-reference-encoder", "train-reference-guard",
     ]  # fmt: skip
 
 
@@ -78,6 +78,7 @@ def test_every_command_can_be_run(name: str) -> None:
         (["train-head"], "required: --encoder, --name"),
         (["compare-predictions"], "required: --encoder, --head"),
         (["draw-examples"], "required: --out"),
+        (["erase-and-check", "--text", "hi"], "required: --image"),
         (["train-reference-guard", "--steps", "many"], "invalid int value: 'many'"),
         (["train-head", "--encoder", "e", "--name", "n", "--kind", "tree"], "invalid choice: 'tree'"),
         (["train-booster", "--only", "both"], "invalid choice: 'both'"),

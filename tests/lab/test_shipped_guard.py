@@ -11,6 +11,7 @@ from PIL import Image as Png
 from safetensors import safe_open
 
 from holdfast_lab.cli import SHIPPED
+from holdfast_lab.erasure import UnionFlags
 from holdfast_lab.evaluation import CLEAN, Guard, Noise, accuracy, held_out, load, unsafe_shares
 from holdfast_lab.model_card import measured_config
 from holdfast_lab.report import L0, SUFFIX, OperatingPoint, Report, one_modality
@@ -19,6 +20,7 @@ from holdfast_lab.scenes import Example
 from holdfast_lab.tokenizer import build_tokenizer
 from holdfast_worker.models.folder import load_config
 from holdfast_worker.models.guard.config import GuardConfig
+from holdfast_worker.models.guard.erasure import ErasureRule
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NOISY = {"clean": CLEAN, "σ=.25, β=.9 uniform": Noise(0.25, 0.9), "σ=.5, β=.9 uniform": Noise(0.5, 0.9)}
@@ -61,7 +63,10 @@ def test_one_modality_alone_says_nothing(guard: Guard, name: str) -> None:
 def test_the_shipped_serving_configuration_is_the_exported_one_and_loads() -> None:
     stored = json.loads((SHIPPED / "holdfast.json").read_text(encoding="utf-8"))
     suffix, l0 = (_point(bound) for bound in (stored["false_flag"], stored["defaults"]["l0"]["false_flag"]))
-    assert stored == measured_config(Report((), (), suffix=suffix, l0=l0))
+    union = stored["defaults"]["append"]
+    rule = ErasureRule.of(load_config(GuardConfig, SHIPPED, {}).defaults)
+    append = UnionFlags(rule, union["scenes"], (0,), (union["flagged"],))
+    assert stored == measured_config(Report((), (), suffix=suffix, l0=l0, append=append))
     config = load_config(GuardConfig, SHIPPED, {})
     assert config.false_flag is not None
     assert config.defaults.l0 is not None
@@ -72,7 +77,8 @@ def test_the_bounds_are_the_ones_that_the_card_states(card: str) -> None:
     config = load_config(GuardConfig, SHIPPED, {})
     assert config.defaults.l0 is not None
     stated = re.findall(r"False flags: (\d+) of (\d+) Safe examples, a rate of at most (\S+) ", card)
-    bounds = [bound for bound in (config.false_flag, config.defaults.l0.false_flag) if bound is not None]
+    found = config.false_flag, config.defaults.l0.false_flag, config.defaults.append
+    bounds = [bound for bound in found if bound is not None]
     assert stated == [(str(b.flagged), str(b.scenes), str(b.rate_at_most)) for b in bounds]
 
 

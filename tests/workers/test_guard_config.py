@@ -110,6 +110,8 @@ def test_a_false_flag_bound_does_not_outlive_what_it_was_measured_on() -> None:
     assert changed.false_flag is None
     assert changed.defaults.l0 is not None
     assert changed.defaults.l0.false_flag is None
+    assert kept.defaults.append is not None
+    assert changed.defaults.append is None
     assert measured_again.false_flag == kept.false_flag
 
 

@@ -12,7 +12,7 @@ from typing import Literal, SupportsIndex, TypeVar
 from scipy.special import betainc
 
 from holdfast.certificates import ranges
-from holdfast.certificates.rounding import LIBRARY, SMALLEST, room, up
+from holdfast.certificates.rounding import LIBRARY, SMALLEST, down, room, up
 from holdfast.certificates.search import greatest_proved, rising_root
 
 Bound = Literal["any_time", "clopper_pearson"]
@@ -115,6 +115,23 @@ def any_time_lower(successes: float, draws: int, alpha: float) -> float:
     peak = _logit(successes, misses)
     start = peak - math.sqrt(-2.0 * math.log(alpha) * draws / (successes * misses))
     return greatest_proved(_from_logit(rising_root(in_logits, -_FAR, peak, start, _STEP))[0], proved, beyond=0) or 0.0
+
+
+def binomial_tail_down(successes: int, draws: int, p: float) -> float:
+    """P[Bin(draws, p) >= successes], rounded down; rises with p.
+
+    Args:
+        successes: c, 1..draws.
+        draws: independent draws.
+        p: success probability, in [0, 1].
+
+    Returns:
+        A probability; 1.0 for p = 1, and 0.0 where it is below 1e-200.
+    """
+    if p >= 1.0:
+        return 1.0
+    tail = float(betainc(successes, draws - successes + 1, p))
+    return down(min(tail, 1.0), max(_TAIL, _TAIL * draws // _TAIL_DRAWS)) if tail >= _LEAST_RISK else 0.0
 
 
 def lower_bound(bound: Bound) -> Callable[[int, int, float], float]:

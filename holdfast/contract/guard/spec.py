@@ -183,9 +183,12 @@ def _operating_point(model: GuardInfo, text: TextThreatKind) -> Defaults | L0Def
 def _measured(spec: GuardSpec, model: GuardInfo) -> FalseFlag | None:
     """The measured false-flag bound, if one speaks of exactly this smoothed guard and threshold."""
     defaults, point = model.defaults, _operating_point(model, spec.text)
+    if spec.text == "append":  # fewer truncations flag no input that all of them do not
+        here = (spec.tau, spec.sigma) == (defaults.tau, defaults.sigma) and spec.max_tokens <= defaults.max_characters
+        return defaults.append if here else None
     slots = {"hybrid": 0 if spec.text == "l0" else defaults.slots, "tabular": len(model.alphabets)}[spec.kind]
-    here = (spec.beta, spec.tau, spec.sigma, spec.token_kernel, spec.slots, spec.scope)
-    if point is None or here != (point.beta, point.tau, defaults.sigma, defaults.token_kernel, slots, "shared"):
+    asked = (spec.beta, spec.tau, spec.sigma, spec.token_kernel, spec.slots, spec.scope)
+    if point is None or asked != (point.beta, point.tau, defaults.sigma, defaults.token_kernel, slots, "shared"):
         return None
     return point.false_flag if isinstance(point, L0Defaults) else model.false_flag
 

@@ -145,9 +145,22 @@ def margins_by_range(batch: Sequence[Draws], values: NDArray[np.float32], *, exa
     Raises:
         ModelOutputError: One is not finite, which is no vote either way.
     """
+    parts = np.split(finite(values, exact=exact), np.cumsum([draws.passes for draws in batch]))
+    return [part.reshape(draws.tails.shape[:3]) for draws, part in zip(batch, parts, strict=False)]
+
+
+def finite(values: NDArray[np.float32], *, exact: str) -> NDArray[np.float32]:
+    """The margins themselves.
+
+    Args:
+        values: Log-odds of Unsafe, of any shape.
+        exact: The number type to use where they are no numbers.
+
+    Raises:
+        ModelOutputError: One is not finite, which is no vote either way.
+    """
     if bad := values.size - int(np.isfinite(values).sum()):
         raise ModelOutputError(
             f"{bad} of {values.size} margins are not finite, all must be; check the weights or use dtype={exact}"
         )
-    parts = np.split(values, np.cumsum([draws.passes for draws in batch]))
-    return [part.reshape(draws.tails.shape[:3]) for draws, part in zip(batch, parts, strict=False)]
+    return values

@@ -94,10 +94,12 @@ def model_type(folder: Path, known: Collection[str], *, remedy: str) -> str:
 
 def _unmeasured(settings: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """The settings without the folder's false-flag bounds, as an override changes what those were measured on."""
-    defaults = dict(settings.get("defaults") or {})
+    defaults, given = dict(settings.get("defaults") or {}), overrides.get("defaults") or {}
     if isinstance(defaults.get("l0"), Mapping):
-        given = (overrides.get("defaults") or {}).get("l0") or {}
-        defaults["l0"] = {**defaults["l0"], "false_flag": given.get("false_flag")}
+        l0 = given.get("l0") or {}
+        defaults["l0"] = {**defaults["l0"], "false_flag": l0.get("false_flag")}
+    if "append" in defaults:
+        defaults["append"] = given.get("append")
     return {**settings, "defaults": defaults, "false_flag": overrides.get("false_flag")}
 
 

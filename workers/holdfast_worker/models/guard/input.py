@@ -1,12 +1,13 @@
 """What a multimodal guard takes in, whatever runs its language model: text and image made ready for draws."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from holdfast.certificates import suffix_draws
 from holdfast.certificates.noise.kernels import SuffixDraws
@@ -175,15 +176,41 @@ class GuardInput:
             raise InputRefusedError("the text has 0 tokens, must have at least 1 for the l0 threat; write some text")
         return self._prepared(tokens[:0], tokens, image)
 
-    def _prepared(
-        self, text: NDArray[np.int64], tail: NDArray[np.int64], image: NDArray[np.uint8] | None
-    ) -> PreparedInput:
-        prefix = self._prefix_ids(text) if image is not None else np.append(np.array(self.prompt.alone, np.int64), text)
-        if (length := len(prefix) + len(tail) + self.closing) > self.context:
+    def prepare_truncations(self, text: str, image: NDArray[np.uint8], *, most: int) -> tuple[PreparedInput, ...]:
+        """The text with 0, 1, 2 and more code points erased from its end, each as ``prepare`` makes it, without slots.
+
+        Each is tokenised and measured from scratch: what a tokenizer makes of a text need not begin with what it makes
+        of the text's beginning. The picture is theirs together. All may be erased; then the guard reads no text at all.
+
+        Args:
+            text: The user's text, as it came.
+            image: 8-bit RGB, shape (H, W, 3).
+            most: C, code points that are erased at most.
+
+        Returns:
+            min(most, code points of the text) + 1 inputs.
+
+        Raises:
+            InputRefusedError: As ``prepare``, of the text or of any truncation.
+        """
+        whole = self.prepare(text, "", image, slots=0)
+        shorter = [text[: len(text) - erased] for erased in range(1, min(most, len(text)) + 1)]
+        tokens = (self._prefix(self.prompt.encode(one), slots=0, pictured=True) for one in shorter)
+        return whole, *(replace(whole, prefix=ids) for ids in tokens)
+
+    def _prefix(self, text: NDArray[np.int64], *, slots: int, pictured: bool) -> Tensor:
+        """The ids up to the slots, on the device, where the whole prompt fits the context."""
+        ids = self._prefix_ids(text) if pictured else np.append(np.array(self.prompt.alone, np.int64), text)
+        if (length := len(ids) + slots + self.closing) > self.context:
             raise InputRefusedError(
                 f"the prompt has {length} tokens, must be at most {self.context}; shorten the text or lower slots"
             )
-        ids = torch.as_tensor(prefix, device=self.device)
+        return torch.as_tensor(ids, device=self.device)
+
+    def _prepared(
+        self, text: NDArray[np.int64], tail: NDArray[np.int64], image: NDArray[np.uint8] | None
+    ) -> PreparedInput:
+        ids = self._prefix(text, slots=len(tail), pictured=image is not None)
         if image is None:
             return PreparedInput(clean=torch.empty(0, device=self.device), prefix=ids, tail_base=tail)
         space = self.config.noise_height, self.config.noise_width

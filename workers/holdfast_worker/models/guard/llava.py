@@ -7,7 +7,9 @@ written and read (`generation`).
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,12 +22,14 @@ from holdfast.contract.models import Cost, GuardInfo
 from holdfast_worker.models.draws import (
     Draws,
     PreparedInput,
+    finite,
     images_of_draws,
     margins_by_range,
     noisy_images,
     size,
     take,
 )
+from holdfast_worker.models.guard.branches import Branches, branches
 from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.generation import Writer
 from holdfast_worker.models.guard.input import GuardInput, context_length
@@ -129,6 +133,49 @@ class LlavaGuard:
         hidden = self._model.model.language_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
         return self._margins(hidden[0, -1])
 
+    @torch.inference_mode()
+    def branched_margins(
+        self, inputs: Sequence[PreparedInput], *, seed: str, sigma: float, start: int, stop: int
+    ) -> NDArray[np.float32]:
+        """The margins of inputs that differ in their text alone, behind one reading of each draw's image.
+
+        What their prompts begin with together is read once, where they part they branch (`branches`).
+
+        Args:
+            inputs: Inputs of one picture, without slots.
+            seed: What the noise follows from.
+            sigma: Standard deviation of the image noise, above 0.
+            start: First draw index.
+            stop: One past the last draw index.
+
+        Returns:
+            Shape (draws, inputs); above 0 is Unsafe.
+
+        Raises:
+            ValueError: The guard writes its answers, or the inputs do not share a picture.
+        """
+        first = inputs[0]
+        if self._writer is not None or not first.pictured or any(each.clean is not first.clean for each in inputs):
+            raise ValueError("texts branch behind one picture and one closing position; run each by itself")
+        tree = branches([np.append(each.prefix.cpu().numpy(), self._prompt.after) for each in inputs])
+        stem = replace(first, prefix=torch.as_tensor(tree.stem, device=self.device))
+        read = partial(self._forward, read=partial(self._read_branches, tree=tree))
+        draws = Draws(stem, seed, sigma, start, stop, np.empty((stop - start, 1, 1, 0), dtype=np.int64))
+        units = len(tree.stem) + len(tree.tokens)
+        found = torch.cat(list(self.batching.parts([draws], read, size=size, cut=take, units=units))).cpu().numpy()
+        self.clock.settle()
+        return finite(found, exact="float32")
+
+    def _read_branches(self, batch: list[Draws], cache: DynamicCache, *, tree: Branches) -> Tensor:
+        hidden = read_on(
+            self._model.model.language_model,
+            cache,
+            input_ids=torch.as_tensor(tree.tokens, device=self.device).expand(size(batch), -1),
+            attention_mask=tree.mask(self.device),
+            position_ids=torch.as_tensor(len(tree.stem) + tree.depths, device=self.device)[None],
+        ).last_hidden_state
+        return self._margins(hidden[:, torch.as_tensor(tree.ends, device=self.device)])
+
     def _margins(self, hidden: Tensor) -> Tensor:
         """Log-odds of Unsafe against Safe behind the language model's last states, shape (..., hidden)."""
         logits = hidden.float() @ self._verdict.T
@@ -155,9 +202,10 @@ class LlavaGuard:
     def _run(self, batch: list[Draws]) -> Iterator[Tensor]:
         """Runs ranges of one shape; yields margins (draws, tails, cells)."""
         positions = self.positions(batch[0].prepared, tails=batch[0].draw_passes)
-        return self.batching.parts(batch, self._forward, size=size, cut=take, units=positions)
+        read = partial(self._forward, read=self._read_tails)
+        return self.batching.parts(batch, read, size=size, cut=take, units=positions)
 
-    def _forward(self, batch: list[Draws]) -> Tensor:
+    def _forward(self, batch: list[Draws], read: Callable[[list[Draws], DynamicCache], Tensor]) -> Tensor:
         self.clock.begin()
         features = None
         if batch[0].prepared.pictured:
@@ -166,7 +214,7 @@ class LlavaGuard:
             features = self._images.features(images, self.clock)
         cache = self._read_prefix(batch, features)
         self.clock.mark("prefix")
-        margins = self._read_tails(batch, cache)
+        margins = read(batch, cache)
         self.clock.mark("tails")
         return margins
 

@@ -29,7 +29,7 @@ def verify(certificate: Mapping[str, object], *, limited: bool = True) -> list[C
     1. Where the certificate is signed, every field has its signed digest, and no field that was signed is missing.
     2. It has the fields of its kind and no other, each of its type and within its legal range (`shape`).
     3. Its parameters do not contradict each other: threat, noise, cells, target and the shares of alpha (`reading`).
-    4. Its evidence does not contradict itself: orders take fresh draws, and counts are their sums (`reading`).
+    4. Its evidence does not contradict itself: planes have a bit for every vote, and counts are theirs (`reading`).
     5. It is small enough to be computed again for a stranger, if `limited`.
     6. It has a row for every budget, epsilon, cosine floor and method that the parameters ask for (`comparison`). Its
        space is that of its kind of model, the operator norm that of the resize between its two sizes (`space`), and a

@@ -115,13 +115,13 @@ def test_a_false_flag_bound_does_not_outlive_what_it_was_measured_on() -> None:
     assert measured_again.false_flag == kept.false_flag
 
 
-@pytest.mark.parametrize("where", ["false_flag", "l0"])
+@pytest.mark.parametrize("where", ["false_flag", "l0", "append"])
 def test_a_false_flag_bound_that_its_counts_do_not_give_is_refused(where: str) -> None:
     invented = {"rate_at_most": 1e-6, "alpha": 0.01, "scenes": 100, "flagged": 0, "measured_on": "nothing"}
-    given = (
-        {where: invented}
-        if where == "false_flag"
-        else {"defaults": {"l0": {"beta": 0.5, "tau": 0.2, "false_flag": invented}}}
-    )
+    given: dict[str, Any] = {
+        "false_flag": {"false_flag": invented},
+        "l0": {"defaults": {"l0": {"beta": 0.5, "tau": 0.2, "false_flag": invented}}},
+        "append": {"defaults": {"append": invented}},
+    }[where]
     with pytest.raises(ValidationError, match=r"rate_at_most=1e-06 must be 0\.045.*rounded up to four digits"):
         GuardConfig(name="guard", **given)

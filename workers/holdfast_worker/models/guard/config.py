@@ -21,14 +21,15 @@ def _follows(flag: FalseFlag) -> FalseFlag:
     return flag
 
 
-def _l0_follows(defaults: Defaults) -> Defaults:
-    if defaults.l0 is not None and defaults.l0.false_flag is not None:
-        _follows(defaults.l0.false_flag)
+def _each_follows(defaults: Defaults) -> Defaults:
+    for flag in (None if defaults.l0 is None else defaults.l0.false_flag, defaults.append):
+        if flag is not None:
+            _follows(flag)
     return defaults
 
 
 _Measured = Annotated[FalseFlag, AfterValidator(_follows)]
-_Defaults = Annotated[Defaults, AfterValidator(_l0_follows)]
+_Defaults = Annotated[Defaults, AfterValidator(_each_follows)]
 
 
 class GuardConfig(BaseModel):

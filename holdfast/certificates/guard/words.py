@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from holdfast.certificates.document.words import asked_so_far
 from holdfast.certificates.guard.question import Question
 from holdfast.certificates.shifts.covers import cover_count
-from holdfast.certificates.shifts.joint import LEVELS
+from holdfast.certificates.shifts.joint import LEVELS, budget_shares
 
 
 def notice(question: Question, verdict: str, *, pictured: bool, tie_band: float, asked: int) -> tuple[str, ...]:
@@ -85,6 +85,9 @@ def _of_scores(question: Question) -> str:
     """How alpha was shared over the scores of a joint certificate, and the share of each over its mean and its law."""
     cells = len(question.cells)
     shared = f"equally over {cells} budgets" if cells > 1 else "one score"
+    if cells > 1 and not question.per_budget:
+        parts = [share / min(budget_shares(cells)) for share in budget_shares(cells)]
+        shared = f"over {cells} budgets in parts of {', '.join(map(str, parts))}"
     whole = question.tails == 1 and (cells == 1 or question.per_budget)
     if not question.sigma or whole:
         return f"{shared}, for its mean alone"
@@ -135,19 +138,18 @@ def _covered(question: Question) -> Iterator[str]:
             " text."
         )
     if question.text == "l0" and masked:
-        what = "values of d categorical fields" if question.tabular else "tokens at any d positions of the text"
-        kept = "the fields' own values" if question.tabular else "the number of tokens is kept"
-        yield f"Numbers by joint cover any {what}: {kept}."
+        what = "tokens at any d positions of the text, special ones too: the number of tokens is kept"
+        yield f"Numbers by joint cover any {'values of any d categorical fields' if question.tabular else what}."
     if question.text == "append":
         yield (
             "Numbers by erase_and_check cover code points appended to the end of the raw text, for a guard that is also"
-            f" asked about the text without its last 1 to {question.max_tokens}: rewrites, insertions and prefixes are"
-            " not covered, and nothing is certified Safe."
+            f" asked about the text without its last ones, up to {question.max_tokens} of them: rewrites, insertions"
+            " and prefixes are not covered, and nothing is certified Safe."
         )
     alphabet = question.method in ("auto", "neyman_pearson") and question.token_kernel == "uniform"
     if alphabet and question.text in ("suffix", "l0"):
         what = "values that the model has for a field" if question.tabular else "tokens of the alphabet"
         yield (
-            f"Numbers by neyman_pearson, and the worst case and the target where that method gives the better bound,"
-            f" cover {what} only, before the attack and after it; no special tokens."
+            "Numbers by neyman_pearson, and the worst case and the target where it gives the better bound, cover"
+            f" {what} only, before the attack and after it{'' if question.tabular else '; no special tokens'}."
         )

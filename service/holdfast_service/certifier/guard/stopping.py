@@ -25,7 +25,7 @@ _FARTHEST = 64
 
 
 def is_look(spec: GuardSpec, draws: int) -> bool:
-    """Whether to look at the evidence after this many draws: eight times while they double, and when they are spent."""
+    """Whether to look at the evidence after this many draws: four times while they double, and when they are spent."""
     return draws == spec.max_draws or draws % _step(spec, draws) == 0
 
 

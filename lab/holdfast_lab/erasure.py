@@ -15,6 +15,7 @@ from holdfast.images import decode_file
 from holdfast_lab.evaluation import HELD_OUT_SEED, upper_bound
 from holdfast_lab.saying import say
 from holdfast_lab.scenes import Example, draw_example
+from holdfast_worker.models.errors import InputRefusedError
 from holdfast_worker.models.guard.erasure import PASSES, ErasureRule, checked, erase_and_check, truncations
 from holdfast_worker.models.guard.voting import Guard
 from holdfast_worker.models.registry import load, require_guard
@@ -118,7 +119,10 @@ def _measure(arguments: argparse.Namespace) -> None:
 def _check(arguments: argparse.Namespace) -> None:
     guard = require_guard(load(arguments.model, {}))
     image = decode_file(arguments.image.read_bytes(), max_pixels=_MAX_PIXELS)
-    found = erase_and_check(guard, arguments.text, image.png, _rule(guard, arguments))
+    try:
+        found = erase_and_check(guard, arguments.text, image.png, _rule(guard, arguments))
+    except InputRefusedError as error:
+        raise SystemExit(f"no verdict, so it must not pass: {error}") from None
     rule = found.rule
     say("unsafe" if found.flagged else "not flagged")
     say(f"Unsafe passes of {rule.passes} with 0, 1, 2 … code points erased; {rule.flags} flag the text:")

@@ -83,3 +83,8 @@ def test_one_verdict_from_the_command_line_says_what_each_truncation_came_to(
     assert rule == "Unsafe passes of 16 with 0, 1, 2 … code points erased; 5 flag the text:"
     assert len(counts.split()) == 21
     assert (max(map(int, counts.split())) >= 5) == (said == "unsafe")
+
+
+def test_a_text_that_is_refused_has_no_verdict_and_ends_with_the_reason() -> None:
+    with pytest.raises(SystemExit, match="no verdict, so it must not pass: text and suffix have 240 bytes, must be at"):
+        main(["erase-and-check", "--text", "fire" * 60, "--image", str(EXAMPLES / "safe.png")])

@@ -14,12 +14,13 @@ from holdfast.queue import events, jobs, keys, orders
 from holdfast.queue.broker import AsyncRedis, connect
 from holdfast_service.certifier.guard.allocation import AHEAD
 from holdfast_service.certifier.loop import advance
+from tests.certificates.issued import NUMBERS
 from tests.certifier.driving import JOB, SETTINGS, certified, work
 from tests.certifier.specs import SEED, Rate, spec, tally
 
 SPEC = spec(max_passes=3000)
 # Above this beta the smallest alphabet has no latent form.
-FIELDS = {"kind": "tabular", "slots": 3, "alphabets": (5, 9, 3), "beta": 0.6}
+FIELDS = {"kind": "tabular", "slots": 3, "alphabets": (5, 9, 3), "beta": 0.6, "space": NUMBERS}
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ async def redis() -> AsyncIterator[AsyncRedis]:
 
 
 async def submit(redis: AsyncRedis, asked: GuardSpec = SPEC) -> jobs.JobRecord:
-    record = jobs.JobRecord(JOB, "queued", asked, SEED, datetime.now(UTC), (64, 64))
+    record = jobs.JobRecord(JOB, "queued", asked, SEED, datetime.now(UTC), (asked.space.height, asked.space.width))
     await jobs.create(redis, record, jobs.JobInput("text", "", b"png"), retention_s=3600)
     return record
 

@@ -4,9 +4,9 @@
     python benchmarks/joint_guard.py --scenes 20
 
 Every scene is certified for its own label at the guard's default operating point, from the same image draws by either
-way. Joint has the default tails of every cell, and alpha once. The baseline has one tail of every cell, each with its
-share of alpha (section 5), and beside it, at alpha once more, one tail of the kernel's own noise and the worst
-classifier of its rate (section 3); the better counts for every budget. Radii are compared where either way has one.
+way, at the same alpha. Joint is `auto`, with r tails of every cell. The baseline has one tail of every cell, which share
+half of alpha equally (section 5), and for the other half one tail of the kernel's own noise and the worst classifier of
+its rate (section 3); the better counts for every budget. Radii are compared where either way has one.
 The exit status is 1 where the median of the ratios is below 1 for a budget, or a single one below .97.
 """
 
@@ -19,14 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from holdfast.certificates import (
-    any_time_lower,
-    joint_frontier,
-    neyman_pearson_radius,
-    suffix_frontier,
-)
-from holdfast.certificates.guard.sides import safe_threshold
+from holdfast.certificates import Votes, answer
 from holdfast.contract.guard.spec import GuardSpec
+from holdfast.questions import question_of
 from holdfast.queue.jobs import JobInput
 from holdfast.queue.orders import Order
 from holdfast_lab.scenes import Example, draw_example
@@ -34,7 +29,6 @@ from holdfast_worker.models import registry
 from holdfast_worker.models.guard.announced import default_spec
 from holdfast_worker.models.guard.llava import LlavaGuard
 from holdfast_worker.models.guard.voting import Guard
-from holdfast_worker.noise import kernel_of
 from holdfast_worker.sampling.guard import margins, prepare, votes_of
 
 STREAM = 20_261_124
@@ -45,10 +39,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", type=int, default=200)
     parser.add_argument("--draws", type=int, default=128)
+    parser.add_argument("--tails", type=int, help="r; the guard's default where it is left out")
     asked = parser.parse_args()
     guard = registry.load("reference-guard", {})
     assert isinstance(guard, LlavaGuard)
-    radii = np.array([list(compared(guard, example, asked.draws)) for example in scenes(asked.scenes)])
+    radii = np.array([list(compared(guard, example, asked.draws, asked.tails)) for example in scenes(asked.scenes)])
     return report(radii[:, :, 0], radii[:, :, 1], asked.draws)
 
 
@@ -58,31 +53,32 @@ def scenes(count: int) -> Iterator[Example]:
         yield draw_example(rng, held_out=True)
 
 
-def compared(guard: Guard, example: Example, draws: int) -> Iterator[tuple[float, float]]:
+def compared(guard: Guard, example: Example, draws: int, tails: int | None) -> Iterator[tuple[float, float]]:
     """For every budget the radius of the baseline and of joint, 0 for none."""
     file = BytesIO()
     Image.fromarray(example.image).save(file, "PNG")
     given = JobInput(text=example.text, image_png=file.getvalue())
-    joint = default_spec(guard.info, given).model_copy(update={"method": "joint"})
-    one = joint.model_copy(update={"method": "neyman_pearson", "tails": 1})
-    hits, natural = (votes(guard, spec, given, draws, example.unsafe) for spec in (joint, one))
-    kernel = kernel_of(joint.token_kernel, joint.beta, joint.alphabets[0])
-    tau, alpha, sigma = joint.tau if example.unsafe else safe_threshold(joint.tau), joint.alpha / 2, joint.sigma
-    after = joint_frontier(hits, kernel=kernel, sigma=sigma, tau=tau, alpha=alpha)
-    cells = [(draws, int(k)) for k in hits[:, 0].sum(axis=0)]
-    strata = suffix_frontier(cells, kernel=kernel, sigma=sigma, tau=tau, alpha=alpha)
-    clean = any_time_lower(int(natural.sum()), draws, alpha)
-    for tokens, (ours, theirs) in enumerate(zip(after, strata, strict=True)):
-        worst = neyman_pearson_radius(clean, kernel=kernel, tokens=tokens, sigma=sigma, tau=tau)
-        yield max(theirs or 0.0, worst or 0.0), ours or 0.0
+    changed: dict[str, object] = {"verdict": "unsafe" if example.unsafe else "safe", "epsilons": ()}
+    changed |= {} if tails is None else {"tails": tails}
+    joint = default_spec(guard.info, given).model_copy(update=changed)
+    half: dict[str, object] = {"alpha": joint.alpha / 2, "tails": 1}
+    own = joint.model_copy(update=half | {"method": "neyman_pearson"})
+    every = votes(guard, joint, given, draws)
+    one = Votes(every.unsafe[:, :1], every.near_tie[:, :1])
+    after = radii(joint, every)
+    by_cell = radii(joint.model_copy(update=half | {"method": "stratified"}), one)
+    by_one = radii(own, votes(guard, own, given, draws))
+    yield from zip(map(max, by_cell, by_one), after, strict=True)
 
 
-def votes(guard: Guard, spec: GuardSpec, given: JobInput, draws: int, unsafe: bool) -> NDArray[np.bool_]:
-    """The votes for the scene's own label, (draws, tails, cells)."""
+def votes(guard: Guard, spec: GuardSpec, given: JobInput, draws: int) -> Votes:
     ready = prepare(guard, spec, "5" * 64, given)
-    found = margins(guard, [(Order("scene", 0, 0, draws), ready)])[0]
-    said, near = votes_of(ready, found)
-    return (said if unsafe else ~said) & ~near
+    return Votes(*votes_of(ready, margins(guard, [(Order("scene", 0, 0, draws), ready)])[0]))
+
+
+def radii(spec: GuardSpec, votes: Votes) -> list[float]:
+    """Of every budget, 0 for none."""
+    return [point.radius or 0.0 for point in answer(question_of(spec), votes).frontier]
 
 
 def report(before: NDArray[np.float64], after: NDArray[np.float64], draws: int) -> int:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.certificates import answer, suffix_frontier
+from holdfast.certificates.noise.lattice import certified_radius
 from holdfast.questions import question_of
 from holdfast.queue.orders import Order, Tally, Votes
 from holdfast_service.certifier.guard.evidence import counts_of, fold, no_cells
@@ -34,7 +35,8 @@ def test_a_tally_of_some_cells_counts_in_those_alone() -> None:
 def test_the_stratified_answer_is_the_public_frontier_at_its_share_of_alpha(verdict: str, share: float) -> None:
     asked, cells = spec(method="stratified", verdict=verdict), ((100, 97),) * 9
     question = question_of(asked)
-    expected = suffix_frontier(cells, kernel=question.kernels[0], sigma=asked.sigma, tau=asked.tau, alpha=share)
+    free = suffix_frontier(cells, kernel=question.kernels[0], sigma=asked.sigma, tau=asked.tau, alpha=share)
+    expected = [certified_radius(radius, dimensions=asked.space.dimensions) for radius in free]
     found = answer(question, counts_of(asked, SEED, [], cells))
     assert [point.radius for point in found.frontier] == expected
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.certificates.document.checks import Fault
-from holdfast.certificates.document.envelope import MOST_PASSES
+from holdfast.certificates.document.envelope import MOST_PASSES, dimensions_of
 from holdfast.certificates.guard.question import Cell, Counts, Question, position_masks
 from holdfast.certificates.shifts.covers import MAX_COVERS, cover_count
 
@@ -47,6 +47,7 @@ def question_of(certificate: Mapping[str, Any]) -> Question:
         target=None if target is None else (target["tokens"], target["epsilon"]),
         epsilons=tuple(row["epsilon"] for row in certificate["worst_case"] if row["tokens"] == 0),
         operator_norm=1.0 if space["native_operator_norm"] is None else space["native_operator_norm"],
+        dimensions=dimensions_of(space),
     )
 
 

@@ -15,7 +15,7 @@ from holdfast_worker.models.guard.voting import Guard
 from holdfast_worker.sampling.guard import Ready, margins, prepare, tally
 
 NEAR_TIE = 1e-5
-"""Margins this close to 0 may vote either way in another batch or on another device of the same kind."""
+"""Margins this close to 0 may vote either way in another batch or on another device."""
 
 
 class ReplayError(Exception):
@@ -85,7 +85,7 @@ def require_own(model: Guard | Encoder, certificate: Certificate | FeatureCertif
     if model.fingerprint != certificate.model.fingerprint:
         raise ReplayError(
             f"the model's fingerprint is {model.fingerprint}, must be the certificate's"
-            f" {certificate.model.fingerprint}; use the same weights, policy, number type and kind of device"
+            f" {certificate.model.fingerprint}; use the same weights, policy, number type and version of holdfast"
         )
 
 

@@ -78,6 +78,7 @@ bench: $(VENV)/dev.stamp ## certificate, worker and feature benchmarks, each bes
 	$(BIN)/python benchmarks/features.py
 	$(BIN)/python benchmarks/smoothed_tower.py
 	$(BIN)/python benchmarks/prefix.py
+	$(BIN)/python benchmarks/noise.py
 
 reference-guard: $(VENV)/run.stamp ## train the shipped guard again, from nothing
 	$(BIN)/holdfast-lab train-reference-guard

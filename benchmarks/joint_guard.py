@@ -4,9 +4,9 @@
     python benchmarks/joint_guard.py --scenes 20
 
 Every scene is certified for its own label at the guard's default operating point, from the same image draws by either
-way, at the same alpha. Joint is `auto`, with r tails of every cell. The baseline has one tail of every cell, which share
-half of alpha equally (section 5), and for the other half one tail of the kernel's own noise and the worst classifier of
-its rate (section 3); the better counts for every budget. Radii are compared where either way has one.
+way, at the same alpha. Joint is `auto`, with r tails of every cell. The baseline has one tail of every cell; the cells
+share half of alpha equally (section 5), and for the other half it has one tail of the kernel's own noise and the worst
+classifier of its rate (section 3). The better counts for every budget. Radii are compared where either way has one.
 The exit status is 1 where the median of the ratios is below 1 for a budget, or a single one below .97.
 """
 

@@ -64,6 +64,7 @@ def question_of(spec: GuardSpec, *, operator_norm: float = 1.0) -> Question:
         target=None if spec.target is None else (spec.target.tokens, spec.target.epsilon),
         epsilons=spec.epsilons,
         operator_norm=operator_norm,
+        dimensions=spec.space.dimensions,
     )
 
 
@@ -124,6 +125,7 @@ def feature_question_of(
         embedding=None if spec.embedding is None else (spec.embedding.draws, spec.embedding.alpha),
         fixed=spec.stop == "fixed",
         operator_norm=operator_norm,
+        dimensions=spec.space.dimensions,
     )
 
 

@@ -21,6 +21,11 @@ class NoiseSpace(Closed):
     width: int = Field(gt=0)
     range: tuple[float, float] = (0.0, 1.0)
 
+    @property
+    def dimensions(self) -> int:
+        """How many numbers the tensor has."""
+        return self.channels * self.height * self.width
+
 
 class ImageSpace(NoiseSpace):
     """The units of every radius.

@@ -21,7 +21,6 @@ DEFAULTS: Final[dict[str, Any]] = {
     "tau": 0.3,
     "alpha": ALPHA,
     "max_draws": 1000,
-    "tails": 4,
     "tolerance": 0.1,
     # Milder than on slots: the noise falls on the request itself, and enough of it must be left to judge.
     "l0": {"beta": 0.4, "tau": 0.3},

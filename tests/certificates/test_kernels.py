@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binom, chi2
 
 from holdfast.certificates import AbsorbingKernel, UniformKernel, field_draws, suffix_draws
-from holdfast.certificates.noise.kernels import BLOCK, TokenKernel, block_key, cell_weights, mask_probability
+from holdfast.certificates.noise.kernels import BLOCK, TokenKernel, _events, block_key, cell_weights, mask_probability
 
 NEVER = 1e-9  # false-failure probability of a statistical test
 
@@ -133,20 +133,20 @@ def test_replacements_are_uniform_over_the_whole_alphabet() -> None:
 def test_seeds_channels_and_blocks_have_keys_of_their_own() -> None:
     keys = {block_key(seed, channel, b) for seed in ("a", "b", "ab") for channel in ("", "b", "c") for b in range(9)}
     assert len(keys) == 81
-    assert all(0 <= key < 2**64 for key in keys)
+    assert all(2**110 < key < 2**128 for key in keys)
 
 
 def test_keys_and_draws_stay_what_recorded_seeds_promise() -> None:
-    assert block_key("seed", "image", 3) == 6516131672481704716
+    assert block_key("seed", "image", 3) == 120201413312862995439066982461309491979
     draws = suffix_draws(UniformKernel(0.25, 1000), slots=4, seed="seed", start=14, stop=18)
     assert draws.replacement is not None
     assert draws.replacement.tolist() == [
-        [400, 616, 269, 250],
-        [659, 31, 68, 839],
-        [712, 457, 914, 449],
-        [70, 888, 38, 773],
+        [164, 453, 579, 534],
+        [146, 436, 735, 13],
+        [360, 759, 12, 239],
+        [498, 226, 416, 394],
     ]
-    assert draws.masked[:, 0].astype(int).tolist() == [[0, 0, 0, 1], [0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]]
+    assert draws.masked[:, 0].astype(int).tolist() == [[0, 0, 1, 0], [0, 1, 0, 1], [0, 0, 0, 0], [0, 0, 0, 1]]
 
 
 @pytest.mark.parametrize("strata", [0, 1, 3, 4])
@@ -207,8 +207,8 @@ def test_an_input_without_fields_has_empty_draws() -> None:
 
 def test_field_draws_stay_what_recorded_seeds_promise() -> None:
     draws = field_draws([UniformKernel(0.4, 1000), UniformKernel(0.4, 3)], seed="seed", start=15, stop=18)
-    assert draws.masked.astype(int).tolist() == [[1, 0], [0, 1], [1, 1]]
-    assert draws.replacement.tolist() == [[138, 0], [712, 1], [324, 1]]
+    assert draws.masked.astype(int).tolist() == [[1, 1], [1, 1], [1, 1]]
+    assert draws.replacement.tolist() == [[978, 1], [700, 0], [693, 0]]
 
 
 @pytest.mark.parametrize("change", [{"slots": -1}, {"start": -1}, {"stop": 2}, {"start": 3.5}, {"slots": True}])
@@ -230,3 +230,30 @@ def test_the_wrong_end_of_a_range_is_named(change: dict[str, Any], message: str)
         suffix_draws(AbsorbingKernel(0.5), **{"slots": 2, "seed": "s", "start": 3, "stop": 5, **change})
     with pytest.raises(ValueError, match=f"^{message}"):
         field_draws([AbsorbingKernel(0.5)], **{"seed": "s", "start": 3, "stop": 5, **change})
+
+
+class Recorded(np.random.Generator):
+    """Words that were written down, in their order."""
+
+    def __init__(self, words: list[int]) -> None:
+        super().__init__(np.random.PCG64(0))
+        self.words = words
+
+    def integers(self, low: Any, high: Any = None, size: Any = None, *_: Any, **__: Any) -> Any:
+        count = int(np.prod(size))
+        taken, self.words = self.words[:count], self.words[count:]
+        return np.array(taken, dtype=np.uint64).reshape(size)
+
+
+def test_a_mask_is_decided_by_further_digits_where_the_first_64_are_those_of_its_chance() -> None:
+    third = 2**64 // 3
+    generator = Recorded([third - 1, third, third, third + 1, 0, 2**64 - 1])
+    # 1/3 goes on: two of the first four are undecided, the next digits are below a third for one of them.
+    assert _events(generator, Fraction(1, 3), (4,)).tolist() == [True, True, False, False]
+    assert generator.words == []
+
+
+def test_a_chance_with_few_digits_is_decided_by_its_first_and_one_by_none() -> None:
+    assert _events(Recorded([2**62 - 1, 2**62]), Fraction(1, 4), (2,)).tolist() == [True, False]
+    assert _events(Recorded([2**64 - 1, 0]), Fraction(1), (2,)).all()
+    assert not _events(Recorded([0, 5]), Fraction(0), (2,)).any()

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.certificates import answer, joint_frontier, packed, suffix_frontier, tail_masks
+from holdfast.certificates.noise.lattice import certified_radius
 from holdfast.contract.guard.spec import GuardSpec
 from holdfast.questions import question_of
 from holdfast.queue.orders import Order
@@ -79,16 +80,14 @@ def test_the_answer_is_the_public_frontier_at_its_share_of_alpha(verdict: str, s
     votes = Counted.nothing(asked).with_tally(tally(asked, Order("job", 0, 0, 100), 0.97)).looked(asked, SEED).votes
     question = question_of(asked)
     found = [point.radius for point in answer(question, votes).frontier]
-    assert found == joint_frontier(
-        votes.unsafe, kernel=question.kernels[0], sigma=asked.sigma, tau=asked.tau, alpha=share
-    )
+    free = joint_frontier(votes.unsafe, kernel=question.kernels[0], sigma=asked.sigma, tau=asked.tau, alpha=share)
+    assert found == [certified_radius(radius, dimensions=asked.space.dimensions) for radius in free]
 
 
 def test_the_stratified_answer_is_the_public_frontier_of_each_cells_count() -> None:
     asked = spec(method="stratified", tails=1, verdict="unsafe")
     votes = Counted.nothing(asked).with_tally(tally(asked, Order("job", 0, 0, 100), 0.97)).looked(asked, SEED).votes
     cells, question = [(100, int(hits)) for hits in votes.unsafe[:, 0].sum(axis=0)], question_of(asked)
-    expected = suffix_frontier(
-        cells, kernel=question.kernels[0], sigma=asked.sigma, tau=asked.tau, alpha=question.alpha
-    )
+    free = suffix_frontier(cells, kernel=question.kernels[0], sigma=asked.sigma, tau=asked.tau, alpha=question.alpha)
+    expected = [certified_radius(radius, dimensions=asked.space.dimensions) for radius in free]
     assert [point.radius for point in answer(question, votes).frontier] == expected

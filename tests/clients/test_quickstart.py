@@ -35,7 +35,7 @@ def test_the_examples_come_out_as_expected_and_no_process_is_left(tmp_path: Path
     assert (status, errors) == (0, "")
     assert "unsafe: certified against up to" in out
     assert "abstained" in out
-    assert len(re.findall(r"^Draws +[\d,]+, each in 4 tails x 9 cells: [\d,]+ passes \(", out, re.MULTILINE)) == 2
+    assert len(re.findall(r"^Draws +[\d,]+, each in 9 cells: [\d,]+ passes \(", out, re.MULTILINE)) == 2
     with pytest.raises(ProcessLookupError):
         os.killpg(group, 0)
 

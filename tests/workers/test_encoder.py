@@ -18,11 +18,11 @@ from holdfast.certificates.noise.kernels import BLOCK
 from holdfast_worker.denoisers.loading import save_booster
 from holdfast_worker.denoisers.mapper import MapperShape, ResidualMapper
 from holdfast_worker.denoisers.unet import BoosterUNet, UNetShape
+from holdfast_worker.gaussian import noisy
 from holdfast_worker.models import registry
 from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.errors import InputRefusedError, ModelConfigError, ModelOutputError
 from holdfast_worker.models.vision.towers import to_sphere
-from holdfast_worker.noise import gaussian
 from tests.workers.cifar import cifar_encoder, drawn_images, write_head
 
 SEED = "ab" * 32
@@ -112,9 +112,9 @@ def test_a_draw_is_the_same_however_the_range_is_cut(
 def test_a_draw_is_the_clean_image_with_its_channels_noise(encoder: Encoder, image: NDArray[np.uint8]) -> None:
     prepared = encoder.prepare(image)
     for channel in ("image", "image/selection"):
-        noise = gaussian(SEED, 5, 9, (3, 32, 32), encoder.device, channel=channel)
+        images = noisy(prepared.clean[None], sigma=0.25, seed=SEED, start=5, stop=9, channel=channel)
         found = encoder.draw_features(prepared, SEED, 0.25, 5, 9, channel=channel)
-        torch.testing.assert_close(found, encoder.features(prepared.clean + 0.25 * noise, 0.25))
+        torch.testing.assert_close(found, encoder.features(images, 0.25))
 
 
 def test_an_image_comes_to_the_noise_space_in_its_size(encoder: Encoder) -> None:

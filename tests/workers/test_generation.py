@@ -12,14 +12,13 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from holdfast.queue.jobs import JobInput
-from holdfast_worker.models.draws import Draws
+from holdfast_worker.models.draws import Draws, noisy_images
 from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.folder import load_config
 from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.llava import LlavaGuard
 from holdfast_worker.models.guard.loading import load_guard
 from holdfast_worker.models.vision.preprocessing import to_tiles
-from holdfast_worker.noise import gaussian
 from holdfast_worker.replay.guard import replay
 from tests.workers.builders import TEXT, Draw, png, ready_for, votes
 from tests.workers.certificates import certificate_of
@@ -61,8 +60,7 @@ def load(folder: Path) -> Callable[..., LlavaGuard]:
 def published_answer(guard: LlavaGuard, draws: Draws, index: int, tail: int, cell: int) -> str:
     """What transformers' own greedy `generate` writes behind one full prompt."""
     prepared, most = draws.prepared, guard.config.max_new_tokens
-    noise = gaussian(draws.seed, draws.start, draws.stop, prepared.clean.shape, guard.device)
-    pixels = to_tiles(prepared.clean + draws.sigma * noise, guard.inputs.pixels)[index, None, None]
+    pixels = to_tiles(noisy_images(draws), guard.inputs.pixels)[index, None, None]
     ids = torch.tensor([[*prepared.prefix.tolist(), *draws.tails[index, tail, cell], *guard._prompt.after]])
     image = {"pixel_values": pixels, "image_sizes": torch.tensor([[32, 32]]), "batch_num_images": [2]}
     mask = torch.ones_like(ids)

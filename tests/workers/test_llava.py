@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, normalizers
 
-from holdfast_worker.models.draws import Draws
+from holdfast_worker.models.draws import Draws, images_of_draws, noisy_images
 from holdfast_worker.models.errors import InputRefusedError, ModelConfigError, ModelOutputError
 from holdfast_worker.models.folder import load_config
 from holdfast_worker.models.guard.config import GuardConfig
@@ -19,15 +19,13 @@ from holdfast_worker.models.guard.llava import LlavaGuard
 from holdfast_worker.models.guard.loading import load_guard
 from holdfast_worker.models.guard.prefix import cache_word
 from holdfast_worker.models.vision.preprocessing import to_tiles
-from holdfast_worker.noise import gaussian
 from tests.workers.builders import Checkpoint, Draw, spec_of, votes
 
 
 def plain_margins(guard: LlavaGuard, draws: Draws) -> NDArray[np.float32]:
     """One full forward pass per draw, tail and cell, by the model's own path: no cache, no packing, full logits."""
     model, prompt, prepared = guard._model, guard._prompt, draws.prepared
-    noise = gaussian(draws.seed, draws.start, draws.stop, prepared.clean.shape, guard.device)
-    pixels = to_tiles(prepared.clean + draws.sigma * noise, guard.inputs.pixels)
+    pixels = to_tiles(noisy_images(draws)[images_of_draws([draws])], guard.inputs.pixels)
     margins = np.empty(draws.tails.shape[:3])
     for i, tail, cell in np.ndindex(margins.shape):
         ids = torch.tensor([*prepared.prefix.tolist(), *draws.tails[i, tail, cell], *prompt.after])[None]

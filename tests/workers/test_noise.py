@@ -1,75 +1,16 @@
-import itertools
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from holdfast.certificates.noise.kernels import (
-    BLOCK,
     AbsorbingKernel,
     SuffixDraws,
     UniformKernel,
-    block_key,
     suffix_draws,
 )
 from holdfast.contract.guard.spec import Cell
-from holdfast_worker.noise import cell_masks, gaussian, replace_tokens
-
-CPU = torch.device("cpu")
-SHAPE = (3, 8, 8)
-
-
-def test_noise_is_the_same_however_the_range_is_cut() -> None:
-    whole = gaussian("seed", 0, 3 * BLOCK, SHAPE, CPU)
-    for start, stop in itertools.combinations([0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK], 2):
-        assert torch.equal(gaussian("seed", start, stop, SHAPE, CPU), whole[start:stop])
-
-
-def test_noise_is_standard_normal() -> None:
-    noise = gaussian("seed", 0, 4096, SHAPE, CPU).flatten()
-    n = noise.numel()
-    # Six standard errors each: a false failure has probability below 1e-8.
-    assert abs(noise.mean()) < 6 / n**0.5
-    assert abs(noise.square().mean() - 1) < 6 * (2 / n) ** 0.5
-    assert abs((noise > 2).float().mean() - 0.0227501) < 6 * (0.0227501 / n) ** 0.5
-
-
-def test_draws_are_uncorrelated_within_and_between_blocks() -> None:
-    noise = gaussian("seed", 0, 2 * BLOCK, (4096,), CPU)
-    correlation = noise @ noise.T / 4096
-    off = correlation - torch.diag(torch.diag(correlation))
-    assert off.abs().max() < 6.5 / 4096**0.5
-
-
-def test_each_seed_has_its_own_noise() -> None:
-    assert not torch.equal(gaussian("a", 0, 1, SHAPE, CPU), gaussian("b", 0, 1, SHAPE, CPU))
-
-
-def test_channels_of_one_seed_are_uncorrelated() -> None:
-    noise = torch.cat(
-        [
-            gaussian("a", 0, 1, (4096,), CPU, channel=channel)
-            for channel in ("image", "image/selection", "image/embedding")
-        ]
-    )
-    off = torch.tril(noise @ noise.T / 4096, -1)
-    assert 0 < off.abs().max() < 6.5 / 4096**0.5
-
-
-def test_keys_that_agree_in_their_low_half_give_different_noise(monkeypatch: pytest.MonkeyPatch) -> None:
-    low = block_key("seed", "image", 0) & 0xFFFFFFFF
-    drawn = []
-    for high in (0, 1):
-        monkeypatch.setattr("holdfast_worker.noise.block_key", lambda *_, high=high: low + (high << 32))
-        drawn.append(gaussian("seed", 0, 1, SHAPE, CPU))
-    assert not torch.equal(*drawn)
-
-
-@pytest.mark.parametrize(("start", "stop"), [(3, 3), (4, 2), (-1, 2)])
-def test_an_empty_or_negative_range_is_refused(start: int, stop: int) -> None:
-    with pytest.raises(ValueError, match="0 <= start < stop"):
-        gaussian("seed", start, stop, SHAPE, CPU)
+from holdfast_worker.noise import cell_masks, replace_tokens
 
 
 def test_masked_slots_take_their_replacement_and_the_others_keep_their_token() -> None:

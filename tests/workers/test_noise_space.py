@@ -1,5 +1,8 @@
 """The way to the noise space: linear, and stretched by no more than the tally's operator norm says."""
 
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from holdfast.certificates.noise.lattice import rounded_distance
 from holdfast.certificates.noise.resize import axis_matrix, resize_norm
 from holdfast_worker.models.errors import InputRefusedError
 from holdfast_worker.models.guard.llava import LlavaGuard
@@ -38,6 +42,11 @@ def moved(x: NDArray[np.uint8], y: NDArray[np.uint8], size: Size) -> float:
     return float((there - here).norm())
 
 
+def allowed(x: NDArray[np.uint8], y: NDArray[np.uint8], own: Size, size: Size) -> float:
+    """How far apart the certificate takes them to lie at most."""
+    return rounded_distance(resize_norm(own, size) * distance(x, y), dimensions=3 * size[0] * size[1])
+
+
 def gram_step(image: torch.Tensor, size: Size) -> torch.Tensor:
     """Aᵀ A of the resize A at an image, by automatic differentiation: no matrix of ours in it."""
     variable = image.clone().requires_grad_()
@@ -45,16 +54,16 @@ def gram_step(image: torch.Tensor, size: Size) -> torch.Tensor:
     return gradient / 2
 
 
-def test_an_image_of_its_own_size_is_kept_exactly() -> None:
-    image = picture((10, 12), 0)
-    space = to_noise_space(torch.tensor(image), (10, 12))
-    np.testing.assert_allclose(space.permute(1, 2, 0), image / 255, atol=1e-7)
+def test_an_image_of_its_own_size_comes_to_the_nearest_points_of_the_lattice() -> None:
+    image = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
+    space = to_noise_space(torch.tensor(image), (16, 16)).permute(1, 2, 0).double().numpy()
+    exact = [[math.floor(Fraction(int(u), 255) * 2**18 + Fraction(1, 2)) / 2**18 for u in row] for row in image[..., 0]]
+    np.testing.assert_array_equal(space, np.repeat(np.array(exact)[..., None], 3, axis=2))
+    assert len(np.unique(space)) == 256
 
 
-def test_without_a_resize_the_norm_pays_for_neighbouring_levels_that_floats_part() -> None:
-    levels = np.arange(256, dtype=np.uint8)
-    spaced = np.diff((torch.tensor(levels).float() / 255).double().numpy()) * 255
-    assert 1 < spaced.max() <= resize_norm((10, 12), (10, 12)) < 1.0000153
+def test_an_image_of_its_own_size_is_not_stretched() -> None:
+    assert resize_norm((10, 12), (10, 12)) == 1.0
 
 
 def test_the_resize_is_linear_before_its_clamp() -> None:
@@ -84,8 +93,7 @@ def test_the_norm_is_never_below_what_power_iteration_finds_and_hardly_above(own
     for _ in range(200):
         image = gram_step(image / image.norm(), size)
     reached = float(image.norm().sqrt())
-    # The last half per mille pays for the rounding to float32 at the end.
-    assert reached <= resize_norm(own, size) < 1.002 * reached
+    assert reached * (1 - 1e-12) <= resize_norm(own, size) < 1.001 * reached
 
 
 @pytest.mark.parametrize(("own", "size"), SIZES)
@@ -94,14 +102,14 @@ def test_no_two_images_come_to_lie_further_apart_than_the_norm_allows(own: Size,
         x, y = picture(own, seed), picture(own, seed + 100)
         near = x + (picture(own, seed + 200) < 3) * (x < 255).astype(np.uint8)
         for other in (y, near, np.minimum(x, 254) + np.uint8(1)):
-            assert moved(x, other, size) <= resize_norm(own, size) * distance(x, other)
+            assert moved(x, other, size) <= allowed(x, other, own, size)
 
 
-def test_the_norm_pays_for_the_rounding_to_float32() -> None:
+def test_the_certificates_shift_pays_for_the_rounding_to_the_lattice() -> None:
     size = (8, 8)
     for level in range(255):  # single pixels: their one difference is stretched by the whole norm
         x, y = (np.full((1, 1, 3), value, dtype=np.uint8) for value in (level, level + 1))
-        assert moved(x, y, size) <= resize_norm((1, 1), size) * distance(x, y)
+        assert moved(x, y, size) <= allowed(x, y, (1, 1), size)
 
 
 def test_an_image_too_long_for_its_norm_is_refused(guard: LlavaGuard) -> None:

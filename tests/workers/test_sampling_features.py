@@ -14,11 +14,11 @@ from holdfast.contract.features.spec import FeatureSpec
 from holdfast.queue.jobs import JobInput
 from holdfast.queue.orders import Order
 from holdfast.queue.settled import Settled
+from holdfast_worker import gaussian
 from holdfast_worker.models.draws import PreparedInput
 from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.errors import InputRefusedError, ModelConfigError
 from holdfast_worker.models.vision.towers import Tower
-from holdfast_worker.noise import gaussian
 from holdfast_worker.sampling.features import EncoderKind, ReadyFeatures, prepare_features, score, scores
 from tests.workers.builders import SEED, png
 from tests.workers.feature_builders import (
@@ -61,8 +61,8 @@ def patches(encoder: Encoder) -> Encoder:
 
 
 def noisy(spec: FeatureSpec, prepared: PreparedInput, start: int, stop: int, channel: str = "image") -> Tensor:
-    noise = gaussian(SEED, start, stop, tuple(prepared.clean.shape), torch.device("cpu"), channel=channel)
-    return prepared.clean + spec.sigma * noise
+    clean = prepared.clean[None]
+    return gaussian.noisy(clean, sigma=spec.sigma, seed=SEED, start=start, stop=stop, channel=channel)
 
 
 def by_hand(encoder: Encoder, ready: ReadyFeatures, stop: int, channel: str = "image") -> NDArray[np.float64]:

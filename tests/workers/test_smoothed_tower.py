@@ -26,6 +26,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from holdfast_worker import gaussian
 from holdfast_worker.models.encoder.config import EncoderConfig
 from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.encoder.loading import load_encoder
@@ -40,7 +41,6 @@ from holdfast_worker.models.smoothed_tower import (
     sphere_mean,
 )
 from holdfast_worker.models.vision.hidden_states import hidden_states_of
-from holdfast_worker.noise import gaussian
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 SMALL: dict[str, Any] = {
@@ -185,11 +185,11 @@ def place(model: Any, tower: Any) -> None:
 
 
 def noisy(pixels: Tensor, draws: int, seed: str = "s/0", sigma: float = 0.25) -> Tensor:
-    """Every image's draws, shape (images, draws, 3, H, W): sigma in pixel units over each channel's deviation."""
-    noise = gaussian(seed, 0, len(pixels) * draws, tuple(pixels.shape[1:]), pixels.device)
-    return (
-        pixels[:, None] + sigma * noise.view(len(pixels), draws, *pixels.shape[1:]) / torch.tensor(STD)[:, None, None]
-    )
+    """Every image's draws, shape (images, draws, 3, H, W): noised in pixel units, then normalised again."""
+    mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
+    units = (pixels * std + mean).repeat_interleave(draws, dim=0)
+    found = gaussian.noisy(units.detach(), sigma=sigma, seed=seed, start=0, stop=len(units))
+    return ((found - mean) / std).view(len(pixels), draws, *pixels.shape[1:])
 
 
 class ByHand(nn.Module):

@@ -63,7 +63,7 @@ def test_margins_are_the_networks_own_on_every_categorical_value(guard: TabularG
 def test_an_input_is_its_value_indexes_and_standardised_numbers(guard: TabularGuard) -> None:
     prepared = guard.inputs.prepare(FIELDS)
     assert prepared.tail_base.tolist() == [0, 1]
-    np.testing.assert_allclose(prepared.clean[0, 0], [-0.75, -2 / 3], atol=1e-6)
+    np.testing.assert_allclose(prepared.clean[0, 0], [-0.75, -round(2 / 3 * 2**18) / 2**18], rtol=0)
 
 
 def test_a_guard_describes_itself_as_the_contract_wants(guard: TabularGuard) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from holdfast.certificates import resize_norm, resize_operator_norm
+from holdfast.certificates.noise.lattice import STEP
 from holdfast.certificates.noise.resize import axis_matrix
 from holdfast_worker.models.errors import InputRefusedError
 from holdfast_worker.models.vision.noise_space import MAX_SIDE, require_image, to_noise_space
@@ -106,7 +107,7 @@ def test_a_plain_picture_stays_plain_in_the_noise_space(a: int, b: int, c: int, 
     space = to_noise_space(torch.full((a, b, 3), level, dtype=torch.uint8), (c, d))
     assert space.shape == (3, c, d)
     assert space.dtype == torch.float32
-    torch.testing.assert_close(space, torch.full((3, c, d), level / 255), atol=1e-6, rtol=0)
+    torch.testing.assert_close(space, torch.full((3, c, d), level / 255), atol=STEP / 2 + 1e-7, rtol=0)
     assert 0 <= float(space.min()) <= float(space.max()) <= 1
 
 

@@ -1,68 +1,13 @@
-"""Seeded noise for a range of draws: Gaussian on the device, token replacement on the host.
-
-A draw's noise depends on the seed and the draw's index alone, never on how a range was cut into orders or batches:
-draws come in blocks of ``BLOCK``, each from its own generator keyed by (seed, channel, block), and a range takes whole
-blocks and keeps what it asked for.
-"""
+"""Token noise for a range of draws, on the host."""
 
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from holdfast.certificates.noise.kernels import (
-    BLOCK,
-    AbsorbingKernel,
-    SuffixDraws,
-    TokenKernel,
-    UniformKernel,
-    block_key,
-)
+from holdfast.certificates.noise.kernels import AbsorbingKernel, SuffixDraws, TokenKernel, UniformKernel
 from holdfast.contract.guard.spec import Cell
 from holdfast.contract.models import TokenKernelName
-
-
-def gaussian(
-    seed: str, start: int, stop: int, shape: tuple[int, ...], device: torch.device, *, channel: str = "image"
-) -> Tensor:
-    """Standard normal noise of the draws ``[start, stop)``.
-
-    The values for one seed differ between CPU and CUDA, whose generators differ; a replay needs the same kind.
-
-    Args:
-        seed: The job's secret seed.
-        start: First draw index, at least 0.
-        stop: One past the last draw index, above ``start``.
-        shape: Shape of one draw's noise, normally (3, H, W).
-        device: Where the noise is generated and returned.
-        channel: What the draws are for; channels of one seed are independent of each other.
-
-    Returns:
-        float32, shape (stop - start, *shape).
-
-    Raises:
-        ValueError: The range is empty or negative.
-    """
-    if not 0 <= start < stop:
-        raise ValueError(f"draws [{start}, {stop}) must satisfy 0 <= start < stop; ask for a nonempty range")
-    first, last = start // BLOCK, (stop - 1) // BLOCK
-    fill = _fill_cpu if device.type == "cpu" else _fill_device
-    blocks = torch.empty((last - first + 1, BLOCK, *shape), device=device)
-    for block, values in enumerate(blocks, first):
-        fill(values, block_key(seed, channel, block))
-    return blocks.flatten(0, 1)[start - first * BLOCK : stop - first * BLOCK]
-
-
-def _fill_cpu(values: Tensor, key: int) -> None:
-    # PyTorch's CPU generator keeps only the low 32 bits of a seed, so different keys could repeat a block of noise.
-    generator = np.random.Generator(np.random.SFC64(key))
-    generator.standard_normal(dtype=np.float32, out=values.numpy())
-
-
-def _fill_device(values: Tensor, key: int) -> None:
-    values.normal_(generator=torch.Generator(values.device).manual_seed(key))
 
 
 def kernel_of(name: TokenKernelName, beta: float, alphabet_size: int) -> TokenKernel:

@@ -1,6 +1,8 @@
 """What every certificate has, whatever it certifies: its fields, their types and their legal ranges."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from holdfast.certificates.document.readers import (
     Reader,
@@ -37,3 +39,9 @@ ENVELOPE: dict[str, Reader] = {
     "notice": list_of(text, 100),
     "signature": optional(object_of(alg=one_of("EdDSA"), kid=text, digests=texts, value=text)),
 }
+
+
+def dimensions_of(space: Mapping[str, Any]) -> int:
+    """How many numbers the tensor of a certificate's space has, of those that `space_of` reads."""
+    size: int = space["channels"] * space["height"] * space["width"]
+    return size

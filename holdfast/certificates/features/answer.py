@@ -16,6 +16,7 @@ from holdfast.certificates.features.averages import mean_of_draws_lower
 from holdfast.certificates.features.prototypes import cap_reach, prototype_condition_reach, vote_reach
 from holdfast.certificates.features.question import FeatureCounts, FeatureQuestion, require_agreement
 from holdfast.certificates.features.similarity import FeatureBound, feature_radius_of
+from holdfast.certificates.noise.lattice import certified_radius, rounded_distance
 from holdfast.certificates.noise.space import native_radius
 from holdfast.certificates.shifts.scores import ShiftMethod, mean_shift, score_law
 from holdfast.certificates.shifts.shift import Greatest, Least, Shift
@@ -130,9 +131,9 @@ def feature_progress(question: FeatureQuestion, counts: FeatureCounts) -> float 
     """
     if question.cosine_floors and "feature_mean" in question.statements:
         shift = _shift(question, counts.reference, "mean", _share(question))
-        return feature_radius_of(shift, question.cosine_floors[0], question.sigma)
+        return _certified(question, feature_radius_of(shift, question.cosine_floors[0], question.sigma))
     if "vote" in question.statements:
-        return _radius(question, _vote(question, counts))
+        return _certified(question, _radius(question, _vote(question, counts)))
     return None
 
 
@@ -176,8 +177,8 @@ def _vote(question: FeatureQuestion, counts: FeatureCounts) -> float | None:
 
 
 def _t(question: FeatureQuestion, epsilon: float) -> float:
-    """A shift in units of the noise."""
-    return min(epsilon / question.sigma, _FARTHEST)
+    """A shift in units of the noise, on the lattice."""
+    return min(rounded_distance(epsilon, dimensions=question.dimensions) / question.sigma, _FARTHEST)
 
 
 def _inner_product(question: FeatureQuestion, shift: Shift, epsilon: float) -> float:
@@ -203,8 +204,14 @@ def _radius(question: FeatureQuestion, reach: float | None) -> float | None:
 
 
 def _radii(question: FeatureQuestion, radius: float | None) -> tuple[float | None, float | None]:
-    """The radius and the native one; a radius of 0 is none."""
-    return radius or None, native_radius(radius or None, question.operator_norm)
+    """The radius before the rounding to the lattice, and the native one."""
+    certified = _certified(question, radius)
+    return certified, native_radius(certified, question.operator_norm)
+
+
+def _certified(question: FeatureQuestion, radius: float | None) -> float | None:
+    """A radius of 0 is none."""
+    return certified_radius(radius, dimensions=question.dimensions) or None
 
 
 def _similarity(question: FeatureQuestion, counts: FeatureCounts) -> Iterator[SimilarityRow]:

@@ -38,6 +38,7 @@ class FeatureQuestion:
         embedding: (draws, alpha) of a smoothed embedding: how many are averaged, and the risk of the average itself.
         fixed: whether the number of draws was fixed beforehand.
         operator_norm: of the resize from the image's own size.
+        dimensions: of the noise space, whose lattice a radius pays for; 0 for noise that is on none.
     """
 
     sigma: float
@@ -54,6 +55,7 @@ class FeatureQuestion:
     embedding: tuple[int, float] | None
     fixed: bool
     operator_norm: float = 1.0
+    dimensions: int = 0
 
 
 @dataclass(frozen=True, eq=False)

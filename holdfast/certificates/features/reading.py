@@ -11,7 +11,7 @@ from typing import Any
 
 from holdfast.certificates.bounds.means import ScoreSample
 from holdfast.certificates.document.checks import Fault
-from holdfast.certificates.document.envelope import LEAST_RISK, MOST_RISK
+from holdfast.certificates.document.envelope import LEAST_RISK, MOST_RISK, dimensions_of
 from holdfast.certificates.features.question import STATEMENTS, FeatureCounts, FeatureQuestion, sample_of_levels
 
 _UNIT = 1.0 + 1e-5  # norm of a mean of unit vectors in single precision, at most
@@ -38,6 +38,7 @@ def feature_question_of(certificate: Mapping[str, Any]) -> FeatureQuestion:
         embedding=None if embedding is None else (embedding["draws"], embedding["alpha"]),
         fixed=_fixed(certificate),
         operator_norm=certificate["space"]["native_operator_norm"],
+        dimensions=dimensions_of(certificate["space"]),
     )
 
 

@@ -19,6 +19,7 @@ from holdfast.certificates.guard.fields import hardest_groups
 from holdfast.certificates.guard.question import Question, Votes
 from holdfast.certificates.guard.sides import Side, passes_to_detect, threshold, unsafe_at_most
 from holdfast.certificates.noise.kernels import cell_weights, mask_probability
+from holdfast.certificates.noise.lattice import certified_radius, rounded_distance
 from holdfast.certificates.noise.ratios import ratio_groups
 from holdfast.certificates.noise.space import native_radius
 from holdfast.certificates.rounding import SMALLEST, share_down
@@ -34,7 +35,10 @@ Hits = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Point:
-    """A point of the frontier; None is *not certified*. Radii in the noise space and in the image's own pixels."""
+    """A point of the frontier; None is *not certified*, 0 holds against rewritten tokens beside the same image.
+
+    Radii are in the noise space, before the rounding to its lattice, and in the image's own pixels.
+    """
 
     tokens: int
     radius: float | None
@@ -318,13 +322,15 @@ def _frontier(question: Question, proof: Proof, level: float) -> tuple[Point, ..
             cap = reach = min(reach, cap)
         # Without image noise a budget is certified at epsilon 0, or not at all.
         radius = None if not reach else reach * sigma if question.sigma else 0.0
+        radius = certified_radius(radius, dimensions=question.dimensions)
         points.append(Point(tokens, radius, native_radius(radius, question.operator_norm), method if reach else None))
     return tuple(points)
 
 
 def _distance(question: Question, epsilon: float) -> float:
-    """In units of sigma."""
-    return ranges.nonnegative("epsilon", epsilon) / (ranges.nonnegative("sigma", question.sigma) or 1.0)
+    """In units of sigma, on the lattice."""
+    epsilon = rounded_distance(epsilon, dimensions=question.dimensions)
+    return epsilon / (ranges.nonnegative("sigma", question.sigma) or 1.0)
 
 
 def _target(question: Question, proofs: dict[Side, Proof]) -> Side | None:

@@ -58,6 +58,7 @@ class Question:
         target: (tokens, epsilon) of a decision query.
         epsilons: where the worst case is reported.
         operator_norm: of the resize from the image's own size.
+        dimensions: of the noise space, whose lattice a radius pays for; 0 for noise that is on none.
     """
 
     text: Literal["suffix", "append", "l0", "none"]
@@ -79,6 +80,7 @@ class Question:
     target: tuple[int, float] | None
     epsilons: tuple[float, ...]
     operator_norm: float = 1.0
+    dimensions: int = 0
 
     @property
     def kernels(self) -> tuple[TokenKernel, ...]:

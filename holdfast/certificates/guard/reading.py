@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.certificates.document.checks import Fault
+from holdfast.certificates.document.envelope import dimensions_of
 from holdfast.certificates.document.planes import unpacked
 from holdfast.certificates.guard.question import Cell, Question, Votes, tail_masks
 from holdfast.certificates.shifts.covers import MAX_COVERS, cover_count
@@ -52,6 +53,7 @@ def question_of(certificate: Mapping[str, Any]) -> Question:
         target=None if target is None else (target["tokens"], float(target["epsilon"])),
         epsilons=tuple(row["epsilon"] for row in certificate["worst_case"] if row["tokens"] == 0),
         operator_norm=1.0 if space["native_operator_norm"] is None else space["native_operator_norm"],
+        dimensions=dimensions_of(space),
     )
 
 

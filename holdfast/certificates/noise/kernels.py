@@ -21,6 +21,8 @@ BLOCK = 16
 """Draws share one generator by blocks of this many indexes, so a range of draws is the same however it is cut."""
 
 
+_WORD = 2**64
+
 _Entry = TypeVar("_Entry", bound=np.generic)
 
 
@@ -110,17 +112,22 @@ def cell_weights(kernel: TokenKernel, slots: int) -> NDArray[np.float64]:
     slots = ranges.whole("slots", slots)
     if not slots:
         return np.ones(1)
-    mask_probability(kernel)  # refuses one without latent form
     return np.array(_leading_masks(kernel, slots))
 
 
 @lru_cache(maxsize=256)
 def _leading_masks(kernel: TokenKernel, slots: int) -> tuple[float, ...]:
-    masked = Fraction(kernel.beta)
-    if isinstance(kernel, UniformKernel):
-        # At most 1 although the largest rate, a float, may be above (V-1)/V.
-        masked = min(Fraction(1), masked * kernel.alphabet_size / (kernel.alphabet_size - 1))
+    masked = _mask_chance(kernel)
     return tuple(fraction_down(masked**k * (1 - masked if k < slots else 1)) for k in range(slots + 1))
+
+
+def _mask_chance(kernel: TokenKernel) -> Fraction:
+    """`mask_probability`, exact."""
+    mask_probability(kernel)  # refuses one without latent form
+    if isinstance(kernel, AbsorbingKernel):
+        return Fraction(kernel.beta)
+    # At most 1 although the largest rate, a float, may be above (V-1)/V.
+    return min(Fraction(1), Fraction(kernel.beta) * kernel.alphabet_size / (kernel.alphabet_size - 1))
 
 
 def block_key(seed: str, channel: str, block: int) -> int:
@@ -132,11 +139,11 @@ def block_key(seed: str, channel: str, block: int) -> int:
         block: draw index // BLOCK.
 
     Returns:
-        A 64-bit unsigned integer, the first eight bytes of a SHA-256 of the three.
+        A 128-bit unsigned integer, the first sixteen bytes of a SHA-256 of the three.
     """
     parts = (seed.encode(), channel.encode(), str(block).encode())
     framed = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
-    return int.from_bytes(hashlib.sha256(framed).digest()[:8], "big")
+    return int.from_bytes(hashlib.sha256(framed).digest()[:16], "big")
 
 
 @dataclass(frozen=True)
@@ -180,8 +187,8 @@ def suffix_draws(
     strata = slots if strata is None else ranges.whole("strata", strata)
     if strata > slots:
         raise ValueError(f"strata={strata} must be at most slots={slots}; lower strata")
-    chance = mask_probability(kernel) if slots else 0.0
-    natural = _drawn(seed, "tokens/mask", start, stop, lambda rng: rng.random((BLOCK, slots)) < chance)
+    chance = _mask_chance(kernel) if slots else Fraction(0)
+    natural = _drawn(seed, "tokens/mask", start, stop, lambda rng: _events(rng, chance, (BLOCK, slots)))
     masked = _cells(natural, strata)
     if isinstance(kernel, AbsorbingKernel):
         return SuffixDraws(masked=masked, replacement=None)
@@ -220,9 +227,9 @@ def field_draws(kernels: Sequence[TokenKernel], *, seed: str, start: int, stop: 
         ValueError: the range is not valid, or a kernel has no latent form.
     """
     shape = (BLOCK, len(kernels))
-    chances = np.array([mask_probability(kernel) for kernel in kernels], dtype=np.float64)
+    chances = [_mask_chance(kernel) for kernel in kernels]
     sizes = np.array([getattr(kernel, "alphabet_size", 1) for kernel in kernels], dtype=np.int64)
-    masked = _drawn(seed, "fields/mask", start, stop, lambda rng: rng.random(shape) < chances)
+    masked = _drawn(seed, "fields/mask", start, stop, lambda rng: _events_by_column(rng, chances))
     replacement = _drawn(seed, "fields/replacement", start, stop, lambda rng: rng.integers(sizes, size=shape))
     absorbing = np.array([isinstance(kernel, AbsorbingKernel) for kernel in kernels], dtype=np.bool_)
     replacement[:, absorbing] = -1
@@ -242,6 +249,24 @@ def _drawn(
 
 def _generator(seed: str, channel: str, block: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=block_key(seed, channel, block)))
+
+
+def _events(rng: np.random.Generator, chance: Fraction, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Independent events of exactly this chance: binary digits of a uniform number, 64 at a time."""
+    whole, part = divmod(chance * _WORD, 1)
+    words = rng.integers(0, _WORD - 1, shape, np.uint64, endpoint=True)
+    if whole >= _WORD:
+        return np.ones(shape, dtype=np.bool_)
+    found: NDArray[np.bool_] = words < np.uint64(whole)
+    undecided = words == np.uint64(whole)
+    if part and undecided.any():
+        found[undecided] = _events(rng, part, (int(undecided.sum()),))
+    return found
+
+
+def _events_by_column(rng: np.random.Generator, chances: Sequence[Fraction]) -> NDArray[np.bool_]:
+    columns = [_events(rng, chance, (BLOCK,)) for chance in chances]
+    return np.stack(columns, axis=1) if columns else np.empty((BLOCK, 0), dtype=np.bool_)
 
 
 def _cells(natural: NDArray[np.bool_], strata: int) -> NDArray[np.bool_]:

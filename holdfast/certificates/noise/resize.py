@@ -4,7 +4,6 @@ Workers resize with torch; the matrices here are computed apart, so that a certi
 again from its sizes alone.
 """
 
-import math
 from functools import lru_cache
 
 import numpy as np
@@ -18,8 +17,6 @@ RESIZE = "antialiased_bicubic"
 
 _SUPPORT = 2.0
 _CUBIC = -0.5
-# Half a unit in the last place of a float32 in [0,1], at either of two images, and a little for float64 on the way.
-_ROUNDING = 2.0**-24 * (1 + 1e-4)
 
 
 def axis_matrix(own: int, size: int) -> NDArray[np.float64]:
@@ -43,27 +40,22 @@ def axis_matrix(own: int, size: int) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=256)
 def resize_norm(own: tuple[int, int], size: tuple[int, int]) -> float:
-    """L with `‖z(x) - z(y)‖ <= L ‖x - y‖ / 255` for all 8-bit images x, y of one size, z(x) the float32 noise space's.
+    """L: no two images of one size lie more than L times as far apart once they are resized, rounded up.
 
-    The operator norm of the resize, rounded up, and for the final rounding: images that differ in n pixel values are
-    at least √n/255 apart and may round apart in n·k values, k of them within reach of one. So L is above 1 even without
-    a resize: neighbouring levels are up to 1.5e-5 farther apart as float32.
+    What the rounding to the lattice adds then is taken off the radius (`lattice`, section 13).
 
     Args:
         own: height and width of the images.
         size: height and width of the noise space.
 
     Returns:
-        L, above 0.
+        L, above 0; 1 without a resize.
 
     Raises:
         ValueError: a size below 1.
     """
-    axes = [*zip(own, size, strict=True)]
-    rows, columns = (axis_matrix(*axis) for axis in axes)
-    norm = 1.0 if own == size else resize_operator_norm(rows, columns)
-    reach = math.prod(1 if axis[0] == axis[1] else int(_window(*axis).sum(axis=0).max()) for axis in axes)
-    return math.nextafter(norm + 255 * _ROUNDING * math.sqrt(reach), math.inf)
+    rows, columns = (axis_matrix(*axis) for axis in zip(own, size, strict=True))
+    return 1.0 if own == size else resize_operator_norm(rows, columns)
 
 
 def _centers(own: int, size: int) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
 """Which draws a seed stands for."""
 
-SAMPLER = "1"
+SAMPLER = "2"
 """Changes whenever a seed comes to mean other draws, so that no question under one root seed gets both."""

@@ -11,6 +11,7 @@ import torch
 from holdfast.certificates import Votes, answer, tail_masks
 from holdfast.contract.guard.spec import GuardSpec
 from holdfast.questions import question_of
+from holdfast_worker.gaussian import noisy
 from holdfast_worker.inspection.fixed_draws import fixed_image, input_draws
 from holdfast_worker.inspection.flops import draw_flops, encoder_flops, peak_flops
 from holdfast_worker.models.draws import PreparedInput
@@ -21,7 +22,6 @@ from holdfast_worker.models.guard.voting import Guard
 from holdfast_worker.models.registry import Model
 from holdfast_worker.models.stages import StageClock
 from holdfast_worker.models.vision.towers import to_sphere
-from holdfast_worker.noise import gaussian
 from holdfast_worker.sampling.cost import measured_cost
 from holdfast_worker.sampling.guard import example
 
@@ -187,7 +187,7 @@ def _encoder_stages(encoder: Encoder, prepared: PreparedInput, sigma: float, dra
     denoiser, mapper = encoder.denoiser, encoder.mapper
     clock = StageClock(encoder.device, stages=())
     clock.begin()
-    images = gaussian(SEED, 0, draws, prepared.clean.shape, encoder.device).mul_(sigma).add_(prepared.clean)
+    images = noisy(prepared.clean[None], sigma=sigma, seed=SEED, start=0, stop=draws)
     clock.mark("noise")
     if denoiser is not None:
         images = denoiser(images, sigma)

@@ -8,9 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from holdfast.certificates.noise.kernels import BLOCK
+from holdfast_worker.gaussian import noisy
 from holdfast_worker.models.errors import ModelOutputError
-from holdfast_worker.noise import gaussian
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,8 +17,8 @@ class PreparedInput:
     """One input on the device, ready for any number of draws.
 
     Attributes:
-        clean: What Gaussian noise is added to, float32: the image in noise space, (3, height, width) in [0,1], or the
-            standardised numeric fields, (1, 1, n); empty where a text stands alone.
+        clean: What Gaussian noise is added to, float32 on the lattice: the image in noise space, (3, height, width) in
+            [0,1], or the standardised numeric fields, (1, 1, n); empty where a text stands alone.
         prefix: Token ids before the slots, image placeholders expanded, shape (P,); none in a tabular input.
         tail_base: What token noise is written over, shape (slots,): the clean slot tokens, or each categorical field's
             value as an index into its values.
@@ -93,7 +92,7 @@ def noisy_images(draws: Draws) -> Tensor:
     clean = draws.prepared.clean
     if not draws.sigma:
         return clean[None].clone()
-    return gaussian(draws.seed, draws.start, draws.stop, clean.shape, clean.device).mul_(draws.sigma).add_(clean)
+    return noisy(clean[None], sigma=draws.sigma, seed=draws.seed, start=draws.start, stop=draws.stop)
 
 
 def images_of_draws(batch: list[Draws]) -> Tensor:
@@ -114,12 +113,12 @@ def size(batch: Sequence[Draws]) -> int:
 
 
 def take(pending: list[Draws], most: int) -> tuple[list[Draws], list[Draws]]:
-    """Cuts off the first ``most`` draws, at a generator's block where that is possible.
+    """Cuts off the first ``most`` draws.
 
     Returns:
         What was cut off, and the rest.
     """
-    room = most - most % BLOCK if most > BLOCK else most
+    room = most
     for index, draws in enumerate(pending):
         if room == 0:
             return pending[:index], pending[index:]

@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from holdfast_worker.gaussian import noisy
 from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.vision.towers import to_sphere
-from holdfast_worker.noise import gaussian
 
 _Model = TypeVar("_Model", bound=nn.Module)
 _Place = tuple[str, int]  # an output's name, and which of its tensors
@@ -92,8 +92,9 @@ class SmoothedVisionTower(nn.Module):
     does not read (other layers, the class token, the pooled output) are averaged likewise, each on its own;
     attentions have no mean of use and are left out.
 
-    Noise is added to what the tower reads, clean pixels in their normalisation; gradients flow through. A call with a
-    seed depends on the number of calls before it.
+    Noise is added in [0,1] units, to clean pixels on the lattice; the tower reads the sums in its normalisation and
+    number type. Gradients flow through as if nothing had been rounded. A call with a seed depends on the number of
+    calls before it.
 
     Attributes:
         tower: The tower itself.
@@ -174,13 +175,16 @@ class SmoothedVisionTower(nn.Module):
     def _noisy(self, pixels: Tensor, seed: str, start: int, stop: int) -> Tensor:
         """The draws [start, stop) of the clean images beneath them: noised, denoised, as the tower takes them."""
         plan = self.smoothing
+        if not plan.sigma and self.denoiser is None:
+            return pixels
         mean, std = (pixels.new_tensor(values, dtype=torch.float32).view(-1, 1, 1) for values in (plan.mean, plan.std))
-        images = pixels.float()
+        images = pixels.float() * std + mean
         if plan.sigma:
-            images = images + gaussian(seed, start, stop, tuple(pixels.shape[1:]), pixels.device) * (plan.sigma / std)
+            drawn = noisy(images.detach(), sigma=plan.sigma, seed=seed, start=start, stop=stop)
+            images = images + (drawn - images).detach() if images.requires_grad else drawn
         if self.denoiser is not None:
-            images = (self.denoiser(images * std + mean, plan.sigma) - mean) / std
-        return images.to(pixels.dtype)
+            images = self.denoiser(images, plan.sigma)
+        return ((images - mean) / std).to(pixels.dtype)
 
     def _mean_of_used(self, tokens: Tensor) -> Tensor:
         """From the tokens that the model reads, (images, draws, L, D), to the mean that it reads instead."""

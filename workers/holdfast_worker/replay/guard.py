@@ -87,7 +87,7 @@ def require_own(model: Guard | Encoder, certificate: Certificate | FeatureCertif
     if model.fingerprint != certificate.model.fingerprint:
         raise ReplayError(
             f"the model's fingerprint is {model.fingerprint}, must be the certificate's"
-            f" {certificate.model.fingerprint}; use the same weights, policy, number type and kind of device"
+            f" {certificate.model.fingerprint}; use the same weights, policy, number type and version of holdfast"
         )
 
 

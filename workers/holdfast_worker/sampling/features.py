@@ -24,6 +24,7 @@ from holdfast.queue.broker import AsyncRedis
 from holdfast.queue.jobs import JobInput, JobRecord
 from holdfast.queue.orders import Order, Scores, Tally
 from holdfast.queue.settled import Settled
+from holdfast_worker.gaussian import noisy
 from holdfast_worker.models.draws import PreparedInput
 from holdfast_worker.models.encoder.encoder import Encoder
 from holdfast_worker.models.encoder.heads import Head
@@ -31,7 +32,6 @@ from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.examples import SEED, picture_png
 from holdfast_worker.models.vision.noise_space import decoded
 from holdfast_worker.models.vision.towers import to_sphere
-from holdfast_worker.noise import gaussian
 
 GUARD = 1e-6
 """What is taken off every inner product and margin, so that neither a level nor a vote owes anything to rounding.
@@ -239,8 +239,9 @@ def _features(
         if not _by_tokens(spec):
             yield encoder.draw_features(prepared, seed, spec.sigma, first, last, channel=channel)
         else:
-            noise = gaussian(seed, first, last, prepared.clean.shape, encoder.device, channel=channel)
-            yield encoder.tokens(noise.mul_(spec.sigma).add_(prepared.clean), spec.sigma).flatten(1)
+            clean = prepared.clean[None]
+            images = noisy(clean, sigma=spec.sigma, seed=seed, start=first, stop=last, channel=channel)
+            yield encoder.tokens(images, spec.sigma).flatten(1)
 
 
 def _by_tokens(spec: FeatureSpec) -> bool:

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from holdfast.certificates.noise.kernels import BLOCK
 from holdfast.contract.models import EncoderInfo, NoiseSpace
+from holdfast_worker.gaussian import noisy
 from holdfast_worker.models.batching import Batching
 from holdfast_worker.models.draws import PreparedInput
 from holdfast_worker.models.encoder.config import EncoderConfig
@@ -22,10 +22,10 @@ from holdfast_worker.models.encoder.heads import Head
 from holdfast_worker.models.errors import ModelOutputError
 from holdfast_worker.models.vision.noise_space import require_image, to_noise_space
 from holdfast_worker.models.vision.towers import Tower, to_sphere
-from holdfast_worker.noise import gaussian
 
 # Pixels of noisy images in one forward pass to begin with: on a CPU what stays in its caches, on a GPU what fills it.
 _PIXELS = {"cpu": 1 << 17, "cuda": 1 << 25}
+_LEAST = 16  # images in one forward pass to begin with, however large they are
 
 
 class Encoder:
@@ -67,7 +67,7 @@ class Encoder:
         self.mapper = mapper
         self.heads: Mapping[str, Head] = {}
         self.space = space
-        self.batching = Batching(config.batch_limit or max(BLOCK, _PIXELS[device.type] // (space[0] * space[1])))
+        self.batching = Batching(config.batch_limit or max(_LEAST, _PIXELS[device.type] // (space[0] * space[1])))
         with torch.inference_mode():
             tokens = self.tower.tokens(torch.full((1, 3, *space), 0.5, device=device))
             self.token_shape = tokens.shape[1], tokens.shape[2]
@@ -108,7 +108,7 @@ class Encoder:
         """
         require_image(image)
         return PreparedInput(
-            clean=to_noise_space(torch.tensor(image, device=self.device), self.space),
+            clean=to_noise_space(torch.tensor(image), self.space).to(self.device),
             prefix=torch.empty(0, dtype=torch.int64, device=self.device),
             tail_base=np.empty(0, dtype=np.int64),
         )
@@ -166,18 +166,21 @@ class Encoder:
         if not 0 <= start < stop:
             raise ValueError(f"draws [{start}, {stop}) must satisfy 0 <= start < stop; ask for a nonempty range")
 
-        def noise(first: int, last: int) -> Tensor:
-            return gaussian(seed, first, last, prepared.clean.shape, self.device, channel=channel)
+        if not sigma:
+            return self.features(prepared.clean.expand(stop - start, -1, -1, -1), sigma)
+
+        def draw(first: int, last: int) -> Tensor:
+            return noisy(prepared.clean[None], sigma=sigma, seed=seed, start=first, stop=last, channel=channel)
 
         ahead: dict[range, Future[Tensor]] = {}
 
         def run(first: int, last: int) -> Tensor:
             own = range(first, last)
-            drawn = ahead.pop(own).result() if own in ahead else noise(first, last)
+            drawn = ahead.pop(own).result() if own in ahead else draw(first, last)
             if self.device.type == "cpu" and last < stop:  # NumPy draws on a core of its own while the tower runs
                 following, _ = _cut(range(last, stop), self.batching.room())
-                ahead[following] = pool.submit(noise, following.start, following.stop)
-            return self._features(drawn.mul_(sigma).add_(prepared.clean), sigma)
+                ahead[following] = pool.submit(draw, following.start, following.stop)
+            return self._features(drawn, sigma)
 
         with ThreadPoolExecutor(1) as pool:
             return self._in_parts(start, stop, run)
@@ -203,8 +206,5 @@ class Encoder:
 
 
 def _cut(draws: range, most: int) -> tuple[range, range]:
-    """Cuts off the first ``most`` draws; where that is possible at the end of a generator's block, drawn as a whole."""
-    stop = draws.start + most
-    if most >= BLOCK:
-        stop -= stop % BLOCK
-    return draws[: stop - draws.start], draws[stop - draws.start :]
+    """Cuts off the first ``most`` draws."""
+    return draws[:most], draws[most:]

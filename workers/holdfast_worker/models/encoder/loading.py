@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from holdfast.certificates.noise.version import SAMPLER
 from holdfast_worker.denoisers.loading import load_booster, load_diffusion
 from holdfast_worker.denoisers.mapper import ResidualMapper
 from holdfast_worker.models.checkpoint import require_safetensors
@@ -42,7 +43,7 @@ def load_encoder(folder: Path, config: EncoderConfig) -> Encoder:
     encoder = Encoder(
         tower,
         config=config,
-        fingerprint=_fingerprint(folder, config, space, dtype, device, parts),
+        fingerprint=_fingerprint(folder, config, space, dtype, parts),
         device=device,
         space=space,
         denoiser=denoiser,
@@ -106,12 +107,11 @@ def _fingerprint(
     config: EncoderConfig,
     space: tuple[int, int],
     dtype: torch.dtype,
-    device: torch.device,
     parts: Parts,
 ) -> str:
     """Hashes all that a feature depends on besides the draw itself; heads, defaults and the name are left out."""
     feature = config.model_dump(include={"architecture", "layer", "layers", "mean", "std"}, by_alias=True)
-    computation = {"feature": config.used_feature, "space": space, "dtype": str(dtype), "device": device.type}
+    computation = {"feature": config.used_feature, "space": space, "dtype": str(dtype), "sampler": SAMPLER}
     return digest(
         [
             *weights_and_files(folder),

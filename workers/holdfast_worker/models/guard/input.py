@@ -215,7 +215,7 @@ class GuardInput:
             return PreparedInput(clean=torch.empty(0, device=self.device), prefix=ids, tail_base=tail)
         space = self.config.noise_height, self.config.noise_width
         return PreparedInput(
-            clean=to_noise_space(torch.tensor(image, device=self.device), space),
+            clean=to_noise_space(torch.tensor(image), space).to(self.device),
             prefix=ids,
             tail_base=tail,
         )

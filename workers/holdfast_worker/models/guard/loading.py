@@ -47,7 +47,7 @@ def load_guard(folder: Path, config: GuardConfig) -> LlavaGuard:
     pixels = load_pixels(folder, model.config, config.tiles, space)
     embeddings = len(model.get_input_embeddings().weight)  # type: ignore[arg-type]
     prompt = load_prompt(folder, config, image_token=model.config.image_token_id, embeddings=embeddings)
-    name = fingerprint(folder, config, prompt.alphabet, dtype=str(dtype).removeprefix("torch."), device=device.type)
+    name = fingerprint(folder, config, prompt.alphabet, dtype=str(dtype).removeprefix("torch."))
     return LlavaGuard(model, prompt=prompt, pixels=pixels, config=config, fingerprint=name)
 
 

@@ -18,9 +18,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from holdfast.certificates import field_draws
+from holdfast.certificates.noise.lattice import REACH
+from holdfast.certificates.noise.version import SAMPLER
 from holdfast.contract.guard.spec import Cell, GuardSpec
 from holdfast.contract.models import Cost, GuardInfo, Limits, NoiseSpace
 from holdfast.queue.jobs import JobInput
+from holdfast_worker.gaussian import to_lattice
 from holdfast_worker.models.batching import Batching
 from holdfast_worker.models.draws import (
     Draws,
@@ -120,11 +123,13 @@ class TabularInput:
         numbers = [_number(field.name, fields[field.name]) for field in self.config.numeric]
         means, stds = np.array(self.config.means), np.array(self.config.stds)
         with np.errstate(over="ignore"):
-            standard = ((np.array(numbers) - means) / stds).astype(np.float32)
-        if not np.isfinite(standard).all():
+            standard = (np.array(numbers) - means) / stds
+        if not (np.abs(standard) <= np.finfo(np.float32).max).all():
             raise InputRefusedError("a numeric field is too large to be standardised in float32; correct it")
+        # Float32 has all of the lattice within these limits, and what lies beyond is clipped with its noise anyway.
+        limited = torch.from_numpy(standard).clamp_(-2 * REACH, 2 * REACH)
         return PreparedInput(
-            clean=torch.as_tensor(standard, device=self.device)[None, None],
+            clean=to_lattice(limited).float().to(self.device)[None, None],
             prefix=torch.empty(0, dtype=torch.int64, device=self.device),
             tail_base=np.array(codes, dtype=np.int64),
         )
@@ -224,7 +229,7 @@ def load_tabular(folder: Path, config: TabularConfig) -> TabularGuard:
     width = sum(len(field.values) for field in config.categorical) + len(config.numeric)
     layers = [(w.to(device, dtype), b.to(device, dtype)) for w, b in _layers(folder / WEIGHTS_FILE, width)]
     inputs = config.model_dump(include={"fields", "means", "stds"})
-    computation = {"dtype": config.dtype, "device": device.type}
+    computation = {"dtype": config.dtype, "sampler": SAMPLER}
     name = digest(
         [
             *((file, content) for file, content in weights_and_files(folder) if file == WEIGHTS_FILE),

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from holdfast_worker.gaussian import to_lattice
 from holdfast_worker.models.errors import InputRefusedError
 from holdfast_worker.models.vision.resize import resize
 
@@ -36,20 +37,21 @@ def require_image(image: NDArray[np.uint8]) -> None:
 
 
 def to_noise_space(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Brings an 8-bit image to the space the noise is added in.
+    """Brings an 8-bit image to the lattice in the space the noise is added in.
 
     The resize is linear and the clamp after it never lengthens a difference, so that ``ε_native = ε / L`` holds with
-    L the ``resize_norm`` of ``holdfast.certificates`` (maths.md §9); hence float64 and no rounding before the end.
+    L the ``resize_norm`` of ``holdfast.certificates`` (maths.md §9); hence float64 and no rounding before the end. What
+    the rounding to the lattice adds to a distance, the certificate takes off (section 13).
 
     Args:
-        image: uint8, shape (H, W, 3).
+        image: uint8, shape (H, W, 3), on the host: a device sums the resize in another order, and may round elsewhere.
         size: Height and width of the noise space.
 
     Returns:
-        float32, shape (3, height, width), in [0,1].
+        float32, shape (3, height, width), in [0,1], every value a multiple of 2^-18.
     """
     channels = image.permute(2, 0, 1)
     if channels.shape[1:] == size:
-        return channels.float().div(255).contiguous()
+        return to_lattice(channels.double().div_(255)).float().contiguous()
     resized = torch.cat([resize(channel.double()[None, None], size)[0] for channel in channels])
-    return resized.div_(255).clamp_(0, 1).float()
+    return to_lattice(resized.div_(255).clamp_(0, 1)).float()

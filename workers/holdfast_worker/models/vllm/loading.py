@@ -60,7 +60,7 @@ def load_vllm_guard(folder: Path, config: GuardConfig) -> VllmGuard:
     inputs = GuardInput(config, prompt, pixels, context - 1, device)
     images = load_image_path(folder, whole, pixels, dtype, device)
     number_type = str(dtype).removeprefix("torch.")
-    plain = fingerprint(folder, config, prompt.alphabet, dtype=number_type, device=device.type)
+    plain = fingerprint(folder, config, prompt.alphabet, dtype=number_type)
     engine = (
         _engine(folder, config, inputs, text, dtype)
         if config.vllm_url is None

@@ -43,7 +43,8 @@ def detection_probability(lower: float, *, epsilon: float, sigma: float, passes:
 
     Args:
         lower: L, lower bound on the clean smoothed Unsafe probability, in [0, 1].
-        epsilon: L2 norm of the image shift where the noise is added, at least 0, in the units of sigma.
+        epsilon: L2 norm of the image shift between points of the noise's lattice, at least 0, in the units of sigma; of
+            images that are still to be rounded to it, what `rounded_distance` makes of their distance.
         sigma: standard deviation of the image noise, above 0.
         passes: N, fresh passes of each truncation, at least 1.
         flags: c, Unsafe passes that flag it, 1..passes.

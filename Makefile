@@ -78,6 +78,8 @@ bench: $(VENV)/dev.stamp ## certificate, worker and feature benchmarks, each bes
 	$(BIN)/python benchmarks/features.py
 	$(BIN)/python benchmarks/smoothed_tower.py
 	$(BIN)/python benchmarks/prefix.py
+	$(BIN)/python benchmarks/cost_profile.py
+	$(BIN)/python benchmarks/joint_guard.py --scenes 20
 	$(BIN)/python benchmarks/noise.py
 
 reference-guard: $(VENV)/run.stamp ## train the shipped guard again, from nothing

@@ -32,8 +32,9 @@ class ServiceSettings(ProcessSettings):
     max_active_jobs: int = Field(1000, gt=0, description="Jobs queued or running at once; above it, 429.")
     root_seed: SecretStr | None = Field(
         None,
-        description="Derives each job's seed from its request, so that equal requests get equal draws; none: fresh"
-        " random seeds. Keep it secret: an attacker who knows the draws beforehand is outside the guarantee.",
+        description="Derives each job's seed from its question, so that equal questions get equal draws, whatever alpha"
+        " or threshold they are read at; none: fresh random seeds. Keep it secret: an attacker who knows the draws"
+        " beforehand is outside the guarantee.",
     )
     signing_key: Annotated[SecretStr, AfterValidator(_is_a_seed)] | None = Field(
         None,

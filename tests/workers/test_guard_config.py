@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
 from holdfast_worker.models.errors import ModelConfigError
 from holdfast_worker.models.folder import load_config
 from holdfast_worker.models.guard.answers import Reading
 from holdfast_worker.models.guard.config import GuardConfig
 from holdfast_worker.models.guard.policies import LLAVAGUARD_V1_2, MULTIMODAL_SAFETY_V1, policy_text
+from holdfast_worker.models.registry import measured
 
 
 @pytest.fixture
@@ -123,5 +123,5 @@ def test_a_false_flag_bound_that_its_counts_do_not_give_is_refused(where: str) -
         "l0": {"defaults": {"l0": {"beta": 0.5, "tau": 0.2, "false_flag": invented}}},
         "append": {"defaults": {"append": invented}},
     }[where]
-    with pytest.raises(ValidationError, match=r"rate_at_most=1e-06 must be 0\.045.*rounded up to four digits"):
-        GuardConfig(name="guard", **given)
+    with pytest.raises(ModelConfigError, match=r"guard: rate_at_most=1e-06 must be 0\.045.*rounded up to four digits"):
+        measured(GuardConfig(name="guard", **given))

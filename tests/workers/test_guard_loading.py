@@ -147,7 +147,7 @@ def test_an_unknown_name_is_refused(tmp_path: Path) -> None:
 def test_the_reference_guard_ships_with_the_worker(draw: Draw) -> None:
     guard = registry.load("reference-guard", {})
     assert isinstance(guard, LlavaGuard)
-    assert votes(guard, [draw(guard, 0, 4)])[0].shape == (4, 5)
+    assert votes(guard, [draw(guard, 0, 4)])[0].shape == (4, 2, 5)
 
 
 def test_one_encoder_under_two_names_must_have_the_same_heads() -> None:

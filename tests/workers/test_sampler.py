@@ -30,7 +30,7 @@ from tests.workers.builders import FIELDS, SEED, png, ready_for, spec_of, table_
 from tests.workers.engines import split_guard
 from tests.workers.feature_builders import feature_spec_of, feature_tally, ready_features, small_encoder
 
-SHAPE = (4, 9)  # tails and cells of the default request
+SHAPE = (1, 9)  # tails and cells of the default request
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def total(found: list[Tally]) -> list[bool]:
 async def test_orders_become_tallies_and_leave_the_stream(redis: AsyncRedis, guard: Guard) -> None:
     found = await tallies(redis, guard, [(0, 16), (16, 32)])
     assert [(tally.start, tally.stop) for tally in found] == [(0, 16), (16, 32)]
-    assert len(total(found)) == 32 * 36
+    assert len(total(found)) == 32 * 9
     assert await redis.xlen(keys.orders(guard.fingerprint)) == 0
 
 

@@ -254,4 +254,4 @@ def test_warming_up_runs_an_order_at_the_defaults(guard: LlavaGuard, monkeypatch
 
     monkeypatch.setattr(guard, "margins", noted)
     GuardKind(guard).warm_up()
-    assert [draws.tails.shape for draws in seen] == [(4, 4, 9, 8)]
+    assert [draws.tails.shape for draws in seen] == [(4, 1, 9, 8)]

@@ -231,7 +231,7 @@ def test_the_model_answers_from_the_mean_over_the_seeded_draws(family: Any) -> N
     expected = model(**inputs).logits
     place(model, tower)
     smoothed = smooth(model, draws=3)(**inputs).logits
-    torch.testing.assert_close(smoothed, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(smoothed, expected, atol=5e-5, rtol=0)
     assert (smoothed - plain).abs().max() > 1e-2
 
 

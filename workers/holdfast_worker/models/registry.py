@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from holdfast.certificates.guard.false_flag import false_flag_faults
 from holdfast_worker.models.checkpoint import model_folder
 from holdfast_worker.models.encoder.config import EncoderConfig
 from holdfast_worker.models.encoder.encoder import Encoder
@@ -17,6 +18,7 @@ from holdfast_worker.models.guard.voting import Guard
 from holdfast_worker.models.vllm.loading import load_vllm_guard
 
 Model = Guard | Encoder
+AnyConfig = TypeVar("AnyConfig", GuardConfig, TabularConfig)
 
 
 def load_served(name: str, served: Mapping[str, Mapping[str, Any]]) -> Model:
@@ -47,11 +49,24 @@ def load(folder_or_name: str | Path, overrides: Mapping[str, Any]) -> Model:
     folder = model_folder(folder_or_name)
     kind = read_settings(folder, overrides).get("kind")
     if kind == "tabular":
-        return load_tabular(folder, load_config(TabularConfig, folder, overrides))
+        return load_tabular(folder, measured(load_config(TabularConfig, folder, overrides)))
     if kind == "encoder":
         return load_encoder(folder, load_config(EncoderConfig, folder, overrides))
-    config = load_config(GuardConfig, folder, overrides)
+    config = measured(load_config(GuardConfig, folder, overrides))
     return load_vllm_guard(folder, config) if config.engine == "vllm" else load_guard(folder, config)
+
+
+def measured(config: AnyConfig) -> AnyConfig:
+    """The settings of a guard, whose false-flag bounds are those of their counts: `verify` computes them again.
+
+    Raises:
+        ModelConfigError: One is not.
+    """
+    l0 = config.defaults.l0
+    for flag in (config.false_flag, None if l0 is None else l0.false_flag, config.defaults.append):
+        for _, fault in false_flag_faults(None if flag is None else flag.model_dump()):
+            raise ModelConfigError(f"false_flag of {config.name}: {fault}; state what was measured")
+    return config
 
 
 def require_guard(model: Model) -> Guard:

@@ -6,30 +6,11 @@ LLaVA-Guard, say) is served by giving them all in the worker's settings. ``kind`
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from holdfast.certificates.guard.false_flag import false_flag_faults
 from holdfast.contract.models import Defaults, FalseFlag, FieldInfo
 
 Tokens = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
-
-
-def _follows(flag: FalseFlag) -> FalseFlag:
-    """Refuses what every certificate of this guard would fail for: `verify` computes the bound again."""
-    for _, fault in false_flag_faults(flag.model_dump()):
-        raise ValueError(f"{fault}; state what was measured")
-    return flag
-
-
-def _each_follows(defaults: Defaults) -> Defaults:
-    for flag in (None if defaults.l0 is None else defaults.l0.false_flag, defaults.append):
-        if flag is not None:
-            _follows(flag)
-    return defaults
-
-
-_Measured = Annotated[FalseFlag, AfterValidator(_follows)]
-_Defaults = Annotated[Defaults, AfterValidator(_each_follows)]
 
 
 class GuardConfig(BaseModel):
@@ -111,10 +92,10 @@ class GuardConfig(BaseModel):
     max_text_bytes: int = Field(
         16_384, ge=1, description="UTF-8 bytes of text and suffix together; must fit the context at one token per byte."
     )
-    defaults: _Defaults = Field(
+    defaults: Defaults = Field(
         Defaults(), description="Operating point where a request is silent; measured, not copied."
     )
-    false_flag: _Measured | None = Field(None, description="What that operating point was measured to flag.")
+    false_flag: FalseFlag | None = Field(None, description="What that operating point was measured to flag.")
 
     @model_validator(mode="after")
     def _check(self) -> "GuardConfig":
@@ -163,10 +144,10 @@ class TabularConfig(BaseModel):
         description="Margins this near a tie count against whichever side claims; none: by number type. It must cover"
         " what the company of a batch moves, which `holdfast models check` measures.",
     )
-    defaults: _Defaults = Field(
+    defaults: Defaults = Field(
         Defaults(), description="Operating point where a request is silent; measured, not copied."
     )
-    false_flag: _Measured | None = Field(None, description="What that operating point was measured to flag.")
+    false_flag: FalseFlag | None = Field(None, description="What that operating point was measured to flag.")
 
     @property
     def categorical(self) -> tuple[FieldInfo, ...]:

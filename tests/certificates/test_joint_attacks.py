@@ -137,7 +137,7 @@ def test_several_tails_pay_for_levels_that_this_guard_does_not_need_and_still_ca
 def test_a_law_fails_as_often_as_its_decisive_level() -> None:
     # The cell without masks always hits, the other as the image says: T is 1/2, or 1 with probability q.
     q, alpha = 0.6, 0.9
-    rate = sum(binom(20, q).pmf(k) for k in range(21) if clopper_pearson_lower(k, 20, alpha / 48) > q)
+    rate = sum(binom(20, q).pmf(k) for k in range(21) if clopper_pearson_lower(k, 20, alpha / 96) > q)
     truth, risk = 0.5 + 0.5 * ndtr(ndtri(q) - 0.5), 0.0
     for hits in range(21):
         votes = np.ones((20, 1, 2), dtype=bool)
@@ -148,7 +148,7 @@ def test_a_law_fails_as_often_as_its_decisive_level() -> None:
         known = Law(law.values, np.where(law.values <= 0.5, 1.0, law.survival)).shift
         risk += float(binom(20, q).pmf(hits)) * (known.at(0.5) > truth)
     assert 0.001 < risk == pytest.approx(rate)
-    assert risk <= alpha / 48
+    assert risk <= alpha / 96
 
 
 def test_at_any_time_no_look_at_a_frontier_is_wrong_but_for_the_risk() -> None:

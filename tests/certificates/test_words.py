@@ -49,17 +49,17 @@ def test_every_sentence_of_a_certificate_ends_as_one(kind: str) -> None:
     assert all(line[0].isupper() and line.endswith(".") for line in (*certificate["notice"], certificate["reason"]))
 
 
-HALVES = "half of its share for its mean, half equally over its law at 24 levels"
-NINE = "over 9 budgets in parts of 3, 1, 1, 1, 1, 1, 1, 1, 1"
+PARTS = "3/4 of its share for its mean, the rest equally over its law at 24 levels"
+NINE = "over 9 budgets in parts of 5, 1, 1, 1, 1, 1, 1, 1, 1"
 SHARED = {
-    "suffix": f"{NINE}: {HALVES}",
-    "one tail": f"{NINE}: {HALVES}, but for the last, which has but its mean",
-    "target": f"one score: {HALVES}",
+    "suffix": f"{NINE}: {PARTS}",
+    "one tail": f"{NINE}: {PARTS}, but for the last, which has but its mean",
+    "target": f"one score: {PARTS}",
     "text only": f"{NINE}, for its mean alone",
     "stratified": "equally over 9 cells",
     "stratified target": "undivided: one bound serves every number",
     "neyman_pearson": "undivided: one bound serves every number",
-    "per budget": f"equally over 4 budgets: {HALVES}",
+    "per budget": f"equally over 4 budgets: {PARTS}",
     "per budget by neyman_pearson": "equally over 3 budgets",
     "append": "undivided: one bound serves every number",
     "image only": "undivided: one bound serves every number",

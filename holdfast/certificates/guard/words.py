@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from holdfast.certificates.document.words import asked_so_far
 from holdfast.certificates.guard.question import Question
 from holdfast.certificates.shifts.covers import cover_count
-from holdfast.certificates.shifts.joint import LEVELS, budget_shares
+from holdfast.certificates.shifts.joint import LEVELS, MEAN_PART, budget_shares
 
 
 def notice(question: Question, verdict: str, *, pictured: bool, tie_band: float, asked: int) -> tuple[str, ...]:
@@ -92,7 +92,8 @@ def _of_scores(question: Question) -> str:
     if not question.sigma or whole:
         return f"{shared}, for its mean alone"
     last = ", but for the last, which has but its mean" if question.tails == 1 else ""
-    return f"{shared}: half of its share for its mean, half equally over its law at {len(LEVELS)} levels{last}"
+    law = f"the rest equally over its law at {len(LEVELS)} levels"
+    return f"{shared}: {MEAN_PART} of its share for its mean, {law}{last}"
 
 
 def _tried(question: Question, both: str, one: str) -> str:

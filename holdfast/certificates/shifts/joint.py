@@ -33,6 +33,9 @@ from holdfast.certificates.shifts.shift import Greatest, Shift
 
 Votes = NDArray[np.bool_]
 
+MEAN_PART = Fraction(3, 4)
+"""The mean's part of a score's risk; the law has the rest."""
+
 LEVELS = (*(step / 24 - 2.0**-20 for step in range(1, 24)), 1.0)
 """The v_j of every law: constants, whatever is drawn. 24ths serve 1, 2, 3, 4, 6 and 8 tails of one cell.
 
@@ -132,8 +135,9 @@ def score_shift(
 ) -> ScoreShift:
     """The shift of a mean of scores; it holds at all distances at once with probability at least 1 - alpha.
 
-    Half of alpha bounds the mean, half the law at `LEVELS`, in equal shares. A score that is 0 or 1 has no law
-    beside its mean, and where the image is not attacked the law proves nothing more: both give all to the mean.
+    Three quarters of alpha bound the mean, one the law at `LEVELS`, in equal shares: equal halves gain .5 % of the
+    radius where the text decides, and lose 1 % where the image does. A score that is 0 or 1 has no law beside its
+    mean, and where the image is not attacked the law proves nothing more: both give all to the mean.
 
     The mean of scores has `standing_lower`, at every number of draws: wherever the text decides anything it is far
     above what their sum proves (image share 0 to 50 %, 1,000 draws, means .2 to .9: by .02 to .06).
@@ -155,11 +159,11 @@ def score_shift(
         if np.any((values > 0.0) & (values < 1.0)):
             raise ValueError("scores between 0 and 1 must not be called binary; leave binary out")
         return ScoreShift(below(int(values.sum()), len(values), alpha), None, mass)
-    share = alpha if imageless else alpha / 2.0
+    share = alpha if imageless else risk_part(alpha, MEAN_PART)
     lower = standing_lower(values, share) if len(values) else 0.0
     if imageless:
         return ScoreShift(lower, None, mass)
-    each = risk_part(share, Fraction(1, len(LEVELS)))
+    each = risk_part(alpha, (1 - MEAN_PART) / len(LEVELS))
     survival = [below(int(np.count_nonzero(values >= level)), len(values), each) for level in LEVELS]
     return ScoreShift(lower, Law(np.array(LEVELS), np.array(survival)), mass)
 
@@ -170,12 +174,11 @@ def risk_part(alpha: float, part: Fraction) -> float:
 
 
 def budget_shares(budgets: int) -> list[Fraction]:
-    """Shares of alpha of the budgets d = 0, 1, ..., constants of their number: three parts for d = 0, else one.
+    """Shares of alpha of the budgets d = 0, 1, ..., constants of their number: five parts for d = 0, else one.
 
-    Of nine budgets, with every tail of 1,000 draws a hit, d = 0 gains .6 % of its radius over equal shares, and no
-    other loses more than .5 %: a bound pays the logarithm of its share.
+    d = 0 feeds the Neyman–Pearson bound of every budget too. A bound pays the logarithm of its share alone.
     """
-    return [Fraction(3 if budget == 0 else 1, budgets + 2) for budget in range(budgets)]
+    return [Fraction(5 if budget == 0 else 1, budgets + 4) for budget in range(budgets)]
 
 
 def joint_shifts(

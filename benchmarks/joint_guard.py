@@ -84,7 +84,9 @@ def radii(spec: GuardSpec, votes: Votes) -> list[float]:
 def report(before: NDArray[np.float64], after: NDArray[np.float64], draws: int) -> int:
     kept = True
     print(f"{len(before)} scenes, {draws} image draws each")
-    print(f"{'d':>3}{'certified':>22}{'median radius':>22}{'ratio: median':>16}{'least':>8}")
+    print(
+        f"{'d':>3}{'certified':>22}{'median radius':>22}{'ratio: median':>16}{'least':>8}{'< .97':>7}{'by at most':>12}"
+    )
     for tokens, (theirs, ours) in enumerate(zip(before.T, after.T, strict=True)):
         some = np.maximum(theirs, ours) > 0.0
         if not some.any():
@@ -95,7 +97,8 @@ def report(before: NDArray[np.float64], after: NDArray[np.float64], draws: int) 
         kept &= median >= LEAST_MEDIAN and least >= LEAST
         certified = f"{np.count_nonzero(theirs)} -> {np.count_nonzero(ours)}"
         middle = f"{np.median(theirs[some]):.3f} -> {np.median(ours[some]):.3f}"
-        print(f"{tokens:>3}{certified:>22}{middle:>22}{median:>16.2f}{least:>8.2f}")
+        less, short = np.count_nonzero(ratios < LEAST), float((theirs - ours)[some][ratios < LEAST].max(initial=0.0))
+        print(f"{tokens:>3}{certified:>22}{middle:>22}{median:>16.2f}{least:>8.2f}{less:>7}{short:>12.3f}")
     print(f"medians at least {LEAST_MEDIAN}, none below {LEAST}: {'yes' if kept else 'no'}")
     return 0 if kept else 1
 

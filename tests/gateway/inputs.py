@@ -66,6 +66,34 @@ def body(*, text: str = "Love the way you smell today", image: bytes | str = PNG
     return {"input": {"text": text, "image": {"data": data}}, **more}
 
 
+EVIDENCE = Evidence(
+    draws=1,
+    tails=1,
+    passes=1,
+    cells=(CellEvidence(leading_masked=0, at_least=True, slots=0, unsafe=0, near_ties=0),),
+    unsafe="AA==",
+    near_tie=None,
+    tie_band=0.0,
+    scores=(ScoreEvidence(tokens=0, cells=(0,), lower=0.0, upper=1.0),),
+    positions=None,
+    bound="any_time",
+    alpha=0.01,
+    alpha_split={"unsafe": 1.0},
+    sharing="undivided",
+    stopped="not_certifiable",
+)
+SPACE = Space(
+    channels=3,
+    height=64,
+    width=64,
+    alphabets=(101,),
+    resize="antialiased_bicubic",
+    input_height=4,
+    input_width=6,
+    native_operator_norm=resize_norm((4, 6), (64, 64)),
+)
+
+
 def certificate(job_id: str) -> Certificate:
     """A certificate of this job that certifies nothing: image-only, one draw."""
     now = datetime.now(UTC)
@@ -80,37 +108,13 @@ def certificate(job_id: str) -> Certificate:
         max_tokens=None,
         target=None,
         worst_case=(),
-        evidence=Evidence(
-            draws=1,
-            tails=1,
-            passes=1,
-            cells=(CellEvidence(leading_masked=0, at_least=True, slots=0, unsafe=0, near_ties=0),),
-            unsafe="AA==",
-            near_tie=None,
-            tie_band=0.0,
-            scores=(ScoreEvidence(tokens=0, cells=(0,), lower=0.0, upper=1.0),),
-            positions=None,
-            bound="any_time",
-            alpha=0.01,
-            alpha_split={"unsafe": 1.0},
-            sharing="undivided",
-            stopped="not_certifiable",
-        ),
+        evidence=EVIDENCE,
         method="auto",
         asked_verdict="unsafe",
         threat=ThreatUsed(text="none", slots=0, max_tokens=0, image="l2"),
         noise=NoiseUsed(token_kernel="uniform", beta=0.25, sigma=0.25, scope="shared"),
         tau=0.01,
-        space=Space(
-            channels=3,
-            height=64,
-            width=64,
-            alphabets=(101,),
-            resize="antialiased_bicubic",
-            input_height=4,
-            input_width=6,
-            native_operator_norm=resize_norm((4, 6), (64, 64)),
-        ),
+        space=SPACE,
         model=ModelRef(name="reference-guard", fingerprint="sha256:0123"),
         false_flag=None,
         seed="5eed",

@@ -29,7 +29,7 @@ def notice(question: Question, verdict: str, *, pictured: bool, tie_band: float,
         " together.",
         asked_so_far(asked),
         f"A vote whose margin is within {float(tie_band)} of a tie counts against the claim: that no margin moves"
-        " farther with the company of its batch is assumed, as it was measured.",
+        " farther with the company of its batch, or with the device, is assumed.",
         _attacker(question),
         *_covered(question),
     ]

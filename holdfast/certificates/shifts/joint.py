@@ -135,7 +135,7 @@ def score_shift(
 ) -> ScoreShift:
     """The shift of a mean of scores; it holds at all distances at once with probability at least 1 - alpha.
 
-    Three quarters of alpha bound the mean, one the law at `LEVELS`, in equal shares: equal halves gain .5 % of the
+    Three quarters of alpha bound the mean, one the law at `LEVELS`, in equal shares: equal halves gain up to 2 % of the
     radius where the text decides, and lose 1 % where the image does. A score that is 0 or 1 has no law beside its
     mean, and where the image is not attacked the law proves nothing more: both give all to the mean.
 

@@ -9,7 +9,7 @@ def asked_so_far(questions: int) -> str:
         return "This client has asked this model no other question within the retention time."
     return (
         f"This client has asked this model {questions} distinct questions within the retention time: one certificate"
-        f" selected among them holds with probability 1 - {questions} alpha."
+        f" selected among them holds with probability 1 - {questions} alpha, if none had a larger alpha."
     )
 
 
